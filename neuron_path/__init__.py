@@ -1,0 +1,51 @@
+"""NeuronPath: find, verify and use the influential neuron paths of vision transformers.
+
+>>> import neuron_path
+>>> model = neuron_path.load_model("digits_vit")
+>>> images, labels = neuron_path.load_digits("test")
+>>> paths = neuron_path.find_paths(model, images[:8], labels[:8]).paths
+>>> tuple(paths.shape)
+(8, 12)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neuron_path.api import find_paths as find_paths
+    from neuron_path.api import intervene as intervene
+    from neuron_path.api import score_paths as score_paths
+    from neuron_path.attribution.quadrature import Quadrature as Quadrature
+    from neuron_path.data.digits import load_digits as load_digits
+    from neuron_path.errors import NeuronPathError as NeuronPathError
+    from neuron_path.models.loading import load_model as load_model
+    from neuron_path.store.reader import load_paths as load_paths
+    from neuron_path.types import PathResult as PathResult
+
+__version__ = "0.1.0"
+
+# Imported on first use, so that `neuron-path --help` does not wait for torch.
+_HOMES = {
+    "NeuronPathError": "neuron_path.errors",
+    "PathResult": "neuron_path.types",
+    "Quadrature": "neuron_path.attribution.quadrature",
+    "find_paths": "neuron_path.api",
+    "intervene": "neuron_path.api",
+    "load_digits": "neuron_path.data.digits",
+    "load_model": "neuron_path.models.loading",
+    "load_paths": "neuron_path.store.reader",
+    "score_paths": "neuron_path.api",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neuron_path' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,181 @@
+"""The Python interface: everything a notebook needs, on plain tensors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.score import score
+from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.errors import NeuronPathError
+from neuron_path.interventions.scaling import factor_of, scaled_logits
+from neuron_path.models.session import Session, Targets
+from neuron_path.search.budget import chunks
+from neuron_path.search.finder import PathFinder
+from neuron_path.search.search import Search, searches
+from neuron_path.types import Measure, OperationName, PathResult, TokenScopeName
+
+
+def find_paths(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    targets: Targets = None,
+    *,
+    scorer: str | Scorer = "joint_attribution",
+    search: str | Search = "greedy",
+    quadrature: str | Quadrature = "gauss_legendre",
+    n_steps: int = 8,
+    token_scope: TokenScopeName | None = None,
+    top_k: int = 1,
+    micro_batch: int | None = None,
+    keep_candidates: bool = False,
+) -> PathResult:
+    """Find the influential neuron path of each image.
+
+    From input to output, each block's neuron is the one with the largest joint attribution score together with the
+    path before it, ``(W + w_j) · ∫ (G + ∂p_y/∂a_j) dα`` (Wang et al., ICLR 2025, arXiv 2503.09046). An image's path
+    depends on that image and its target only, never on what else is in the batch.
+
+    Args:
+        model: a timm vision transformer; left exactly as it was.
+        images: (B, channels, height, width) preprocessed; moved to the model's device and dtype chunk by chunk.
+        targets: (B,) class indices whose probability is attributed; None takes each image's predicted class.
+        scorer: what rates a neuron: a name (`joint_attribution`, `activation`, `influence_pattern`, `random`) or an
+            object with its options.
+        search: how a path is picked: a name (`greedy`) or an object with its options.
+        quadrature: rule of the integral over α: a name, or a `Quadrature` with its own `n_steps`.
+        n_steps: number of nodes of a named rule; 8 Gauss–Legendre nodes are closer to the integral than the paper's
+            20 of `riemann_left`.
+        token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
+        top_k: neurons per block.
+        micro_batch: most sequences, i.e. (node, image) pairs, in one pass; None suits it to the device. Only speed and
+            memory depend on it.
+        keep_candidates: also return the score of every candidate neuron.
+
+    Returns:
+        Paths, scores, margins, targets, predictions and target probabilities on the model's device.
+
+    Raises:
+        NeuronPathError: unsupported model, bad images or targets, unknown names, options out of range.
+
+    >>> import neuron_path
+    >>> model = neuron_path.load_model("digits_vit")
+    >>> images, labels = neuron_path.load_digits("test")
+    >>> result = neuron_path.find_paths(model, images[:2], labels[:2])
+    >>> tuple(result.paths.shape), tuple(result.scores.shape)
+    ((2, 12), (2,))
+    """
+    finder = PathFinder(
+        Session(model),
+        scorers.create(scorer),
+        searches.create(search),
+        Quadrature.of(quadrature, n_steps),
+        token_scope=token_scope,
+        top_k=top_k,
+        micro_batch=micro_batch,
+        keep_candidates=keep_candidates,
+    )
+    return finder.find(images, targets)
+
+
+def score_paths(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    targets: Targets,
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    *,
+    quadrature: str | Quadrature = "gauss_legendre",
+    n_steps: int = 8,
+    token_scope: TokenScopeName | None = None,
+    measure: Measure = "joint",
+    return_convergence_delta: bool = False,
+) -> Float[Tensor, "B"] | tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Score given paths in the frozen graph in which only the path's neurons are scaled.
+
+    `joint`: JAS(P) = (Σ_l w_{l,j}) · ∫ Σ_l ∂p_y/∂a_{l,j} dα, per token in scope, then the mean over tokens.
+    `complete`: Σ_l w_{l,j} ∫ ∂p_y/∂a_{l,j} dα, summed over tokens; with an exact integral it is
+    p_y(clean) − p_y(path zeroed), and the convergence delta is what is missing from that.
+
+    Args:
+        model, images, quadrature, n_steps, token_scope: as for `find_paths`.
+        targets: (B,) class indices; None takes the predicted classes.
+        paths: (B, L) or (B, L, k) neuron indices, distinct within a block.
+        measure: "joint" or "complete".
+        return_convergence_delta: also return the delta, as captum does; of `complete` only.
+
+    Returns:
+        (B,) scores, or (scores, delta).
+
+    Raises:
+        NeuronPathError: as for `find_paths`; paths that do not fit the model; a delta asked of `joint`.
+
+    >>> import neuron_path
+    >>> model = neuron_path.load_model("digits_vit")
+    >>> images, labels = neuron_path.load_digits("test")
+    >>> found = neuron_path.find_paths(model, images[:2], labels[:2])
+    >>> scores = neuron_path.score_paths(model, images[:2], labels[:2], found.paths)
+    >>> bool(torch.allclose(scores, found.scores, rtol=1e-5))
+    True
+    """
+    if measure not in ("joint", "complete"):
+        raise NeuronPathError(f"No measure is named '{measure}'. Known: complete, joint.")
+    if return_convergence_delta and measure != "complete":
+        raise NeuronPathError(
+            "The measure 'joint' is a product of sums and has no convergence delta: use measure='complete'."
+        )
+    session, rule = Session(model), Quadrature.of(quadrature, n_steps)
+    session.check_images(images)
+    checked = session.check_targets(targets, len(images))
+    whole = session.check_paths(paths, len(images))
+    if bool((whole.sort(2).values.diff(dim=2) == 0).any()):
+        raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
+    scope = session.adapter.scope(token_scope)
+    scores, deltas = [], []
+    with session.active():
+        for run, micro_batch in chunks(session, images, rule.n_steps):
+            own = None if checked is None else checked[run]
+            problem = Problem.pose(session.adapter, scope, session.images(images[run]), own, rule, micro_batch)
+            part, delta = score(problem, whole[run], measure)
+            scores.append(part)
+            deltas.append(delta)
+    return (torch.cat(scores), torch.cat(deltas)) if return_convergence_delta else torch.cat(scores)
+
+
+def intervene(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    operation: OperationName = "remove",
+    token_scope: TokenScopeName | None = None,
+) -> Float[Tensor, "B C"]:
+    """Logits of the live network with the path's neurons removed (× 0) or enhanced (× 2) at the tokens in scope.
+
+    Args:
+        model, images, token_scope: as for `find_paths`.
+        paths: (B, L) or (B, L, k) neuron indices.
+        operation: "remove" or "enhance".
+
+    Raises:
+        NeuronPathError: as for `find_paths`; paths that do not fit the model; no such operation.
+
+    >>> import neuron_path
+    >>> model = neuron_path.load_model("digits_vit")
+    >>> images, labels = neuron_path.load_digits("test")
+    >>> found = neuron_path.find_paths(model, images[:2], labels[:2])
+    >>> tuple(neuron_path.intervene(model, images[:2], found.paths, "remove").shape)
+    (2, 10)
+    """
+    factor = factor_of(operation)
+    session = Session(model)
+    session.check_images(images)
+    whole = session.check_paths(paths, len(images))
+    scope = session.adapter.scope(token_scope)
+    with session.active():
+        parts = [
+            scaled_logits(session.adapter, scope, session.images(images[run]), whole[run], factor)
+            for run, _ in chunks(session, images, 1)
+        ]
+    return torch.cat(parts)

@@ -1,0 +1,1 @@
+"""The maths of neuron attribution: pure functions and small states on tensors."""

@@ -1,0 +1,99 @@
+"""One chunk of images with everything a scorer needs to rate their neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.forward import CleanPass, clean_pass
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.models.adapter import Adapter, Scope
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B images, their targets, the model and the settings.
+
+    Attributes:
+        adapter: the model.
+        scope: the tokens that count.
+        images: (B, c, H, W) preprocessed.
+        targets: (B,) class whose probability is attributed.
+        quadrature: the rule for the integral over α.
+        micro_batch: most (node, image) pairs that one pass may hold.
+        clean: the clean forward pass of these images.
+        sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
+    """
+
+    adapter: Adapter
+    scope: Scope
+    images: Float[Tensor, "B c H W"]
+    targets: Int[Tensor, "B"]
+    quadrature: Quadrature
+    micro_batch: int
+    clean: CleanPass
+    sample_ids: Sequence[str]
+
+    @staticmethod
+    def pose(
+        adapter: Adapter,
+        scope: Scope,
+        images: Tensor,
+        targets: Tensor | None,
+        quadrature: Quadrature,
+        micro_batch: int,
+        sample_ids: Sequence[str] = (),
+    ) -> Problem:
+        """Run the clean pass; without targets, attribute the predicted classes."""
+        clean = clean_pass(adapter, scope, images)
+        if targets is None:
+            targets = clean.logits.argmax(1)
+        return Problem(adapter, scope, images, targets, quadrature, micro_batch, clean, sample_ids)
+
+    @property
+    def n_images(self) -> int:
+        """B."""
+        return len(self.images)
+
+    def nodes(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
+        """Quadrature nodes and weights on the images' device, in their dtype."""
+        nodes, weights = self.quadrature.nodes()
+        like = self.clean.embedded
+        return torch.from_numpy(nodes).to(like), torch.from_numpy(weights).to(like)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The N = m·B (node, image) pairs of a problem, node by node, and how passes are cut from them.
+
+    Attributes:
+        alpha: (m,) nodes.
+        weights: (m,) quadrature weights; 0 for a node that is only looked at.
+        n_images: B.
+        micro_batch: most pairs in a pass.
+    """
+
+    alpha: Float[Tensor, "m"]
+    weights: Float[Tensor, "m"]
+    n_images: int
+    micro_batch: int
+
+    def __len__(self) -> int:
+        return len(self.alpha) * self.n_images
+
+    def passes(self) -> Iterator[tuple[slice, Int[Tensor, "n"], Float[Tensor, "n"]]]:
+        """For each pass: the run of pairs, and each pair's image index and node."""
+        images = torch.arange(self.n_images, device=self.alpha.device).repeat(len(self.alpha))
+        alpha = self.alpha.repeat_interleave(self.n_images)
+        for start in range(0, len(self), self.micro_batch):
+            run = slice(start, start + self.micro_batch)
+            yield run, images[run], alpha[run]
+
+    def integrate(self, values: Float[Tensor, "N *S"]) -> Float[Tensor, "B *S"]:
+        """Σ_k ω_k · values at node k."""
+        by_node = values.unflatten(0, (len(self.alpha), self.n_images))
+        return torch.tensordot(self.weights, by_node, dims=1)

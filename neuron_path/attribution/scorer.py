@@ -1,0 +1,67 @@
+"""The seam between rating neurons and searching paths.
+
+A scorer is a small frozen dataclass of options in `neuron_path.attribution.scorers`, registered by name. A search
+starts it on a problem and asks it, block by block, for the scores of all candidates; one that rates blocks on their
+own simply has them all at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.score import score
+from neuron_path.registry import Registry
+
+
+class Scoring(Protocol):
+    """A scorer at work on one problem."""
+
+    def candidates(self, index: int) -> Float[Tensor, "B F"]:
+        """Scores of every neuron of block `index`, given the choices made so far; larger is better."""
+        ...
+
+    def choose(self, index: int, neurons: Int[Tensor, "B k"]) -> None:
+        """Take note of the choice in block `index`. Blocks come in order."""
+        ...
+
+    def path_scores(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
+        """Final joint attribution scores of `paths`, which has just been chosen."""
+        ...
+
+
+class Scorer(Protocol):
+    """Options of a way to rate neurons; `start` puts it to work."""
+
+    name: str
+
+    def start(self, problem: Problem) -> Scoring:
+        """Begin with the images of one problem."""
+        ...
+
+
+@dataclass
+class BlockwiseScoring:
+    """The scoring of a method that rates each block on its own, whatever was chosen before."""
+
+    problem: Problem
+    scores: Sequence[Float[Tensor, "B F"]]
+
+    def candidates(self, index: int) -> Tensor:
+        """Scores of block `index`."""
+        return self.scores[index]
+
+    def choose(self, index: int, neurons: Tensor) -> None:
+        """Nothing depends on earlier choices."""
+
+    def path_scores(self, paths: Tensor) -> Tensor:
+        """JAS of the path: one forward-mode pass (patch scope: one forward and one backward)."""
+        return score(self.problem, paths)[0]
+
+
+scorers: Registry[Scorer] = Registry("scorer", "neuron_path.attribution.scorers")

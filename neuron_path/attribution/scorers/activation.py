@@ -1,0 +1,18 @@
+"""Baseline: the most active neuron of each block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.scorer import BlockwiseScoring, scorers
+
+
+@scorers.register("activation")
+@dataclass(frozen=True)
+class Activation:
+    """w_j, the clean activation, summed over tokens in scope."""
+
+    def start(self, problem: Problem) -> BlockwiseScoring:
+        """Read the clean pass: nothing more to compute."""
+        return BlockwiseScoring(problem, [w.sum(1) for w in problem.clean.activations])

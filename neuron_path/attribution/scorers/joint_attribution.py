@@ -1,0 +1,50 @@
+"""The paper's objective: a candidate's joint attribution together with the path before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.score import joint_score, make_prefix
+from neuron_path.attribution.scorer import scorers
+
+
+@scorers.register("joint_attribution")
+@dataclass(frozen=True)
+class JointAttribution:
+    """(W + w_j) · ∫ (G + ∂p_y/∂a_j) dα with the whole candidate block scaled, the mean over tokens in scope.
+
+    W and G are the sums of clean activations and of gradients over the neurons chosen in earlier blocks
+    (Wang et al., ICLR 2025).
+    """
+
+    def start(self, problem: Problem) -> JointAttributionScoring:
+        """Begin with the images of one problem."""
+        return JointAttributionScoring(problem)
+
+
+class JointAttributionScoring:
+    """Greedy state: the frozen prefix and W."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._prefix = make_prefix(problem)
+        self._chosen_sum = torch.zeros_like(problem.clean.ffn[0][:, :, 0])
+
+    def candidates(self, index: int) -> Tensor:
+        """(B, F) objective of block `index`."""
+        path_sum, gradient = self._prefix.candidate_gradients()
+        w = self.problem.clean.activations[index]
+        return ((self._chosen_sum.unsqueeze(-1) + w) * (path_sum.unsqueeze(-1) + gradient)).mean(1)
+
+    def choose(self, index: int, neurons: Tensor) -> None:
+        """Scale and count the chosen neurons from now on."""
+        self._chosen_sum = self._chosen_sum + self.problem.clean.chosen(index, neurons).sum(-1)
+        self._prefix.choose(neurons)
+
+    def path_scores(self, paths: Tensor) -> Tensor:
+        """Final JAS: the tangent is already there, only the head is left."""
+        return joint_score(self.problem, self._prefix, paths)

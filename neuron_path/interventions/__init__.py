@@ -1,0 +1,1 @@
+"""Edits of neurons in the live network: does the path drive the prediction?"""

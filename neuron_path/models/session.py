@@ -1,0 +1,136 @@
+"""A model under study: checked once, run exactly, left untouched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.adapter import adapt
+from neuron_path.models.guard import check_finite, exact, frozen
+
+Targets = Int[Tensor, "B"] | Sequence[int] | None
+
+
+class Session:
+    """A model with its adapter, and the checks on what goes in.
+
+    Args:
+        model: a vision transformer of a supported family, on any device, in any floating dtype.
+
+    Raises:
+        NeuronPathError: unsupported model, or weights that are not finite.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.adapter = adapt(model)
+        check_finite(model)
+        parameter = next(model.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self._double: Session | None = None
+        self._is_verified = False
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Frozen model, exact arithmetic; everything as before on the way out, also after an exception."""
+        with frozen(self.model), exact(self.device):
+            yield
+
+    def double(self) -> Session:
+        """The same model in float64, made once; on the CPU where the device has no float64."""
+        if self._double is None:
+            device = "cpu" if self.device.type == "mps" else self.device
+            self._double = Session(copy.deepcopy(self.model).to(device=device, dtype=torch.float64))
+        return self._double
+
+    def images(self, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c H W"]:
+        """Images on the model's device in its dtype; the first call also checks the adapter against the model."""
+        images = images.to(device=self.device, dtype=self.dtype)
+        if images.is_inference():
+            images = images.clone()
+        if not self._is_verified:
+            self._verify(images[:1])
+        return images
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise a NeuronPathError unless these are preprocessed, finite images."""
+        if images.ndim != 4 or not images.is_floating_point():
+            raise NeuronPathError(
+                f"Images are a {str(images.dtype).removeprefix('torch.')} tensor of shape {tuple(images.shape)}; expected "
+                "preprocessed floating-point images of shape (B, channels, height, width)."
+            )
+        if len(images) == 0:
+            raise NeuronPathError("There are no images: the batch is empty.")
+        finite = torch.isfinite(images).flatten(1).all(1)
+        if not finite.all():
+            raise NeuronPathError(f"Image {int((~finite).nonzero()[0])} of the batch holds NaN or infinity.")
+
+    def check_targets(self, targets: Targets, n_images: int) -> Int[Tensor, "B"] | None:
+        """Targets as an int64 tensor on the model's device; None stays None (the predicted class).
+
+        Raises:
+            NeuronPathError: not one per image, not integers, or outside the model's classes.
+        """
+        if targets is None:
+            return None
+        tensor = torch.as_tensor(targets)
+        if tensor.shape != (n_images,) or tensor.is_floating_point():
+            raise NeuronPathError(
+                f"Targets have shape {tuple(tensor.shape)} and dtype {tensor.dtype}; expected {n_images} integer class "
+                "indices, one per image."
+            )
+        n_classes = self.adapter.n_classes
+        wrong = ((tensor < 0) | (tensor >= n_classes)).nonzero()
+        if len(wrong):
+            first = int(wrong[0])
+            raise NeuronPathError(
+                f"Target {int(tensor[first])} of image {first} is not a class of this model: expected 0 … {n_classes - 1}."
+            )
+        return tensor.to(device=self.device, dtype=torch.int64)
+
+    def check_paths(self, paths: Tensor, n_images: int) -> Int[Tensor, "B L k"]:
+        """Paths of shape (B, L) or (B, L, k) as (B, L, k) int64 on the model's device.
+
+        Raises:
+            NeuronPathError: another shape, another number of blocks, or a neuron that a block does not have.
+        """
+        widths = [block.n_neurons for block in self.adapter.blocks]
+        tensor = torch.as_tensor(paths)
+        tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
+        if tensor.ndim != 3 or tensor.shape[:2] != (n_images, len(widths)) or tensor.is_floating_point():
+            raise NeuronPathError(
+                f"Paths have shape {tuple(paths.shape)} and dtype {paths.dtype}; expected integers of shape "
+                f"({n_images}, {len(widths)}) or ({n_images}, {len(widths)}, k): one image a row, one block a column."
+            )
+        tensor = tensor.to(device=self.device, dtype=torch.int64)
+        limits = torch.tensor(widths, device=self.device).view(1, -1, 1)
+        wrong = ((tensor < 0) | (tensor >= limits)).nonzero()
+        if len(wrong):
+            image, index, slot = wrong[0].tolist()
+            raise NeuronPathError(
+                f"Path of image {image} names neuron {int(tensor[image, index, slot])} in block {index}, which has "
+                f"neurons 0 … {widths[index] - 1}."
+            )
+        return tensor
+
+    def _verify(self, image: Tensor) -> None:
+        """The adapter must compute what the model computes."""
+        h = self.adapter.embed(image)
+        for block in self.adapter.blocks:
+            h = block(h)
+        ours, theirs = self.adapter.head(h), self.model(image)
+        tolerance = 1e-2 if self.dtype in (torch.float16, torch.bfloat16) else 1e-4
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
+            raise NeuronPathError(
+                f"The model computes other logits than its family '{self.adapter.name}' does block by block: it changes "
+                "the forward pass (a subclass or a hook) in a way that NeuronPath cannot follow."
+            )
+        self._is_verified = True
+
+

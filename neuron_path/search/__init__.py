@@ -1,0 +1,1 @@
+"""Searches: ways to pick a path by a scorer's ratings."""

@@ -1,0 +1,41 @@
+"""How many sequences a pass may hold, and how a batch is cut accordingly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_path.models.session import Session
+
+_CPU_BYTES = 1.2e6  # of residual stream in a pass: past it, temporaries leave the cache and page faults cost more
+_GPU_SHARE = 0.4  # of free memory: the rest is for the prefix, its tangent and fragmentation
+
+
+def default_micro_batch(session: Session, embedded: Float[Tensor, "1 T D"]) -> int:
+    """Sequences per pass that suit the device: by cache on a CPU, by free memory on a GPU."""
+    n_tokens, width = embedded.shape[1:]
+    stream = n_tokens * width * embedded.element_size()
+    if session.device.type != "cuda":
+        return max(4, int(_CPU_BYTES / stream))
+    # What autograd keeps of a block: two normalised inputs, q, k, v, the attention's output, two widths of the FFN.
+    ffn = max(block.n_neurons for block in session.adapter.blocks) / width
+    kept = stream * (8 + 2 * ffn) * len(session.adapter.blocks)
+    free, _ = torch.cuda.mem_get_info(session.device)
+    return max(8, int(_GPU_SHARE * free / kept))
+
+
+def chunks(
+    session: Session, images: Float[Tensor, "B c H W"], n_steps: int, micro_batch: int | None = None
+) -> Iterator[tuple[slice, int]]:
+    """Cut a batch into runs of images whose sequences fit one pass, each with the pass's size in sequences.
+
+    Call it within `session.active()`.
+    """
+    if micro_batch is None:
+        micro_batch = default_micro_batch(session, session.adapter.embed(session.images(images[:1])))
+    length = max(1, micro_batch // n_steps)
+    for start in range(0, len(images), length):
+        yield slice(start, start + length), micro_batch

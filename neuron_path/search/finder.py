@@ -1,0 +1,166 @@
+"""A model with its search settings: turns a batch of images into neuron paths, chunk by chunk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.forward import target_probability
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.scorer import Scorer
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.session import Session, Targets
+from neuron_path.progress import progress_bar
+from neuron_path.search.budget import chunks
+from neuron_path.search.search import Found, Search
+from neuron_path.types import PathResult
+
+# A decision whose winner leads by less than this share of the largest score compared is settled in float64. Rounding
+# in float32 moves scores by some 1e-6 of it (docs/decisions/0003-close-calls.md), so no batch can turn a choice.
+CLOSE_CALL = 1e-4
+
+
+class PathFinder:
+    """Finds the neuron paths of images; made once, used for many batches.
+
+    Args:
+        session: the model.
+        scorer, search, quadrature: the method.
+        token_scope: "cls", "patch" or None for the head's own.
+        top_k: neurons a block.
+        micro_batch: sequences per pass; None suits it to the device.
+        keep_candidates: also return every candidate's score.
+
+    Raises:
+        NeuronPathError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        scorer: Scorer,
+        search: Search,
+        quadrature: Quadrature,
+        *,
+        token_scope: str | None = None,
+        top_k: int = 1,
+        micro_batch: int | None = None,
+        keep_candidates: bool = False,
+    ) -> None:
+        narrowest = min(block.n_neurons for block in session.adapter.blocks)
+        if not 1 <= top_k <= narrowest:
+            raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
+        if micro_batch is not None and micro_batch < 1:
+            raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
+        self.session = session
+        self.scorer, self.search, self.quadrature = scorer, search, quadrature
+        self.scope = session.adapter.scope(token_scope)
+        self.top_k, self.micro_batch, self.keep_candidates = top_k, micro_batch, keep_candidates
+
+    def find(
+        self,
+        images: Float[Tensor, "B c H W"],
+        targets: Targets = None,
+        sample_ids: Sequence[str] | None = None,
+        *,
+        progress: bool = True,
+    ) -> PathResult:
+        """Paths of a batch of any size, on the model's device; `sample_ids` default to a digest of each image."""
+        self.session.check_images(images)
+        checked = self.session.check_targets(targets, len(images))
+        names = digests(images) if sample_ids is None else sample_ids
+        parts = []
+        with self.session.active(), progress_bar(disable=not progress) as bar:
+            task = bar.add_task("Neuron paths", total=len(images))
+            for run, micro_batch in chunks(self.session, images, self.quadrature.n_steps, self.micro_batch):
+                part = self._find_chunk(images[run], None if checked is None else checked[run], names[run], micro_batch)
+                parts.append(part)
+                bar.advance(task, len(part))
+        return PathResult.cat(parts)
+
+    def _find_chunk(
+        self, images: Tensor, targets: Tensor | None, sample_ids: Sequence[str], micro_batch: int
+    ) -> PathResult:
+        problem, found = self._search(self.session, images, targets, sample_ids, micro_batch)
+        result = self._result(problem, found)
+        if self.session.dtype != torch.float32:
+            return result
+        close = (torch.minimum(found.clearance, lead(problem.clean.logits)) < CLOSE_CALL).nonzero().squeeze(1)
+        if len(close) == 0:
+            return result
+        double = self.session.double()
+        names = [sample_ids[row] for row in close.tolist()]
+        own = None if targets is None else targets[close]
+        with double.active():
+            settled = self._result(*self._search(double, images[close.to(images.device)], own, names, micro_batch))
+        return _overwrite(result, close, settled)
+
+    def _search(
+        self,
+        session: Session,
+        images: Tensor,
+        targets: Tensor | None,
+        sample_ids: Sequence[str],
+        micro_batch: int,
+    ) -> tuple[Problem, Found]:
+        problem = Problem.pose(
+            session.adapter,
+            self.scope,
+            session.images(images),
+            None if targets is None else targets.to(session.device),
+            self.quadrature,
+            micro_batch,
+            sample_ids,
+        )
+        found = self.search.run(problem, self.scorer, top_k=self.top_k, keep_candidates=self.keep_candidates)
+        broken = (~torch.isfinite(found.scores)).nonzero()
+        if len(broken):
+            raise NeuronPathError(
+                f"The path score of image '{sample_ids[int(broken[0])]}' is not finite: run the model in float32 or float64."
+            )
+        return problem, found
+
+    def _result(self, problem: Problem, found: Found) -> PathResult:
+        logits = problem.clean.logits
+        return PathResult(
+            paths=found.paths.squeeze(2) if self.top_k == 1 else found.paths,
+            scores=found.scores,
+            margins=found.margins,
+            targets=problem.targets,
+            predictions=logits.argmax(1),
+            target_probabilities=target_probability(logits, problem.targets),
+            candidate_scores=None if found.candidates is None else _stack(found.candidates),
+        )
+
+
+def digests(images: Float[Tensor, "B c H W"]) -> list[str]:
+    """A name for each image that depends on its pixels only."""
+    pixels = images.detach().to(device="cpu", dtype=torch.float32).numpy()
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
+
+
+def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
+    """How clear the predicted class is: its lead over the next, relative to the largest logit."""
+    best = logits.topk(2, dim=1).values
+    return (best[:, 0] - best[:, 1]) / logits.abs().amax(1)
+
+
+def _stack(candidates: list[Float[Tensor, "B F"]]) -> Float[Tensor, "B L F"]:
+    widest = max(scores.shape[1] for scores in candidates)
+    padded = [torch.nn.functional.pad(scores, (0, widest - scores.shape[1]), value=torch.nan) for scores in candidates]
+    return torch.stack(padded, dim=1)
+
+
+def _overwrite(result: PathResult, rows: Int[Tensor, "b"], settled: PathResult) -> PathResult:
+    """Put the settled images' results in their rows, in the result's own dtypes."""
+    values = {
+        name: value if value is None else value.index_copy(0, rows, getattr(settled, name).to(value))
+        for name, value in vars(result).items()
+    }
+    return replace(result, **values)

@@ -1,0 +1,1 @@
+"""One file per search; `neuron_path.search.search` finds them by itself."""

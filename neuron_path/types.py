@@ -1,0 +1,74 @@
+"""The records that pass between stages, and the glossary.
+
+======================  =============================================================================================
+word                    meaning
+======================  =============================================================================================
+block                   one transformer block; L of them, numbered 0 … L−1 from input to output
+neuron                  one unit of a block's FFN; F of them; its *activation* is the input of the FFN's second linear
+                        layer (post-GELU; for a gated FFN, post-gate)
+neuron path             one neuron (or k) per block, from input to output
+target                  the class whose softmax probability is attributed: one per image
+token scope             the tokens at which activations count as neurons' values: ``cls`` or ``patch``
+quadrature              the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
+scorer, search          what rates a candidate neuron; what picks a path by those ratings
+JAS                     joint attribution score of a path
+margin                  relative gap between the chosen neuron and the best one left out
+sequence                one (quadrature node, image) pair: the unit that micro-batches count
+======================  =============================================================================================
+
+Shape letters, everywhere: B images, T tokens, S tokens in scope, D embedding width, F neurons of a block, L blocks,
+C classes, k neurons a block, m quadrature nodes, N sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Measure = Literal["joint", "complete"]
+TokenScopeName = Literal["cls", "patch"]
+OperationName = Literal["remove", "enhance"]
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """The neuron paths of a batch of images.
+
+    Attributes:
+        paths: (B, L), or (B, L, k) for `top_k` > 1: chosen neurons, in descending order of the scorer's objective.
+        scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of probability ×
+            activation; see `neuron_path.score_paths`.
+        margins: (B, L) how far each block's choice is from changing: (last chosen − best left out) / |last chosen|,
+            which for one neuron a block is the relative gap of best to runner-up.
+        targets: (B,) the attributed class of each image.
+        predictions: (B,) the class the untouched model predicts.
+        target_probabilities: (B,) softmax probability of the target class, untouched model.
+        candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
+            narrower than the widest are padded with NaN.
+    """
+
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"]
+    scores: Float[Tensor, "B"]
+    margins: Float[Tensor, "B L"]
+    targets: Int[Tensor, "B"]
+    predictions: Int[Tensor, "B"]
+    target_probabilities: Float[Tensor, "B"]
+    candidate_scores: Float[Tensor, "B L F"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def cpu(self) -> PathResult:
+        """The same result with every tensor in main memory."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return PathResult(**{name: None if value is None else value.cpu() for name, value in moved.items()})
+
+    @staticmethod
+    def cat(parts: list[PathResult]) -> PathResult:
+        """Join the results of consecutive chunks of images."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(PathResult)}
+        return PathResult(**{name: None if None in values else torch.cat(values) for name, values in columns.items()})
