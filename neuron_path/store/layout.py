@@ -1,0 +1,84 @@
+"""Where a run directory keeps what: the one owner of the store's file names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.store.atomic import TEMPORARY_SUFFIX, write_bytes, write_error
+
+PATHS_FILE = "paths.parquet"
+EFFECTS_FILE = "effects.parquet"
+PARTS_DIRECTORY = "parts"
+
+_PART_NAME = re.compile(r"part-(\d{5,})-(\d{6,})\.parquet")
+
+
+class PartFiles(NamedTuple):
+    """What lies in a run's ``parts``, each list sorted by name; leftovers of interrupted writes are in neither."""
+
+    parts: list[Path]
+    foreign: list[Path]
+
+
+def part_path(run_dir: Path, rank: int, sequence: int) -> Path:
+    """Return the file of one part; no two processes (ranks) ever share a name.
+
+    >>> part_path(Path("run"), 1, 12).as_posix()
+    'run/parts/part-00001-000012.parquet'
+    """
+    return run_dir / PARTS_DIRECTORY / f"part-{rank:05d}-{sequence:06d}.parquet"
+
+
+def list_parts(run_dir: Path) -> PartFiles:
+    """List the parts of a run, and whatever else lies among them."""
+    try:
+        files = sorted((run_dir / PARTS_DIRECTORY).iterdir())
+    except FileNotFoundError:
+        return PartFiles([], [])
+    except OSError as error:
+        raise NeuronPathError(
+            f"Cannot list the parts of run directory {os.fspath(run_dir)!r}: {error.strerror}."
+        ) from error
+    files = [file for file in files if file.suffix != TEMPORARY_SUFFIX]
+    return PartFiles(
+        parts=[file for file in files if _PART_NAME.fullmatch(file.name)],
+        foreign=[file for file in files if not _PART_NAME.fullmatch(file.name)],
+    )
+
+
+def next_sequence(run_dir: Path, rank: int) -> int:
+    """Return the number of the first part that ``rank`` may write without touching an older one."""
+    names = [_PART_NAME.fullmatch(file.name) for file in list_parts(run_dir).parts]
+    return 1 + max((int(name[2]) for name in names if name and int(name[1]) == rank), default=-1)
+
+
+def open_run_dir(run_dir: str | os.PathLike[str]) -> Path:
+    """Make ``run_dir``, check that it can be written and that it holds no results yet, and return it.
+
+    Call it once, before any process starts to write. Other files (logs, a copy of the configuration) may lie there.
+
+    Raises:
+        NeuronPathError: when the directory holds ``paths.parquet`` or parts, or cannot be made or written.
+    """
+    path = Path(run_dir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        finished = (path / PATHS_FILE).exists()
+    except (OSError, ValueError) as error:
+        raise write_error(path, error) from error
+    parts, foreign = list_parts(path)
+    if finished or parts or foreign:
+        found = f"a finished {PATHS_FILE}" if finished else f"{len(parts) + len(foreign)} file(s) in {PARTS_DIRECTORY}/"
+        raise NeuronPathError(
+            f"Run directory {os.fspath(path)!r} already holds results ({found}); expected a new or empty directory. "
+            "Choose another one with hydra.run.dir=DIR, or move the results away."
+        )
+    # Permission bits do not tell what a mount or a quota allows; only writing does, and early is better than late.
+    probe = path / ".probe"
+    write_bytes(probe, b"probe")
+    probe.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,117 @@
+"""From the parts of all processes to one table: nothing lost, nothing doubled, the order of the data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.store.atomic import TEMPORARY_SUFFIX
+from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts
+from neuron_path.store.parquet import read_parquet, write_parquet
+from neuron_path.store.schema import KEY_COLUMNS, conform
+
+Key = tuple[str, ...]
+"""(sample_id, scorer) or (sample_id, scorer, search)."""
+
+
+def read_parts(run_dir: Path, schema: pa.Schema) -> pa.Table:
+    """Return the rows of all parts of a run, in no promised order.
+
+    Raises:
+        NeuronPathError: naming the first part that is torn, foreign or of other columns.
+    """
+    parts, foreign = list_parts(run_dir)
+    if foreign:
+        raise NeuronPathError(
+            f"{os.fspath(foreign[0])!r} is no part of this run; expected only part-*.parquet there. Move it away."
+        )
+    return pa.concat_tables([schema.empty_table(), *(_read_part(part, schema) for part in parts)])
+
+
+def merge_parts(
+    run_dir: str | os.PathLike[str], schema: pa.Schema, provenance: Mapping[str, Any], expected: Iterable[Key]
+) -> Path:
+    """Merge all parts of a run into ``paths.parquet``, in the order of ``expected``, and remove the parts.
+
+    The table depends on ``expected`` and the rows alone, so batch size and number of processes leave no trace in it.
+    Call it in one process, after every process has flushed. Until the merged file is whole, the parts stay.
+
+    Args:
+        run_dir: where the parts lie.
+        schema: the columns of each part.
+        provenance: the merged table's metadata.
+        expected: the key of every row that must be there, each once: (sample_id, scorer) or (sample_id, scorer,
+            search), the same for all.
+
+    Raises:
+        NeuronPathError: when rows are missing, doubled or unexpected (how many, and up to three of them), when a part
+            is torn or foreign, or when the table cannot be written. The parts are kept.
+    """
+    run_dir, keys = Path(run_dir), [tuple(key) for key in expected]
+    table = read_parts(run_dir, schema)
+    found = _row_keys(table, keys)
+    _check_coverage(run_dir, found, keys)
+    position = {key: row for row, key in enumerate(found)}
+    ordered = table.take(pa.array([position[key] for key in keys], type=pa.int64()))
+    target = run_dir / PATHS_FILE
+    write_parquet(target, ordered.combine_chunks(), provenance)
+    _remove_parts(run_dir)
+    return target
+
+
+def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
+    table, _ = read_parquet(part)
+    # Also drops each part's own metadata, which tells processes apart and would keep tables from being joined.
+    return conform(table, schema, f"Part {os.fspath(part)!r}", "It is foreign to this run: move it away")
+
+
+def _row_keys(table: pa.Table, keys: Collection[Key]) -> list[Key]:
+    widths = {len(key) for key in keys} or {len(KEY_COLUMNS)}
+    if len(widths) > 1 or not widths <= {2, 3}:
+        raise NeuronPathError(
+            f"Expected rows are named by keys of {sorted(widths)} values; give (sample_id, scorer) or "
+            "(sample_id, scorer, search), the same for all."
+        )
+    return list(zip(*(table[name].to_pylist() for name in KEY_COLUMNS[: widths.pop()]), strict=True))
+
+
+def _check_coverage(run_dir: Path, found: Collection[Key], keys: Collection[Key]) -> None:
+    asked = Counter(keys)
+    if doubled := [key for key, count in asked.items() if count > 1]:
+        raise NeuronPathError(
+            f"{len(doubled)} image(s) are named twice by the data ({_name(doubled)}); give each its own sample_id."
+        )
+    counts = Counter(found)
+    problems = {
+        "missing": [key for key in asked if key not in counts],
+        "duplicated": [key for key, count in counts.items() if count > 1],
+        "unexpected": [key for key in counts if key not in asked],
+    }
+    if any(problems.values()):
+        told = "; ".join(f"{len(rows)} {kind} ({_name(rows)})" for kind, rows in problems.items() if rows)
+        raise NeuronPathError(
+            f"Run directory {os.fspath(run_dir)!r} does not hold each of its {len(asked)} expected rows once: {told}. "
+            f"What is finished is kept in {PARTS_DIRECTORY}/; run the search again into a new directory."
+        )
+
+
+def _name(keys: list[Key]) -> str:
+    named = [" / ".join(key) for key in sorted(keys)[:3]]
+    # repr: a file's name may hold a line break, and an error is one line.
+    return ", ".join(map(repr, named)) + (", …" if len(keys) > 3 else "")
+
+
+def _remove_parts(run_dir: Path) -> None:
+    directory = run_dir / PARTS_DIRECTORY
+    # The merged table is whole: a part that cannot be removed now costs space, not a result.
+    with contextlib.suppress(OSError):
+        for file in [*list_parts(run_dir).parts, *directory.glob(f".*{TEMPORARY_SUFFIX}")]:
+            file.unlink(missing_ok=True)
+        directory.rmdir()

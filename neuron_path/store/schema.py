@@ -1,0 +1,175 @@
+"""The columns of the store: the one owner of their names and types.
+
+Shapes: N rows, L blocks, k path neurons per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from neuron_path.errors import NeuronPathError, nearest
+
+KEY_COLUMNS = ("sample_id", "scorer", "search")
+"""What names a row of the path table: an image and a method."""
+
+
+def path_schema(top_k: int) -> pa.Schema:
+    """Return the columns of ``paths.parquet``: one row per image and method.
+
+    ``path`` is a list of L neuron indices for ``top_k`` 1; above, it is L lists of ``top_k`` indices in descending
+    objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the measure of ``path``, in units of
+    probability. Only ``label`` (unlabelled images) and ``convergence_delta`` (measure ``complete`` only) may be null.
+
+    Raises:
+        NeuronPathError: for a ``top_k`` below 1.
+
+    >>> path_schema(1).field("path").type == path_schema(3).field("path").type
+    False
+    """
+    if top_k < 1:
+        raise NeuronPathError(f"top_k is {top_k}; expected 1 or more. Set how many neurons per block a path holds.")
+    block = pa.int32() if top_k == 1 else pa.list_(pa.int32())
+    return pa.schema(
+        [
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("label", pa.int32()),
+            pa.field("target", pa.int32(), nullable=False),
+            pa.field("prediction", pa.int32(), nullable=False),
+            pa.field("target_probability", pa.float64(), nullable=False),
+            pa.field("scorer", pa.string(), nullable=False),
+            pa.field("search", pa.string(), nullable=False),
+            pa.field("measure", pa.string(), nullable=False),
+            pa.field("top_k", pa.int32(), nullable=False),
+            pa.field("path", pa.list_(block), nullable=False),
+            pa.field("score", pa.float64(), nullable=False),
+            pa.field("margins", pa.list_(pa.float64()), nullable=False),
+            pa.field("convergence_delta", pa.float64()),
+        ]
+    )
+
+
+def effect_schema() -> pa.Schema:
+    """Return the columns of ``effects.parquet``: one row per image, method and intervention.
+
+    Probabilities are those of the row's ``target`` class, before and after the edit.
+
+    >>> effect_schema().names[:5]
+    ['sample_id', 'scorer', 'search', 'top_k', 'operation']
+    """
+    types = {
+        "sample_id": pa.string(),
+        "scorer": pa.string(),
+        "search": pa.string(),
+        "top_k": pa.int32(),
+        "operation": pa.string(),
+        "token_scope": pa.string(),
+        "target": pa.int32(),
+        "clean_probability": pa.float64(),
+        "edited_probability": pa.float64(),
+        "clean_prediction": pa.int32(),
+        "edited_prediction": pa.int32(),
+    }
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+
+
+def build_table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
+    """Build a table of ``schema`` from one NumPy array or list of length N per column.
+
+    Args:
+        schema: :func:`path_schema` or :func:`effect_schema`.
+        columns: every column of ``schema`` and no other; ``path`` is (N, L) or (N, L, k), ``margins`` (N, L), the rest
+            (N,). ``None`` marks a missing value where the schema allows one.
+
+    Raises:
+        NeuronPathError: for missing or unknown columns, unequal lengths, values of another type or outside its range,
+            and missing values where none may be.
+
+    >>> schema = pa.schema([pa.field("sample_id", pa.string()), pa.field("path", pa.list_(pa.int32()))])
+    >>> build_table(schema, {"sample_id": ["a", "b"], "path": np.array([[3, 1], [2, 0]])}).num_rows
+    2
+    """
+    for name in columns:
+        if name not in schema.names:
+            hint = nearest(str(name), schema.names)
+            raise NeuronPathError(f"The store has no column '{name}'.{hint} Columns: {', '.join(schema.names)}.")
+    missing = [name for name in schema.names if name not in columns]
+    if missing:
+        raise NeuronPathError(f"Column(s) {', '.join(missing)} missing from the rows to store; give every column.")
+    for name in schema.names:
+        # A string has a length too, but as a column it is one value where N belong.
+        if isinstance(columns[name], str | bytes) or np.ndim(columns[name]) == 0:
+            raise NeuronPathError(f"Column '{name}' is the single value {columns[name]!r}; give one value per row.")
+    lengths = {name: len(columns[name]) for name in schema.names}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise NeuronPathError(f"The columns to store differ in length ({found}); give one value per row in each.")
+    return pa.Table.from_arrays([_build_column(field, columns[field.name]) for field in schema], schema=schema)
+
+
+def describe_mismatch(found: pa.Schema, expected: pa.Schema) -> str:
+    """Say in a few words how ``found`` differs from ``expected``, or return an empty string.
+
+    >>> describe_mismatch(path_schema(1), path_schema(2))
+    "column 'path' is list<item: int32>, expected list<item: list<item: int32>>"
+    """
+    missing = [name for name in expected.names if name not in found.names]
+    if missing:
+        return f"column(s) {', '.join(missing)} missing"
+    unknown = [name for name in found.names if name not in expected.names]
+    if unknown:
+        return f"unknown column(s) {', '.join(unknown)}"
+    if found.names != expected.names:
+        return f"columns in the order {', '.join(found.names)}, expected {', '.join(expected.names)}"
+    for ours, theirs in zip(found, expected, strict=True):
+        if not ours.type.equals(theirs.type):
+            return f"column '{ours.name}' is {ours.type}, expected {theirs.type}"
+    return ""
+
+
+def conform(table: pa.Table, schema: pa.Schema, what: str, advice: str) -> pa.Table:
+    """Return ``table`` with exactly the fields of ``schema`` and no metadata.
+
+    Args:
+        table: any table.
+        schema: the columns it must have.
+        what: the name that an error message gives to the table.
+        advice: what an error message tells the user to do.
+
+    Raises:
+        NeuronPathError: when names, types or order differ, or a value is missing where every row must have one.
+    """
+    mismatch = describe_mismatch(table.schema, schema)
+    if not mismatch:
+        lacking = [field.name for field in schema if not field.nullable and table[field.name].null_count]
+        mismatch = f"missing values in column(s) {', '.join(lacking)}" if lacking else ""
+    if mismatch:
+        raise NeuronPathError(f"{what} does not fit the store: {mismatch}. {advice}.")
+    return table.cast(schema)
+
+
+def _build_column(field: pa.Field, values: Any) -> pa.Array:
+    rows = values.tolist() if hasattr(values, "tolist") else list(values)
+    try:
+        column = pa.array(rows, type=field.type)
+        # Arrow cuts Python floats down to integers in silence; an index that was a float is a mistake upstream.
+        cut = pa.types.is_integer(_leaf(column).type) and pa.types.is_floating(_leaf(pa.array(rows)).type)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise NeuronPathError(f"Column '{field.name}' must be {field.type}, but: {reason}.") from error
+    if cut:
+        raise NeuronPathError(f"Column '{field.name}' must be {field.type}, but floats were found; give integers.")
+    lacking = 0 if field.nullable else max(column.null_count, _leaf(column).null_count)
+    if lacking:
+        raise NeuronPathError(f"Column '{field.name}' lacks {lacking} value(s), but every row must have one.")
+    return column
+
+
+def _leaf(column: pa.Array) -> pa.Array:
+    """Return the values that lists, however deep, hold."""
+    while pa.types.is_list(column.type):
+        column = column.flatten()
+    return column
