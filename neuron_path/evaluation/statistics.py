@@ -1,0 +1,103 @@
+"""Means over images with bootstrap confidence intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from neuron_path.errors import NeuronPathError
+
+_BATCH_VALUES = 2**22
+"""Values resampled at once: 32 MiB of float64, whatever the number of images."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over ``n`` images and the interval that holds the true mean with probability ``confidence``."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    confidence: float = 0.95
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether 0, no effect, cannot be excluded. So it is also for one image, whose bounds are unknown (NaN).
+
+        >>> Interval(0.3, -0.1, 0.7, n=20).includes_zero, Interval(0.3, 0.1, 0.5, n=20).includes_zero
+        (True, False)
+        """
+        return not (self.low > 0 or self.high < 0)
+
+    def to_dict(self) -> dict[str, float | int | bool]:
+        """Return the numbers by name, ``includes_zero`` among them.
+
+        >>> Interval(0.3, 0.1, 0.5, n=20).to_dict()
+        {'mean': 0.3, 'low': 0.1, 'high': 0.5, 'n': 20, 'confidence': 0.95, 'includes_zero': False}
+        """
+        return {**dataclasses.asdict(self), "includes_zero": self.includes_zero}
+
+
+def bootstrap_mean(values: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 9999, seed: int = 0) -> Interval:
+    """Return the mean of ``values`` with its percentile bootstrap interval.
+
+    Images are redrawn with replacement ``n_resamples`` times; the bounds are the (1 ∓ confidence)/2 quantiles of the
+    redrawn means (Efron and Tibshirani 1993, ch. 13). Percentile, not BCa, because it exists for every sample, also
+    where BCa degenerates (nearly all values equal, as accuracy changes are), and because its cost grows with n, where
+    BCa's jackknife grows with n². Over the hundreds of images of a run the two hardly differ.
+
+    Args:
+        values: (n,) one finite number per image, in any unit.
+        confidence: probability that the interval is to hold, in (0, 1).
+        n_resamples: number of redrawn samples, at least 1.
+        seed: of the draws; the same seed and values give the same interval.
+
+    Returns:
+        Mean and bounds in the unit of ``values``. One value says nothing about the spread: its bounds are NaN. Values
+        that are all equal give that value as both bounds: no redraw can differ.
+
+    Raises:
+        NeuronPathError: for no values, values that are not finite, another shape, or arguments out of range.
+
+    >>> interval = bootstrap_mean([0.1, 0.2, 0.3, 0.4])
+    >>> round(interval.mean, 9), interval.low < 0.2, interval.high > 0.3, interval.n
+    (0.25, True, True, 4)
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    _check(sample, confidence, n_resamples)
+    mean, n = float(sample.mean()), len(sample)
+    if n == 1:
+        return Interval(mean, float("nan"), float("nan"), n, confidence)
+    if (sample == sample[0]).all():
+        # The rounded mean of equal values may differ from them in the last digit.
+        return Interval(*[float(sample[0])] * 3, n=n, confidence=confidence)
+    bounds = stats.bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=n_resamples,
+        batch=max(1, min(n_resamples, _BATCH_VALUES // n)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(bounds.low), float(bounds.high), n, confidence)
+
+
+def _check(sample: np.ndarray, confidence: float, n_resamples: int) -> None:
+    if sample.ndim != 1:
+        raise NeuronPathError(f"The values to average have shape {sample.shape}; expected (n,), one per image.")
+    if not len(sample):
+        raise NeuronPathError("There are no values to average; expected at least one image. Check the selection.")
+    if wrong := int((~np.isfinite(sample)).sum()):
+        raise NeuronPathError(
+            f"{wrong} of {len(sample)} values to average are NaN or infinite; expected finite numbers. "
+            "Find the images that gave them, or leave them out."
+        )
+    if not 0 < confidence < 1:
+        raise NeuronPathError(f"confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
+    if n_resamples < 1:
+        raise NeuronPathError(f"n_resamples is {n_resamples}; expected 1 or more, such as 9999.")

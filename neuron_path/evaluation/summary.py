@@ -1,0 +1,103 @@
+"""The effects of a run's interventions in one table: a row per method and operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.measures import accuracy_deviation, probability_deviation
+from neuron_path.evaluation.statistics import Interval, bootstrap_mean
+
+GROUP_COLUMNS = ["scorer", "search", "top_k", "token_scope", "operation"]
+"""What a row of the summary stands for; effects of different sizes of path or scopes are never averaged."""
+
+_VALUE_COLUMNS = ["sample_id", "clean_probability", "edited_probability", "clean_prediction", "edited_prediction"]
+
+
+def summarise_effects(
+    effects: pd.DataFrame,
+    labels: Mapping[str, Any] | pd.Series,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 9999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average the effects of interventions over images, with bootstrap intervals.
+
+    Args:
+        effects: the columns of ``effects.parquet``; see :func:`neuron_path.store.reader.load_effects`.
+        labels: the true class of each ``sample_id``, as a mapping or a series with ``sample_id`` as its index. Images
+            that it lacks or holds as missing count as unlabelled.
+        confidence: of the intervals, in (0, 1).
+        n_resamples: bootstrap samples per interval.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per scorer, search and operation (and top_k and token_scope, where they vary), in the order in which
+        they appear, with
+
+        - ``n``, ``clean_probability``, ``edited_probability``: images and mean target probabilities;
+        - ``probability_deviation``, with ``_low`` and ``_high``: mean of p_edit / p_clean − 1, dimensionless;
+        - ``includes_zero``: whether that interval cannot exclude no effect;
+        - ``n_labelled``, ``clean_accuracy``, ``edited_accuracy``: labelled images and top-1 in percent;
+        - ``accuracy_deviation``, with ``_low`` and ``_high``, in percentage points, and ``accuracy_includes_zero``.
+          With no labelled image these are NaN, and ``accuracy_includes_zero`` is true.
+
+    Raises:
+        NeuronPathError: when a column is missing, there are no effects, or a group holds an image twice.
+    """
+    missing = [name for name in GROUP_COLUMNS + _VALUE_COLUMNS if name not in effects.columns]
+    if missing:
+        raise NeuronPathError(f"The effects lack column(s) {', '.join(missing)}; give the table of load_effects.")
+    if effects.empty:
+        raise NeuronPathError("There are no effects to summarise; expected at least one image. Run the interventions.")
+    known = dict(labels.items())
+    # As a column of its own, so that rows keep their label whatever the index of the table that was given.
+    effects = effects.assign(label=pd.array([known.get(name) for name in effects["sample_id"]], dtype="Int64"))
+    options: dict[str, Any] = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
+    rows = []
+    for _, group in effects.groupby(GROUP_COLUMNS, sort=False, dropna=False):
+        names = {name: group[name].iloc[0] for name in GROUP_COLUMNS}
+        if doubled := group["sample_id"][group["sample_id"].duplicated()].tolist():
+            raise NeuronPathError(
+                f"Image {doubled[0]!r} appears more than once for {names}; expected one row per image and method."
+            )
+        rows.append(names | _summarise_probability(group, options) | _summarise_accuracy(group, options))
+    return pd.DataFrame(rows)
+
+
+def _summarise_probability(group: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
+    clean, edited = group["clean_probability"].to_numpy(), group["edited_probability"].to_numpy()
+    interval = bootstrap_mean(probability_deviation(clean, edited), **options)
+    return {
+        "n": len(group),
+        "clean_probability": float(clean.mean()),
+        "edited_probability": float(edited.mean()),
+        **_columns("probability_deviation", interval),
+        "includes_zero": interval.includes_zero,
+    }
+
+
+def _summarise_accuracy(group: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
+    labelled = group.loc[group["label"].notna()]
+    right = labelled["label"].to_numpy(dtype=np.int64)
+    clean, edited = labelled["clean_prediction"].to_numpy(), labelled["edited_prediction"].to_numpy()
+    nan = float("nan")
+    interval = Interval(nan, nan, nan, 0, options["confidence"])
+    if len(right):
+        interval = bootstrap_mean(accuracy_deviation(clean, edited, right), **options)
+    return {
+        "n_labelled": len(right),
+        "clean_accuracy": 100.0 * float((clean == right).mean()) if len(right) else nan,
+        "edited_accuracy": 100.0 * float((edited == right).mean()) if len(right) else nan,
+        **_columns("accuracy_deviation", interval),
+        "accuracy_includes_zero": interval.includes_zero,
+    }
+
+
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}

@@ -1,0 +1,115 @@
+"""The table of effects: a row per method and operation, from per-image rows in any order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.statistics import bootstrap_mean
+from neuron_path.evaluation.summary import summarise_effects
+
+N = 40
+LABELS = {str(index): index % 4 for index in range(N)}
+
+
+def effects(scorer: str = "joint_attribution", operation: str = "remove", factor: float = 0.5) -> pd.DataFrame:
+    rng = np.random.default_rng(len(scorer))
+    clean = rng.uniform(0.5, 1, size=N)
+    return pd.DataFrame(
+        {
+            "sample_id": list(LABELS),
+            "scorer": scorer,
+            "search": "greedy",
+            "top_k": 1,
+            "operation": operation,
+            "token_scope": "cls",
+            "target": list(LABELS.values()),
+            "clean_probability": clean,
+            "edited_probability": clean * factor * rng.uniform(0.9, 1, size=N),
+            "clean_prediction": list(LABELS.values()),
+            "edited_prediction": [label if label else 3 for label in LABELS.values()],
+        }
+    )
+
+
+def summarise(frame: pd.DataFrame, labels: Any = LABELS) -> pd.DataFrame:
+    return summarise_effects(frame, labels, n_resamples=999)
+
+
+def test_each_method_and_operation_has_its_row() -> None:
+    table = summarise(
+        pd.concat([effects(), effects(operation="enhance", factor=0.9), effects("activation", factor=0.99)])
+    )
+    assert table[["scorer", "operation"]].to_numpy().tolist() == [
+        ["joint_attribution", "remove"],
+        ["joint_attribution", "enhance"],
+        ["activation", "remove"],
+    ]
+    assert table["n"].tolist() == table["n_labelled"].tolist() == [N] * 3
+
+
+def test_a_row_holds_the_means_and_their_intervals() -> None:
+    frame = effects()
+    row = summarise(frame).iloc[0]
+    deviation = frame["edited_probability"] / frame["clean_probability"] - 1
+    interval = bootstrap_mean(deviation, n_resamples=999)
+    assert row["probability_deviation"] == pytest.approx(deviation.mean())
+    assert (row["probability_deviation_low"], row["probability_deviation_high"]) == (interval.low, interval.high)
+    assert row["clean_probability"] == pytest.approx(frame["clean_probability"].mean())
+    assert row["edited_probability"] == pytest.approx(frame["edited_probability"].mean())
+    assert not row["includes_zero"]
+    assert (row["clean_accuracy"], row["edited_accuracy"], row["accuracy_deviation"]) == (100, 75, -25)
+    assert row["accuracy_deviation_low"] < -25 < row["accuracy_deviation_high"] < 0
+    assert not row["accuracy_includes_zero"]
+
+
+def test_no_effect_includes_zero() -> None:
+    frame = effects()
+    frame["edited_probability"] = frame["clean_probability"]
+    frame["edited_prediction"] = frame["clean_prediction"]
+    row = summarise(frame).iloc[0]
+    assert (row["probability_deviation"], row["accuracy_deviation"]) == (0, 0)
+    assert row["includes_zero"]
+    assert row["accuracy_includes_zero"]
+
+
+def test_labels_join_by_sample_id_whatever_the_order_or_index() -> None:
+    frame = effects()
+    shuffled = frame.sample(frac=1, random_state=0).set_axis([0] * N)
+    by_id = pd.Series(LABELS).sample(frac=1, random_state=1)
+    one, two = summarise(frame).iloc[0], summarise(shuffled, by_id).iloc[0]
+    for name in ("n", "clean_accuracy", "edited_accuracy", "accuracy_deviation", "probability_deviation"):
+        assert one[name] == pytest.approx(two[name])
+
+
+def test_unlabelled_images_count_for_probability_only() -> None:
+    half: dict[str, Any] = {name: label if index < 20 else None for index, (name, label) in enumerate(LABELS.items())}
+    nullable = pd.Series(pd.array(list(half.values()), dtype="Int32"), index=list(half))
+    for labels in (half, nullable):
+        row = summarise(effects(), labels).iloc[0]
+        assert (row["n"], row["n_labelled"], row["clean_accuracy"]) == (N, 20, 100)
+    row = summarise(effects(), {}).iloc[0]
+    assert row["n_labelled"] == 0
+    assert np.isnan([row["clean_accuracy"], row["accuracy_deviation"], row["accuracy_deviation_low"]]).all()
+    assert row["accuracy_includes_zero"]
+
+
+def test_sizes_of_path_and_scopes_are_kept_apart() -> None:
+    table = summarise(pd.concat([effects(), effects().assign(top_k=5), effects().assign(token_scope="patch")]))
+    assert table[["top_k", "token_scope"]].to_numpy().tolist() == [[1, "cls"], [5, "cls"], [1, "patch"]]
+
+
+def test_an_image_twice_in_a_group_is_refused() -> None:
+    with pytest.raises(NeuronPathError, match="Image '0' appears more than once"):
+        summarise(pd.concat([effects(), effects()]))
+
+
+def test_tables_without_effects_are_refused() -> None:
+    with pytest.raises(NeuronPathError, match="no effects"):
+        summarise(effects().iloc[:0])
+    with pytest.raises(NeuronPathError, match=r"column\(s\) operation"):
+        summarise(effects().drop(columns="operation"))
