@@ -1,0 +1,1 @@
+"""Data sets that give images with stable ids: the embedded digits and folders of images."""
