@@ -1,0 +1,147 @@
+"""The table of effects, read once for figures and page: records with intervals, and how these are put into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from neuron_path.errors import NeuronPathError
+
+_KEYS: Final = ["scorer", "search", "operation"]
+_NEEDED: Final = [
+    *_KEYS,
+    "n",
+    "probability_deviation",
+    "probability_deviation_low",
+    "probability_deviation_high",
+]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the limits of its 95 % interval; NaN where something is not known."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there are limits."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def shows_effect(self) -> bool:
+        """Whether the interval is known and lies on one side of 0.
+
+        >>> [Interval(*numbers).shows_effect for numbers in ((-3, -4, -2), (1, 0, 2), (1, math.nan, math.nan))]
+        [True, False, False]
+        """
+        return self.known and (self.low > 0 or self.high < 0)
+
+    def in_words(self, unit: str = "") -> str:
+        """Write the mean with its limits, in as few decimals as still show on which side of 0 each lies.
+
+        >>> Interval(-3.14, -3.92, -2.41).in_words(" %")
+        '−3.1 % [−3.9, −2.4]'
+        >>> Interval(0.004, 0.001, 0.007).in_words(" %")
+        '+0.004 % [+0.001, +0.007]'
+        >>> Interval(0.5, math.nan, math.nan).in_words()
+        '+0.5 (no interval)'
+        """
+        if not math.isfinite(self.mean):
+            return "not known"
+        shown = [number for number in (self.mean, self.low, self.high) if math.isfinite(number) and number != 0]
+        decimals = next((d for d in range(1, 6) if all(abs(number) >= 0.5 * 10**-d for number in shown)), 1)
+        mean, low, high = (signed(number, decimals) for number in (self.mean, self.low, self.high))
+        return f"{mean}{unit} [{low}, {high}]" if self.known else f"{mean}{unit} (no interval)"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one operation on one method's paths did.
+
+    Attributes:
+        scorer: the method's scorer, as stored.
+        method: the method's name for readers.
+        operation: the intervention, as stored.
+        n: images.
+        probability: mean change of the target probability, percent of the clean one.
+        accuracy: change of the top-1 accuracy, percentage points; NaN without labels.
+        clean_probability: mean target probability before, a fraction or NaN.
+        edited_probability: mean target probability after, a fraction or NaN.
+    """
+
+    scorer: str
+    method: str
+    operation: str
+    n: int
+    probability: Interval
+    accuracy: Interval
+    clean_probability: float
+    edited_probability: float
+
+
+def read_effects(summary: pd.DataFrame) -> list[Effect]:
+    """Read a table of effects, one row per method (scorer and search) and operation, in the table's order.
+
+    A method is named by its scorer, and by its search too where the table holds more than one.
+
+    Args:
+        summary: columns `scorer`, `search`, `operation`, `n`, `probability_deviation` and its `_low` and `_high`
+            (fractions of the clean probability); optional: `accuracy_deviation` and its `_low` and `_high` (percentage
+            points), `clean_probability`, `edited_probability` (fractions).
+
+    Raises:
+        NeuronPathError: a column is missing, or a method and operation is there twice.
+    """
+    missing = [name for name in _NEEDED if name not in summary.columns]
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        raise NeuronPathError(f"The table of effects lacks the column{plural} {', '.join(missing)}.")
+    records: list[dict[str, Any]] = summary.rename(columns=str).to_dict("records")  # type: ignore[assignment]
+    seen = set()
+    for record in records:
+        key = tuple(str(record[name]) for name in _KEYS)
+        if key in seen:
+            raise NeuronPathError(f"The table of effects has more than one row for {', '.join(key)}.")
+        seen.add(key)
+    several = len({record["search"] for record in records}) > 1
+    return [_effect(record, with_search=several) for record in records]
+
+
+def _effect(record: Mapping[str, Any], *, with_search: bool) -> Effect:
+    scorer, search = str(record["scorer"]), str(record["search"])
+    return Effect(
+        scorer=scorer,
+        method=(f"{scorer} ({search})" if with_search else scorer).replace("_", " "),
+        operation=str(record["operation"]),
+        n=int(record["n"]),
+        probability=_interval(record, "probability_deviation", 100),
+        accuracy=_interval(record, "accuracy_deviation", 1),
+        clean_probability=_number(record.get("clean_probability")),
+        edited_probability=_number(record.get("edited_probability")),
+    )
+
+
+def _interval(record: Mapping[str, Any], column: str, factor: float) -> Interval:
+    mean, low, high = (factor * _number(record.get(f"{column}{end}")) for end in ("", "_low", "_high"))
+    return Interval(mean, low, high)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value is pd.NA else float(value)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Write a number with its sign, a true minus, and no sign on zero.
+
+    >>> signed(-3.14, 1), signed(0.26, 1), signed(-0.01, 1)
+    ('−3.1', '+0.3', '0.0')
+    """
+    text = f"{value:+.{decimals}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
