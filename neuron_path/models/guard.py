@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from neuron_path.errors import NeuronPathError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -34,15 +38,54 @@ def exact(device: torch.device) -> Iterator[None]:
 
     Whatever the caller's context, the arithmetic is that of the model's own dtype.
     """
-    precision, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with _full_precision(), torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of float32 matrices in float32: no TF32, no bfloat16.
+
+    torch has two interfaces to this. The older one refuses to be read once the newer (`fp32_precision`, from 2.9 on)
+    has been used; both are set, so that they agree, and both are put back.
+    """
+    switches = _precision_switches()
+    newer = [switch.fp32_precision for switch in switches]
+    products = _read(torch.get_float32_matmul_precision, "highest")
+    convolutions = _read(lambda: torch.backends.cudnn.allow_tf32, True)
     try:
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = convolution
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        for switch, precision in zip(switches, newer, strict=True):
+            switch.fp32_precision = "none"  # take the value of the switch above; an own value only where that differs
+            if switch.fp32_precision != precision:
+                switch.fp32_precision = precision
+
+
+def _precision_switches() -> list[Any]:
+    """The newer interface's switches; none in versions of torch without them."""
+    parts = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
+    switches = []
+    for part in parts:
+        with suppress(AttributeError):
+            switch = attrgetter(part)(torch.backends)
+            switch.fp32_precision  # noqa: B018 - there, or an AttributeError
+            switches.append(switch)
+    return switches
+
+
+def _read(setting: Callable[[], T], otherwise: T) -> T:
+    """A setting of the older interface; its default when it refuses to be read."""
+    try:
+        return setting()
+    except RuntimeError:
+        return otherwise
 
 
 def check_finite(model: nn.Module) -> None:
