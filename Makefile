@@ -1,0 +1,60 @@
+# `make help` lists the targets. The environment lives in .venv and is made with venv and pip, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := outputs/demo
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+# Stamps say what .venv holds, so that a second `make` has nothing to install.
+MADE := $(VENV)/.made
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test stress lint bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME) ## find the paths of the embedded model's test images, with a report, in outputs/demo
+	@rm -rf $(DEMO)
+	$(BIN)/neuron-path run hydra.run.dir=$(DEMO)
+
+test: $(DEV) ## run all tests but the slow ones
+	$(BIN)/python -m pytest
+
+stress: $(DEV) ## run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(DEV) ## check style, format, types and import layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(DEV) ## time the search against the literal oracle and the roofline
+	$(BIN)/python -m benchmarks.search_speed
+
+clean: ## remove the environment and everything that tools have left, but not outputs
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find benchmarks experiments neuron_path tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is %d.%d: name another one, as in make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUNTIME): $(PINS) | $(MADE)
+	@echo "Installing NeuronPath into $(VENV): a minute or two, the first time."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(DEV): $(PINS) | $(MADE)
+	@echo "Installing NeuronPath with its development tools into $(VENV): a minute or two, the first time."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $(RUNTIME) $@
