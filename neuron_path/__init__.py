@@ -38,7 +38,18 @@ _HOMES = {
     "load_paths": "neuron_path.store.reader",
     "score_paths": "neuron_path.api",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "NeuronPathError",
+    "PathResult",
+    "Quadrature",
+    "__version__",
+    "find_paths",
+    "intervene",
+    "load_digits",
+    "load_model",
+    "load_paths",
+    "score_paths",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -6,11 +6,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from neuron_path.errors import NeuronPathError, unknown_name
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 
 
 class Registry(Generic[T]):
@@ -24,14 +25,14 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self._package = package
-        self._entries: dict[str, type[T]] = {}
+        self._entries: dict[str, type[Any]] = {}
         self._discovered = False
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+    def register(self, name: str) -> Callable[[C], C]:
         """Class decorator: make the class available under `name`, which it also gets as its attribute `name`."""
 
-        def add(cls: type[T]) -> type[T]:
-            cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
+        def add(cls: C) -> C:
+            cls.name = name
             self._entries[name] = cls
             return cls
 

@@ -64,11 +64,14 @@ class PathResult:
 
     def cpu(self) -> PathResult:
         """The same result with every tensor in main memory."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PathResult(**{name: None if value is None else value.cpu() for name, value in moved.items()})
+        kept = self.candidate_scores
+        moved = {f.name: getattr(self, f.name).cpu() for f in fields(self) if f.name != "candidate_scores"}
+        return PathResult(**moved, candidate_scores=None if kept is None else kept.cpu())
 
     @staticmethod
     def cat(parts: list[PathResult]) -> PathResult:
         """Join the results of consecutive chunks of images."""
-        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(PathResult)}
-        return PathResult(**{name: None if None in values else torch.cat(values) for name, values in columns.items()})
+        names = [f.name for f in fields(PathResult) if f.name != "candidate_scores"]
+        kept = [part.candidate_scores for part in parts if part.candidate_scores is not None]
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return PathResult(**joined, candidate_scores=torch.cat(kept) if kept else None)

@@ -63,10 +63,8 @@ def edited_logits(
         rows = adapter.rows(index, scope)
         u = block.mix(h, rows)
         a = block.activations(u)
-        if rows is not None:
-            a = edit(index, a)
-        else:
-            a = scope.join(edit(index, a[:, scope.tokens]), a[:, scope.live])
+        edited = edit(index, a[:, adapter.in_scope(index, scope)])
+        a = edited if rows is not None else scope.join(edited, a[:, scope.live])
         h = u + block.ffn(a)
     return adapter.head(h)
 

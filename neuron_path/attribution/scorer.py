@@ -7,9 +7,10 @@ own simply has them all at hand.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -35,14 +36,14 @@ class Scoring(Protocol):
         ...
 
 
-class Scorer(Protocol):
-    """Options of a way to rate neurons; `start` puts it to work."""
+class Scorer(ABC):
+    """Options of a way to rate neurons; `start` puts it to work. Its `name` is the one it is registered under."""
 
-    name: str
+    name: ClassVar[str]
 
+    @abstractmethod
     def start(self, problem: Problem) -> Scoring:
         """Begin with the images of one problem."""
-        ...
 
 
 @dataclass

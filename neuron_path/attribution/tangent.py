@@ -70,7 +70,7 @@ class TangentPrefix(Prefix):
             def probability(h: Tensor, targets: Tensor = targets) -> Tensor:
                 return target_probability(self.adapter.head(h), targets)
 
-            p, dp = jvp(probability, (self._h[run],), (self._dh[run],))
+            p, dp, *_ = jvp(probability, (self._h[run],), (self._dh[run],))
             sums.append(dp)
             probabilities.append(p)
         path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(1)
@@ -87,7 +87,7 @@ class TangentPrefix(Prefix):
         states, tangents = [], []
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
             for run, _, _ in self.sequences.passes():
-                state, tangent = jvp(split, (self._h[run],), (self._dh[run],))
+                state, tangent, *_ = jvp(split, (self._h[run],), (self._dh[run],))
                 states.append(state)
                 tangents.append(tangent)
         self._state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -87,12 +87,12 @@ class Adapter(ABC):
         n_classes: C.
         n_prefix_tokens: tokens before the patches (class and register tokens).
         has_class_token: whether token 0 is a class token.
-        head_rows: the tokens whose final values the head reads (all when None), so that the last block can skip the rest.
+        head_rows: the tokens whose final values the head reads (None: all), so that the last block can skip the rest.
         default_scope: the token scope that follows from the head.
     """
 
     name: ClassVar[str]
-    model: nn.Module
+    model: Any
     blocks: Sequence[Block]
     n_classes: int
     n_prefix_tokens: int
@@ -156,6 +156,5 @@ def adapt(model: nn.Module) -> Adapter:
         if family.handles(model):
             return family(model)
     known = ", ".join(families.names())
-    raise NeuronPathError(
-        f"Models of type {type(model).__module__}.{type(model).__name__} are not supported. Supported families: {known}."
-    )
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    raise NeuronPathError(f"Models of type {kind} are not supported. Supported families: {known}.")

@@ -31,10 +31,18 @@ class Session:
         self.model = model
         self.adapter = adapt(model)
         check_finite(model)
-        parameter = next(model.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
         self._double: Session | None = None
         self._is_verified = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is now."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating type."""
+        return next(self.model.parameters()).dtype
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -62,8 +70,8 @@ class Session:
         """Raise a NeuronPathError unless these are preprocessed, finite images."""
         if images.ndim != 4 or not images.is_floating_point():
             raise NeuronPathError(
-                f"Images are a {str(images.dtype).removeprefix('torch.')} tensor of shape {tuple(images.shape)}; expected "
-                "preprocessed floating-point images of shape (B, channels, height, width)."
+                f"Images are a {str(images.dtype).removeprefix('torch.')} tensor of shape {tuple(images.shape)}; "
+                "expected preprocessed floating-point images of shape (B, channels, height, width)."
             )
         if len(images) == 0:
             raise NeuronPathError("There are no images: the batch is empty.")
@@ -90,7 +98,8 @@ class Session:
         if len(wrong):
             first = int(wrong[0])
             raise NeuronPathError(
-                f"Target {int(tensor[first])} of image {first} is not a class of this model: expected 0 … {n_classes - 1}."
+                f"Target {int(tensor[first])} of image {first} is not a class of this model: expected 0 … "
+                f"{n_classes - 1}."
             )
         return tensor.to(device=self.device, dtype=torch.int64)
 
@@ -128,9 +137,7 @@ class Session:
         tolerance = 1e-2 if self.dtype in (torch.float16, torch.bfloat16) else 1e-4
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
             raise NeuronPathError(
-                f"The model computes other logits than its family '{self.adapter.name}' does block by block: it changes "
-                "the forward pass (a subclass or a hook) in a way that NeuronPath cannot follow."
+                f"The model computes other logits than its family '{self.adapter.name}' does block by block: it "
+                "changes the forward pass (a subclass or a hook) in a way that NeuronPath cannot follow."
             )
         self._is_verified = True
-
-

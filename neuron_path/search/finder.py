@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -63,6 +64,12 @@ class PathFinder:
         self.scope = session.adapter.scope(token_scope)
         self.top_k, self.micro_batch, self.keep_candidates = top_k, micro_batch, keep_candidates
 
+    def with_candidates(self) -> PathFinder:
+        """The same search, also returning every candidate's score."""
+        other = copy.copy(self)
+        other.keep_candidates = True
+        return other
+
     def find(
         self,
         images: Float[Tensor, "B c H W"],
@@ -74,7 +81,7 @@ class PathFinder:
         """Paths of a batch of any size, on the model's device; `sample_ids` default to a digest of each image."""
         self.session.check_images(images)
         checked = self.session.check_targets(targets, len(images))
-        names = digests(images) if sample_ids is None else sample_ids
+        names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
         parts = []
         with self.session.active(), progress_bar(disable=not progress) as bar:
             task = bar.add_task("Neuron paths", total=len(images))
@@ -95,7 +102,7 @@ class PathFinder:
         if len(close) == 0:
             return result
         double = self.session.double()
-        names = [sample_ids[row] for row in close.tolist()]
+        names = [sample_ids[int(row)] for row in close]
         own = None if targets is None else targets[close]
         with double.active():
             settled = self._result(*self._search(double, images[close.to(images.device)], own, names, micro_batch))
@@ -122,7 +129,8 @@ class PathFinder:
         broken = (~torch.isfinite(found.scores)).nonzero()
         if len(broken):
             raise NeuronPathError(
-                f"The path score of image '{sample_ids[int(broken[0])]}' is not finite: run the model in float32 or float64."
+                f"The path score of image '{sample_ids[int(broken[0])]}' is not finite: run the model in float32 or "
+                "float64."
             )
         return problem, found
 
@@ -131,7 +139,7 @@ class PathFinder:
         return PathResult(
             paths=found.paths.squeeze(2) if self.top_k == 1 else found.paths,
             scores=found.scores,
-            margins=found.margins,
+            margins=found.margins.to(logits.dtype),
             targets=problem.targets,
             predictions=logits.argmax(1),
             target_probabilities=target_probability(logits, problem.targets),

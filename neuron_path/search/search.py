@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -33,14 +34,14 @@ class Found:
     candidates: list[Float[Tensor, "B F"]] | None
 
 
-class Search(Protocol):
-    """Options of a search; `run` picks a path for every image of a problem."""
+class Search(ABC):
+    """Options of a search; `run` picks a path for every image of a problem. Its `name` is the registered one."""
 
-    name: str
+    name: ClassVar[str]
 
+    @abstractmethod
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
         """Pick `top_k` neurons a block; ties go to the lowest index."""
-        ...
 
 
 searches: Registry[Search] = Registry("search", "neuron_path.search.searches")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.scorer import BlockwiseScoring, scorers
+from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 
 
 @scorers.register("activation")
 @dataclass(frozen=True)
-class Activation:
+class Activation(Scorer):
     """w_j, the clean activation, summed over tokens in scope."""
 
     def start(self, problem: Problem) -> BlockwiseScoring:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from neuron_path.attribution.forward import target_probability
 from neuron_path.attribution.problem import Problem, Sequences
-from neuron_path.attribution.scorer import BlockwiseScoring, scorers
+from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 
 
 @scorers.register("influence_pattern")
 @dataclass(frozen=True)
-class InfluencePattern:
+class InfluencePattern(Scorer):
     """∫ ∂p_y/∂a_j (α·x) dα: the live network's gradient on the line from the zero input to x, summed over tokens.
 
     One forward and one backward pass serve all blocks.

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import joint_score, make_prefix
-from neuron_path.attribution.scorer import scorers
+from neuron_path.attribution.scorer import Scorer, scorers
 
 
 @scorers.register("joint_attribution")
 @dataclass(frozen=True)
-class JointAttribution:
+class JointAttribution(Scorer):
     """(W + w_j) · ∫ (G + ∂p_y/∂a_j) dα with the whole candidate block scaled, the mean over tokens in scope.
 
     W and G are the sums of clean activations and of gradients over the neurons chosen in earlier blocks

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.scorer import BlockwiseScoring, scorers
+from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 
 
 @scorers.register("random")
 @dataclass(frozen=True)
-class Random:
+class Random(Scorer):
     """Uniform scores keyed by (seed, sample id), so that an image's path is the same in any batch.
 
     Args:

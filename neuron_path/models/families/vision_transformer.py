@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
-from timm.layers import Mlp
-from timm.models.vision_transformer import Attention, VisionTransformer
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block as TimmBlock
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
@@ -15,10 +18,10 @@ from neuron_path.models.adapter import Adapter, Block, families
 class PreNormBlock(Block):
     """``u = x + ls1(attn(norm1(x)))``, ``a = norm(act(fc1(norm2(u))))``, ``ffn(a) = ls2(fc2(a))``."""
 
-    def __init__(self, block: TimmBlock) -> None:
+    def __init__(self, block: Any) -> None:
         self.block = block
-        self.mlp: Mlp = block.mlp
-        self.fc2: nn.Linear = self.mlp.fc2  # pyright: ignore[reportAttributeAccessIssue]
+        self.mlp = block.mlp
+        self.fc2: nn.Linear = block.mlp.fc2
         self.n_neurons = self.fc2.in_features
         self._gamma = getattr(block.ls2, "gamma", None)
 
@@ -44,7 +47,7 @@ class PreNormBlock(Block):
         return columns if self._gamma is None else columns * self._gamma
 
 
-def _attend(attn: nn.Module, y: Tensor, rows: slice) -> Tensor:
+def _attend(attn: Any, y: Tensor, rows: slice) -> Tensor:
     """Attention whose queries are `rows` only; keys and values come from every token."""
     if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
         return attn(y)[:, rows]
@@ -63,8 +66,6 @@ def _attend(attn: nn.Module, y: Tensor, rows: slice) -> Tensor:
 class VisionTransformerAdapter(Adapter):
     """`timm.models.vision_transformer.VisionTransformer` with `global_pool` "token" or "avg"."""
 
-    model: VisionTransformer
-
     @classmethod
     def handles(cls, model: nn.Module) -> bool:
         own = (VisionTransformer.forward, VisionTransformer.forward_features, VisionTransformer.forward_head)
@@ -74,11 +75,10 @@ class VisionTransformerAdapter(Adapter):
             type(model).forward_head,
         )
 
-    def __init__(self, model: nn.Module) -> None:
-        assert isinstance(model, VisionTransformer)
+    def __init__(self, model: Any) -> None:
         self.model = model
         _check(model)
-        self.blocks = [PreNormBlock(block) for block in model.blocks]  # pyright: ignore[reportArgumentType]
+        self.blocks = [PreNormBlock(block) for block in model.blocks]
         self.n_classes = model.num_classes
         self.n_prefix_tokens = model.num_prefix_tokens
         self.has_class_token = model.cls_token is not None
@@ -97,7 +97,7 @@ class VisionTransformerAdapter(Adapter):
 
     def _check_images(self, images: Tensor) -> None:
         patch = self.model.patch_embed
-        channels = patch.proj.weight.shape[1]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
+        channels = patch.proj.weight.shape[1]
         size = None if self.model.dynamic_img_size or not patch.strict_img_size else patch.img_size
         expected = f"(B, {channels}, {size[0]}, {size[1]})" if size else f"(B, {channels}, H, W)"
         fits = images.ndim == 4 and images.shape[1] == channels
@@ -108,7 +108,7 @@ class VisionTransformerAdapter(Adapter):
             )
 
 
-def _check(model: VisionTransformer) -> None:
+def _check(model: Any) -> None:
     """Name the first part of the model that this family does not cover."""
     if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
         pool = "map" if model.attn_pool is not None else model.global_pool

@@ -10,12 +10,16 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.search.search import Found, searches
+from neuron_path.search.search import Found, Search, searches
+
+# Relative to the largest score compared: far above what rounding moves in float64, far below what a close call that
+# float32 leaves to it can be told apart by.
+TIE = 1e-12
 
 
 @searches.register("greedy")
 @dataclass(frozen=True)
-class Greedy:
+class Greedy(Search):
     """From input to output, take each block's best candidates given the choices before (Wang et al., ICLR 2025)."""
 
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
@@ -40,22 +44,33 @@ class Greedy:
         )
 
 
-def pick(
-    scores: Float[Tensor, "B F"], top_k: int
-) -> tuple[Int[Tensor, "B k"], Float[Tensor, "B"], Float[Tensor, "B"]]:
+def pick(scores: Float[Tensor, "B F"], top_k: int) -> tuple[Int[Tensor, "B k"], Float[Tensor, "B"], Float[Tensor, "B"]]:
     """The k best candidates (ties: the lowest index), the margin to the best left out, and the closest call.
+
+    Scores that differ by less than float64 can tell, as those of two equal neurons may, are ties.
 
     >>> neurons, margin, _ = pick(torch.tensor([[1.0, 4.0, 4.0, 3.0]]), top_k=2)
     >>> neurons.tolist(), margin.tolist()
     ([[1, 2]], [0.25])
     """
-    values, order = scores.sort(dim=1, descending=True, stable=True)
-    gaps = values[:, :top_k] - values[:, 1 : top_k + 1] if scores.shape[1] > top_k else -values[:, :top_k].diff(dim=1)
-    if scores.shape[1] > top_k:
-        margin = gaps[:, -1] / values[:, top_k - 1].abs()
-        margin = torch.where(gaps[:, -1] == 0, 0.0, margin)
-    else:
-        margin = torch.full_like(values[:, 0], torch.inf)
     scale = scores.abs().amax(1)
+    values, order = _sort(scores, TIE * scale)
+    gaps = (values[:, :-1] - values[:, 1:])[:, :top_k].clamp(min=0)
+    if scores.shape[1] > top_k:
+        last = gaps[:, -1]
+        margin = torch.where(last <= TIE * scale, 0.0, last / values[:, top_k - 1].abs())
+    else:
+        margin = torch.full_like(scale, torch.inf)
     closest = gaps.amin(1) if gaps.shape[1] else torch.full_like(scale, torch.inf)
     return order[:, :top_k], margin, torch.where(scale > 0, closest / scale, torch.inf)
+
+
+def _sort(
+    scores: Float[Tensor, "B F"], tolerance: Float[Tensor, "B"]
+) -> tuple[Float[Tensor, "B F"], Int[Tensor, "B F"]]:
+    """Scores in descending order with their indices; runs of neighbours within the tolerance go by index."""
+    values, order = scores.sort(dim=1, descending=True, stable=True)
+    steps = ~(values[:, :-1] - values[:, 1:] <= tolerance.unsqueeze(1))  # NaN keeps its place, the first
+    run = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
+    by_index = (run * scores.shape[1] + order).argsort(1)
+    return values.gather(1, by_index), order.gather(1, by_index)

@@ -1,0 +1,181 @@
+"""Data modules: a data set in prediction batches that name every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from neuron_path.data.digits import DigitsDataset
+from neuron_path.data.folder import ImageFolderDataset
+from neuron_path.data.part import choose_part
+
+
+@dataclass
+class Batch:
+    """Images with their names.
+
+    Attributes:
+        images: (B, c, H, W).
+        labels: B class indices, None where unknown.
+        sample_ids: B stable names.
+        problems: (name, reason) of the images that could not be decoded; they are in none of the above.
+    """
+
+    images: Tensor
+    labels: list[int | None]
+    sample_ids: list[str]
+    problems: list[tuple[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        """The same batch with its images on another device."""
+        return Batch(self.images.to(device, non_blocking=non_blocking), self.labels, self.sample_ids, self.problems)
+
+    def pin_memory(self) -> Batch:
+        """The same batch with its images in page-locked memory."""
+        return Batch(self.images.pin_memory(), self.labels, self.sample_ids, self.problems)
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
+    """Stack the items that were decoded, and list the others."""
+    good = [item for item in items if item["image"] is not None]
+    return Batch(
+        images=torch.stack([item["image"] for item in good]) if good else torch.empty(0, 0, 0, 0),
+        labels=[item["label"] for item in good],
+        sample_ids=[item["sample_id"] for item in good],
+        problems=[(item["sample_id"], item["problem"]) for item in items if item["image"] is None],
+    )
+
+
+class NamedDataset(Protocol):
+    """What NeuronPath needs of a data set, beside `__len__` and `__getitem__` (image, label, sample_id)."""
+
+    @property
+    def labels(self) -> Sequence[int | None]:
+        """Class index of every image; None where unknown."""
+        ...
+
+    @property
+    def sample_ids(self) -> Sequence[str]:
+        """Stable name of every image."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names by index; empty where nothing is labelled."""
+        ...
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """What was done to the pixels, in values that JSON can hold."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+class ImageDataModule(lightning.LightningDataModule):
+    """Any named data set in prediction batches.
+
+    Args:
+        dataset: the images.
+        batch_size: images per batch.
+        num_workers: processes that decode; 0 decodes in the main one.
+    """
+
+    def __init__(self, dataset: NamedDataset, *, batch_size: int = 64, num_workers: int = 0) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches in the data set's order, the last one as it comes."""
+        dataset: Dataset[Any] = self.dataset  # pyright: ignore[reportAssignmentType]
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+class DigitsPart:
+    """The digits of a split, or some of them."""
+
+    def __init__(self, split: str, classes: Sequence[str | int] | None, limit: int | None) -> None:
+        whole = DigitsDataset(split)
+        part = choose_part(whole.labels, whole.classes, only=classes, limit=limit)
+        self._items = Subset(whole, part)
+        self.labels = [whole.labels[index] for index in part]
+        self.sample_ids = [whole.sample_ids[index] for index in part]
+        self.classes, self.preprocessing = whole.classes, whole.preprocessing
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {**self._items[index], "problem": None}
+
+
+class DigitsDataModule(ImageDataModule):
+    """The embedded handwritten digits.
+
+    Args:
+        split: "train", "val" or "test".
+        classes, limit: the part to take; see `neuron_path.data.part.choose_part`.
+        batch_size, num_workers: as for `ImageDataModule`.
+
+    >>> len(DigitsDataModule("test", classes=["3"], limit=5).dataset)
+    5
+    """
+
+    def __init__(
+        self,
+        split: str = "test",
+        *,
+        classes: Sequence[str | int] | None = None,
+        limit: int | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(DigitsPart(split, classes, limit), batch_size=batch_size, num_workers=num_workers)
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """Any folder of pictures: class sub-folders, or flat without labels.
+
+    Args:
+        root, transform, preprocessing, class_index, classes, limit: as for `ImageFolderDataset`; the transform and its
+            description come from `neuron_path.models.preprocessing.image_transform(model)`.
+        batch_size, num_workers: as for `ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        preprocessing: Mapping[str, Any],
+        class_index: str | Path | None = None,
+        classes: Sequence[str | int] | None = None,
+        limit: int | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ) -> None:
+        dataset = ImageFolderDataset(
+            root, transform, preprocessing=preprocessing, class_index=class_index, classes=classes, limit=limit
+        )
+        super().__init__(dataset, batch_size=batch_size, num_workers=num_workers)

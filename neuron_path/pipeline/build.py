@@ -1,0 +1,171 @@
+"""From the configuration to the objects of a run, every mistake found before anything is written."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.scorer import scorers
+from neuron_path.config import Config, ImageFolderConfig, options_of
+from neuron_path.data.folder import ON_ERROR
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageDataModule, ImageFolderDataModule
+from neuron_path.lightning.module import TargetRule
+from neuron_path.models.loading import load_model
+from neuron_path.models.preprocessing import image_transform
+from neuron_path.models.session import Session
+from neuron_path.search.finder import PathFinder
+from neuron_path.search.search import searches
+
+
+@dataclass(frozen=True)
+class Study:
+    """A model, its data and which class of each image is attributed."""
+
+    session: Session
+    data: ImageDataModule
+    targets: TargetRule
+
+
+def build_study(config: Config) -> Study:
+    """Load the model and find the images.
+
+    Raises:
+        NeuronPathError: whatever is wrong with either, or labels that are not the model's classes.
+    """
+    lightning.seed_everything(config.seed, verbose=False)
+    model = config.model
+    session = Session(load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs))
+    data = build_data(config, session)
+    return Study(session, data, build_targets(config, session.adapter.n_classes, data))
+
+
+def build_data(config: Config, session: Session) -> ImageDataModule:
+    """The data module that the configuration names."""
+    data = config.data
+    if data.on_error not in ON_ERROR:
+        raise unknown_name("way to treat broken images (data.on_error)", data.on_error, ON_ERROR)
+    for name, least in (("batch_size", 1), ("num_workers", 0)):
+        if getattr(data, name) < least:
+            raise NeuronPathError(f"data.{name} is {getattr(data, name)}; expected at least {least}.")
+    common: dict[str, Any] = {name: getattr(data, name) for name in ("classes", "limit", "batch_size", "num_workers")}
+    if not isinstance(data, ImageFolderConfig):
+        return DigitsDataModule(data.split, **common)
+    overrides = {name: getattr(data, name) for name in ("mean", "std", "crop_pct", "interpolation")}
+    transform, described = image_transform(session.model, overrides)
+    return ImageFolderDataModule(data.root, transform, preprocessing=described, class_index=data.class_index, **common)
+
+
+def build_targets(config: Config, n_classes: int, data: ImageDataModule) -> TargetRule:
+    """The rule `target: label | prediction | <class index>`.
+
+    Raises:
+        NeuronPathError: none of these, or a class that the model does not have.
+    """
+    if config.target == "prediction":
+        return lambda batch: None
+    if config.target == "label":
+        _check_labels(n_classes, data)
+        return _labels
+    try:
+        constant = int(config.target)
+    except ValueError:
+        raise NeuronPathError(f"target is '{config.target}'; expected label, prediction or a class index.") from None
+    if not 0 <= constant < n_classes:
+        raise NeuronPathError(f"target is {constant}, which is no class of this model: expected 0 … {n_classes - 1}.")
+    return lambda batch: [constant] * len(batch)
+
+
+def build_finders(config: Config, session: Session, baselines: Sequence[str]) -> list[PathFinder]:
+    """The configured method first, then the baselines, which take the same search and quadrature."""
+    search = searches.create(config.search.name, **options_of(config.search))
+    quadrature = Quadrature(config.quadrature.rule, config.quadrature.n_steps)
+    chosen = scorers.create(config.scorer.name, **options_of(config.scorer))
+    others = [
+        scorers.create(name, **({"seed": config.seed} if name == "random" else {}))
+        for name in dict.fromkeys(baselines)
+        if name != chosen.name
+    ]
+    return [
+        PathFinder(
+            session,
+            scorer,
+            search,
+            quadrature,
+            token_scope=config.token_scope,
+            top_k=config.top_k,
+            micro_batch=config.micro_batch,
+        )
+        for scorer in (chosen, *others)
+    ]
+
+
+def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:
+    """A Trainer for prediction with gradients, quiet but for our own callbacks."""
+    try:
+        return lightning.Trainer(
+            accelerator=config.trainer.accelerator,
+            devices=config.trainer.devices,
+            inference_mode=False,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise NeuronPathError(f"The trainer cannot be made: {reason} Choose trainer=auto or trainer=cpu.") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's remarks about itself off the screen."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def device_name(session: Session) -> str:
+    """What the model runs on, in words."""
+    device = session.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _labels(batch: Batch) -> list[int] | None:
+    labels = [label for label in batch.labels if label is not None]
+    return labels if len(labels) == len(batch) else None
+
+
+def _check_labels(n_classes: int, data: ImageDataModule) -> None:
+    n_named = len(data.dataset.classes)
+    if not n_named:
+        return
+    largest = max((label for label in data.dataset.labels if label is not None), default=0)
+    if largest >= n_classes:
+        raise NeuronPathError(
+            f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}: use "
+            "target=prediction, or a model for these classes."
+        )
+    if n_named != n_classes:
+        raise NeuronPathError(
+            f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which: give "
+            "data.class_index=FILE.json ({folder: class index}), or use target=prediction."
+        )
