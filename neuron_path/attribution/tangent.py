@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -13,6 +16,11 @@ from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.tail import tail_gradient
 from neuron_path.types import Measure
+
+with warnings.catch_warnings(), forward_ad.dual_level():
+    # With the first dual tensor torch loads decompositions of its own, and warns of how it makes them.
+    warnings.simplefilter("ignore", FutureWarning)
+    forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 class TangentPrefix(Prefix):
