@@ -75,6 +75,11 @@ def target_probability(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) 
     Written as exp(log sigmoid(z_y − logsumexp of the others)), so that the gradient p(1 − p) keeps its relative
     precision when p is near 1: softmax loses it to cancellation.
     """
+    return F.logsigmoid(log_odds(logits, targets)).exp()
+
+
+def log_odds(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """log p_y / (1 − p_y) of each row's own target class: z_y − logsumexp of the other logits."""
     index = targets.unsqueeze(1)
     others = logits.scatter(1, index, -torch.inf).logsumexp(1)
-    return F.logsigmoid(logits.gather(1, index).squeeze(1) - others).exp()
+    return logits.gather(1, index).squeeze(1) - others

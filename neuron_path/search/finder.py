@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.forward import target_probability
+from neuron_path.attribution.forward import log_odds, target_probability
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer
@@ -25,6 +25,9 @@ from neuron_path.types import PathResult
 # A decision whose winner leads by less than this share of the largest score compared is settled in float64. Rounding
 # in float32 moves scores by some 1e-6 of it (docs/decisions/0003-close-calls.md), so no batch can turn a choice.
 CLOSE_CALL = 1e-4
+
+# Past these log-odds p or 1 − p, and with it every gradient, nears float32's smallest numbers (e⁻⁸⁷) or is 0.
+_EXTREME_LOG_ODDS = 60
 
 
 class PathFinder:
@@ -98,7 +101,7 @@ class PathFinder:
         result = self._result(problem, found)
         if self.session.dtype != torch.float32:
             return result
-        close = (torch.minimum(found.clearance, lead(problem.clean.logits)) < CLOSE_CALL).nonzero().squeeze(1)
+        close = _in_doubt(problem, found).nonzero().squeeze(1)
         if len(close) == 0:
             return result
         double = self.session.double()
@@ -157,6 +160,15 @@ def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """How clear the predicted class is: its lead over the next, relative to the largest logit."""
     best = logits.topk(2, dim=1).values
     return (best[:, 0] - best[:, 1]) / logits.abs().amax(1)
+
+
+def _in_doubt(problem: Problem, found: Found) -> Bool[Tensor, "B"]:
+    """Which images float32 cannot settle: a decision was close, or the odds of the target leave its range."""
+    logits = problem.clean.logits
+    doubt = (lead(logits) < CLOSE_CALL) | (log_odds(logits, problem.targets).abs() > _EXTREME_LOG_ODDS)
+    if found.clearance.dtype == torch.float32:  # float64 ratings, as of random, have no rounding to fear
+        doubt |= found.clearance < CLOSE_CALL
+    return doubt
 
 
 def _stack(candidates: list[Float[Tensor, "B F"]]) -> Float[Tensor, "B L F"]:
