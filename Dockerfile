@@ -12,7 +12,6 @@ LABEL org.opencontainers.image.title="NeuronPath" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG PIP_EXTRA_ARGS=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_INPUT=1 \
