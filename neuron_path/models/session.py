@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,13 +25,18 @@ class Session:
         model: a vision transformer of a supported family, on any device, in any floating dtype.
 
     Raises:
-        NeuronPathError: unsupported model, or weights that are not finite.
+        NeuronPathError: unsupported model, weights that are not finite, or a model made under inference mode.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.adapter = adapt(model)
         check_finite(model)
+        if next(model.parameters()).is_inference():
+            raise NeuronPathError(
+                "The model was made under torch.inference_mode, which keeps gradients from its weights for ever: make "
+                "or load it outside."
+            )
         self._double: Session | None = None
         self._is_verified = False
 
@@ -68,6 +74,8 @@ class Session:
 
     def check_images(self, images: Tensor) -> None:
         """Raise a NeuronPathError unless these are preprocessed, finite images."""
+        if not isinstance(images, Tensor):
+            raise NeuronPathError(f"Images are a {type(images).__name__}; expected a torch tensor (B, channels, H, W).")
         if images.ndim != 4 or not images.is_floating_point():
             raise NeuronPathError(
                 f"Images are a {str(images.dtype).removeprefix('torch.')} tensor of shape {tuple(images.shape)}; "
@@ -114,7 +122,7 @@ class Session:
         tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
         if tensor.ndim != 3 or tensor.shape[:2] != (n_images, len(widths)) or tensor.is_floating_point():
             raise NeuronPathError(
-                f"Paths have shape {tuple(paths.shape)} and dtype {paths.dtype}; expected integers of shape "
+                f"Paths have shape {tuple(np.shape(paths))} and dtype {tensor.dtype}; expected integers of shape "
                 f"({n_images}, {len(widths)}) or ({n_images}, {len(widths)}, k): one image a row, one block a column."
             )
         tensor = tensor.to(device=self.device, dtype=torch.int64)
