@@ -1,0 +1,91 @@
+"""Quadrature rules against scipy and against what they must integrate exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import trapezoid
+from scipy.special import roots_legendre
+
+from neuron_path.attribution.quadrature import RULES, Quadrature
+from neuron_path.errors import NeuronPathError
+
+
+@given(st.sampled_from(sorted(RULES)), st.integers(2, 40))
+def test_nodes_lie_in_the_unit_interval_and_weights_sum_to_one(rule: str, m: int) -> None:
+    nodes, weights = Quadrature(rule, m).nodes()
+    assert nodes.shape == weights.shape == (m,)
+    assert nodes.dtype == weights.dtype == np.float64
+    assert (nodes >= 0).all()
+    assert (nodes <= 1).all()
+    assert (np.diff(nodes) > 0).all()
+    assert (weights > 0).all()
+    assert weights.sum() == pytest.approx(1, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes"),
+    [
+        ("riemann_left", [0, 0.25, 0.5, 0.75]),
+        ("riemann_right", [0.25, 0.5, 0.75, 1]),
+        ("midpoint", [0.125, 0.375, 0.625, 0.875]),
+        ("trapezoid", [0, 1 / 3, 2 / 3, 1]),
+    ],
+)
+def test_nodes_of_the_uniform_rules(rule: str, nodes: list[float]) -> None:
+    np.testing.assert_allclose(Quadrature(rule, 4).nodes()[0], nodes, rtol=1e-15)
+
+
+def degree(rule: str, m: int) -> int:
+    """Highest degree that the rule is meant to integrate exactly."""
+    return {"midpoint": 1, "trapezoid": 1, "gauss_legendre": 2 * m - 1}.get(rule, 0)
+
+
+@given(st.sampled_from(sorted(RULES)), st.integers(2, 12))
+def test_polynomials_are_exact_up_to_the_degree_and_not_beyond(rule: str, m: int) -> None:
+    nodes, weights = Quadrature(rule, m).nodes()
+    exact = degree(rule, m)
+    for power in range(exact + 1):
+        assert weights @ nodes**power == pytest.approx(1 / (power + 1), abs=1e-13)
+    if m <= 4:  # the error of the next degree is visible
+        assert abs(weights @ nodes ** (exact + 1) - 1 / (exact + 2)) > 1e-7
+
+
+@pytest.mark.parametrize("m", [1, 2, 8, 33, 64])
+def test_gauss_legendre_is_scipys(m: int) -> None:
+    nodes, weights = Quadrature("gauss_legendre", m).nodes()
+    roots, expected = roots_legendre(m)
+    np.testing.assert_allclose(nodes, (roots + 1) / 2, atol=1e-14)
+    np.testing.assert_allclose(weights, expected / 2, atol=1e-14)
+
+
+@pytest.mark.parametrize("m", [2, 5, 20])
+def test_trapezoid_is_scipys(m: int) -> None:
+    nodes, weights = Quadrature("trapezoid", m).nodes()
+    assert weights @ np.exp(nodes) == pytest.approx(trapezoid(np.exp(nodes), nodes), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("rule", "n_steps", "told"),
+    [
+        ("gauss_legender", 8, "Did you mean 'gauss_legendre'?"),
+        ("riemann_left", 0, "n_steps is 0; the rule 'riemann_left' needs at least 1"),
+        ("gauss_legendre", -3, "n_steps is -3"),
+        ("trapezoid", 1, "needs at least 2"),
+    ],
+)
+def test_bad_rules_are_one_line(rule: str, n_steps: int, told: str) -> None:
+    with pytest.raises(NeuronPathError) as error:
+        Quadrature(rule, n_steps)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_finished_rule_keeps_its_own_number_of_nodes() -> None:
+    finished: Any = Quadrature("midpoint", 3)
+    assert Quadrature.of(finished, 8) is finished
+    assert Quadrature.of("midpoint", 3) == finished

@@ -1,0 +1,65 @@
+"""Scores of given paths against the literal oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+import neuron_path
+from tests import oracle, tiny
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_joint_scores_are_the_oracles(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
+    model, scope = case
+    paths = tiny.random_paths(model, len(images), k)
+    given = paths.squeeze(2) if k == 1 else paths
+    scores = neuron_path.score_paths(model, images, targets, given, n_steps=5, token_scope=scope)
+    setting = tiny.literal(model, scope)
+    expected = [
+        oracle.joint_score(setting, *row).item() for row in zip(images, targets.tolist(), paths.tolist(), strict=True)
+    ]
+    assert isinstance(scores, Tensor)
+    assert scores.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-13)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_complete_scores_and_deltas_are_the_oracles(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
+    model, scope = case
+    paths = tiny.random_paths(model, len(images), k)
+    scores, deltas = neuron_path.score_paths(
+        model,
+        images,
+        targets,
+        paths,
+        quadrature="riemann_left",
+        n_steps=3,
+        token_scope=scope,
+        measure="complete",
+        return_convergence_delta=True,
+    )
+    setting = tiny.literal(model, scope, "riemann_left", 3)
+    expected = [
+        oracle.complete_score(setting, *row) for row in zip(images, targets.tolist(), paths.tolist(), strict=True)
+    ]
+    assert scores.tolist() == pytest.approx([score.item() for score, _ in expected], rel=1e-9, abs=1e-13)
+    assert deltas.tolist() == pytest.approx([delta.item() for _, delta in expected], rel=1e-9, abs=1e-13)
+    assert deltas.abs().max() > 1e-6  # three nodes are too few: there is something to compare
+
+
+def test_with_many_nodes_the_complete_score_is_complete(case: tiny.Case, images: Tensor, targets: Tensor) -> None:
+    model, scope = case
+    paths = tiny.random_paths(model, len(images), k=2)
+    _, deltas = neuron_path.score_paths(
+        model, images, targets, paths, n_steps=64, token_scope=scope, measure="complete", return_convergence_delta=True
+    )
+    assert deltas.abs().max() < 1e-9
+
+
+def test_the_order_of_neurons_in_a_block_does_not_matter(model: VisionTransformer, images: Tensor) -> None:
+    paths = tiny.random_paths(model, len(images), k=3)
+    scores = neuron_path.score_paths(model, images, None, paths)
+    flipped = neuron_path.score_paths(model, images, None, paths.flip(2))
+    torch.testing.assert_close(scores, flipped, rtol=1e-12, atol=0)

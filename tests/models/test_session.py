@@ -1,0 +1,68 @@
+"""What a session checks and remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.session import Session
+from tests import tiny
+
+
+def test_the_double_is_a_separate_exact_copy() -> None:
+    model = tiny.make(dtype=torch.float32)
+    session = Session(model)
+    double = session.double()
+    assert double is session.double()
+    assert double.dtype == torch.float64
+    assert session.dtype == torch.float32
+    for (name, ours), theirs in zip(double.model.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs.double()), name
+        assert theirs.dtype == torch.float32
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, lambda t: torch.tensor(t, dtype=torch.int16)])
+def test_targets_come_in_many_forms(form: Callable[[list[int]], Any]) -> None:
+    checked = Session(tiny.make()).check_targets(form([3, 0, 4]), 3)
+    assert checked is not None
+    assert checked.dtype == torch.int64
+    assert checked.tolist() == [3, 0, 4]
+
+
+def doubled(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return 2 * output
+
+
+def test_a_model_that_does_more_than_its_blocks_is_refused(model: VisionTransformer, images: Tensor) -> None:
+    model.blocks[1].register_forward_hook(doubled)
+    session = Session(model)
+    with session.active(), pytest.raises(NeuronPathError, match="other logits than its family 'vision_transformer'"):
+        session.images(images)
+
+
+def test_a_hook_that_only_looks_is_no_matter(model: VisionTransformer, images: Tensor) -> None:
+    model.blocks[1].register_forward_hook(lambda *_: None)
+    session = Session(model)
+    with session.active():
+        assert torch.equal(session.images(images), images)
+
+
+def test_images_take_the_models_dtype(images: Tensor) -> None:
+    session = Session(tiny.make(dtype=torch.float32))
+    with session.active():
+        assert session.images(images).dtype == torch.float32
+    assert images.dtype == torch.float64
+
+
+def test_a_model_made_under_inference_mode_is_refused() -> None:
+    with torch.inference_mode():
+        model = tiny.make()
+    with pytest.raises(NeuronPathError, match=r"made under torch\.inference_mode.*load it outside"):
+        Session(model)

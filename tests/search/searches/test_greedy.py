@@ -1,0 +1,119 @@
+"""The greedy search against the literal oracle, and its choice among ratings against sorting in plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+import neuron_path
+from neuron_path.search.searches.greedy import pick
+from tests import oracle, tiny
+
+
+@pytest.mark.parametrize("rule", ["gauss_legendre", "riemann_left"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_joint_attribution_is_the_oracles(case: tiny.Case, k: int, rule: str, images: Tensor, targets: Tensor) -> None:
+    model, scope = case
+    result = neuron_path.find_paths(
+        model,
+        images,
+        targets,
+        quadrature=rule,
+        n_steps=5,
+        token_scope=scope,
+        top_k=k,
+        keep_candidates=True,
+    )
+    assert result.candidate_scores is not None
+    setting = tiny.literal(model, scope, rule)
+    for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
+        path, objectives = oracle.greedy_path(setting, image, target, k)
+        assert result.paths[row].view(-1, k).tolist() == path
+        scale = objectives.abs().amax(1, keepdim=True)
+        error = ((result.candidate_scores[row] - objectives) / scale).abs().max()
+        assert error < 1e-9
+        score = oracle.joint_score(setting, image, target, path).item()
+        assert result.scores[row].item() == pytest.approx(score, rel=1e-9, abs=1e-13)
+        ranked = objectives.sort(dim=1, descending=True).values
+        margin = (ranked[:, k - 1] - ranked[:, k]) / ranked[:, k - 1].abs()
+        torch.testing.assert_close(result.margins[row], margin, rtol=1e-6, atol=1e-9)
+
+
+def test_a_whole_block_can_be_chosen(model: VisionTransformer, images: Tensor, targets: Tensor) -> None:
+    result = neuron_path.find_paths(model, images, targets, n_steps=5, top_k=24)
+    setting = tiny.literal(model, "cls")
+    for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
+        path, _ = oracle.greedy_path(setting, image, target, 24)
+        assert result.paths[row].tolist() == path
+    assert torch.isinf(result.margins).all()
+
+
+# Few values, so that ties are frequent; whole numbers, so that gaps are exact.
+ratings = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=9)
+
+
+@given(ratings, st.data())
+def test_pick_takes_the_best_and_of_equals_the_first(row: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(row)))
+    neurons, margin, clearance = pick(torch.tensor([row]), k)
+    ranked = sorted(range(len(row)), key=lambda neuron: (-row[neuron], neuron))
+    assert neurons.tolist() == [ranked[:k]]
+    assert not torch.isnan(margin).any()
+    assert not torch.isnan(clearance).any()
+    if k == len(row):
+        assert math.isinf(margin.item())
+        return
+    last, left_out = row[ranked[k - 1]], row[ranked[k]]
+    if last == left_out:
+        assert margin.item() == 0
+    elif last == 0:
+        assert math.isinf(margin.item())
+    else:
+        assert margin.item() == pytest.approx((last - left_out) / abs(last), rel=1e-6)
+
+
+@given(ratings, st.data())
+def test_the_closest_call_is_of_all_decisions_made(row: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(row)))
+    clearance = pick(torch.tensor([row]), k)[2].item()
+    ranked = sorted(row, reverse=True)
+    scale = max(abs(value) for value in row)
+    gaps = [ranked[i] - ranked[i + 1] for i in range(min(k, len(row) - 1))]
+    if scale > 0 and gaps:
+        assert clearance == pytest.approx(min(gaps) / scale, rel=1e-6)
+    else:
+        assert math.isinf(clearance)  # nothing to confuse
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=8), st.permutations(range(5)), st.data())
+def test_rows_are_picked_each_on_its_own(row: list[float], order: list[int], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(row)))
+    scores = torch.tensor([row]) * torch.tensor([[1.0], [-1.0], [0.5], [0.0], [3.0]])
+    together = pick(scores[order], k)
+    for place, original in enumerate(order):
+        alone = pick(scores[[original]], k)
+        for ours, theirs in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours[[place]], theirs, rtol=0, atol=0)
+
+
+def test_what_float64_cannot_tell_apart_is_a_tie() -> None:
+    best = 2.0
+    scores = torch.tensor([[1.0, best, best + 4e-16, 3e-5, best + 1e-9]], dtype=torch.float64)
+    neurons, margin, clearance = pick(scores, 3)
+    assert neurons.tolist() == [[4, 1, 2]]
+    assert margin.item() == pytest.approx(0.5)
+    assert clearance.item() < 1e-12
+    neurons, margin, _ = pick(scores, 2)
+    assert neurons.tolist() == [[4, 1]]
+    assert margin.item() == 0
+
+
+def test_nan_is_not_passed_over() -> None:
+    scores = torch.tensor([[0.5, torch.nan, 1.0]])
+    assert pick(scores, 1)[0].tolist() == [[1]]

@@ -1,0 +1,34 @@
+"""How batches are cut into chunks of images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from neuron_path.models.session import Session
+from neuron_path.search.budget import chunks, default_micro_batch
+from tests import tiny
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1, 7, 8, 20, 1000])
+@pytest.mark.parametrize("n_steps", [1, 8])
+def test_chunks_cover_the_batch_in_order_and_fit_a_pass(micro_batch: int | None, n_steps: int) -> None:
+    session = Session(tiny.make())
+    images = tiny.make_images(11)
+    with session.active():
+        runs = list(chunks(session, images, n_steps, micro_batch))
+    rows = [row for run, _ in runs for row in range(11)[run]]
+    assert rows == list(range(11))
+    for run, size in runs:
+        assert size == (micro_batch or size)
+        n_images = len(range(11)[run])
+        assert n_images == 1 or n_images * n_steps <= size
+
+
+def test_the_default_pass_shrinks_with_the_residual_stream() -> None:
+    sizes = [
+        default_micro_batch(Session(tiny.make(dtype=dtype)), torch.zeros(1, tokens, width, dtype=dtype))
+        for tokens, width, dtype in [(50, 384, torch.float32), (197, 768, torch.float32), (197, 768, torch.float64)]
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] >= 1

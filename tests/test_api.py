@@ -1,0 +1,306 @@
+"""The public functions: what they return, that nothing but image and target matters, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+import neuron_path
+from neuron_path.attribution.scorers.activation import Activation
+from neuron_path.attribution.scorers.random import Random
+from neuron_path.search.searches.greedy import Greedy
+from tests import tiny
+
+SCORERS = ("joint_attribution", "activation", "influence_pattern", "random")
+
+
+def assert_same(ours: neuron_path.PathResult, theirs: neuron_path.PathResult) -> None:
+    """Whole numbers equal, floats to rounding."""
+    for name, value in vars(ours).items():
+        expected = getattr(theirs, name)
+        if value is None:
+            assert expected is None
+        elif not value.is_floating_point():
+            assert value.tolist() == expected.tolist(), name
+        else:
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("k", [1, 3])
+def test_shapes_and_meaning(scorer: str, k: int, model: VisionTransformer, images: Tensor, targets: Tensor) -> None:
+    result = neuron_path.find_paths(model, images, targets, scorer=scorer, top_k=k, keep_candidates=True)
+    assert len(result) == 3
+    assert result.paths.shape == ((3, 3) if k == 1 else (3, 3, 3))
+    assert result.paths.dtype == result.targets.dtype == result.predictions.dtype == torch.int64
+    assert result.scores.shape == result.target_probabilities.shape == (3,)
+    assert result.margins.shape == (3, 3)
+    assert (result.margins > 0).all()
+    assert result.targets.tolist() == targets.tolist()
+    logits = model(images)
+    assert result.predictions.tolist() == logits.argmax(1).tolist()
+    expected = logits.softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(result.target_probabilities, expected, rtol=1e-12, atol=0)
+    assert result.candidate_scores is not None
+    assert result.candidate_scores.shape == (3, 3, 24)
+    best = result.candidate_scores.sort(dim=2, descending=True, stable=True).indices[:, :, :k]
+    assert result.paths.view(3, 3, k).tolist() == best.tolist()
+    assert neuron_path.find_paths(model, images, targets, scorer=scorer).candidate_scores is None
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scope", ["cls", "patch"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_scores_are_those_of_the_paths(
+    scorer: str, scope: Any, k: int, model: VisionTransformer, images: Tensor, targets: Tensor
+) -> None:
+    result = neuron_path.find_paths(model, images, targets, scorer=scorer, token_scope=scope, top_k=k)
+    scores = neuron_path.score_paths(model, images, targets, result.paths, token_scope=scope)
+    torch.testing.assert_close(result.scores, scores, rtol=1e-10, atol=1e-14)
+
+
+def test_without_targets_the_predicted_class_is_attributed(model: VisionTransformer, images: Tensor) -> None:
+    predicted = model(images).argmax(1)
+    result = neuron_path.find_paths(model, images)
+    assert result.targets.tolist() == predicted.tolist()
+    assert_same(result, neuron_path.find_paths(model, images, predicted))
+    scores = neuron_path.score_paths(model, images, None, result.paths)
+    torch.testing.assert_close(scores, result.scores, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, lambda t: torch.tensor(t, dtype=torch.int32)])
+def test_targets_may_be_lists_or_arrays(form: Callable, model: VisionTransformer, images: Tensor) -> None:
+    expected = neuron_path.find_paths(model, images, torch.tensor([3, 0, 4]))
+    assert_same(neuron_path.find_paths(model, images, form([3, 0, 4])), expected)
+
+
+def test_the_target_matters(model: VisionTransformer, images: Tensor) -> None:
+    paths = [neuron_path.find_paths(model, images, [y] * 3).paths.tolist() for y in range(5)]
+    assert len({str(path) for path in paths}) == 5
+
+
+def test_parts_may_be_objects(model: VisionTransformer, images: Tensor) -> None:
+    by_name = neuron_path.find_paths(
+        model, images, scorer="activation", search="greedy", quadrature="riemann_left", n_steps=3
+    )
+    by_object = neuron_path.find_paths(
+        model, images, scorer=Activation(), search=Greedy(), quadrature=neuron_path.Quadrature("riemann_left", 3)
+    )
+    assert_same(by_object, by_name)
+    seeds = [neuron_path.find_paths(model, images, scorer=Random(seed=seed)).paths.tolist() for seed in (0, 0, 1)]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_the_rule_matters_and_converges(model: VisionTransformer, images: Tensor) -> None:
+    def scores(rule: str, m: int) -> Tensor:
+        paths = tiny.random_paths(model, 3, 1)
+        found = neuron_path.score_paths(model, images, None, paths, quadrature=rule, n_steps=m)
+        assert isinstance(found, Tensor)
+        return found
+
+    exact = scores("gauss_legendre", 40)
+    torch.testing.assert_close(scores("gauss_legendre", 24), exact, rtol=1e-8, atol=1e-12)
+    errors = [(scores("riemann_left", m) - exact).abs().max() for m in (10, 20, 40)]
+    assert errors[0] > 1.7 * errors[1] > 1.7**2 * errors[2] > 0  # of first order
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("name", ["cls", "avg"])
+def test_batch_and_passes_change_nothing(scorer: str, name: str) -> None:
+    model = tiny.make(name, dtype=torch.float32)
+    images, targets = tiny.make_images(5, dtype=torch.float32), torch.tensor([3, 0, 4, 1, 1])
+    options: dict[str, Any] = {"scorer": scorer, "n_steps": 4, "keep_candidates": True}
+    whole = neuron_path.find_paths(model, images, targets, **options)
+    for micro_batch in (1, 3, 7, 64):
+        assert_same(neuron_path.find_paths(model, images, targets, micro_batch=micro_batch, **options), whole)
+    parts = [neuron_path.find_paths(model, images[rows], targets[rows], **options) for rows in ([0], [1, 2], [3, 4])]
+    assert_same(neuron_path.PathResult.cat(parts), whole)
+    order = torch.tensor([4, 1, 3, 0, 2])
+    shuffled = neuron_path.find_paths(model, images[order], targets[order], **options)
+    assert_same(tiny.select(shuffled, order.argsort()), whole)
+
+
+def test_float64_agrees_with_float32_and_keeps_its_dtype(device: torch.device) -> None:
+    images = tiny.make_images(3)
+    single = neuron_path.find_paths(tiny.make(dtype=torch.float32).to(device), images).cpu()
+    assert single.scores.dtype == single.margins.dtype == torch.float32
+    double = neuron_path.find_paths(tiny.make(), images)
+    assert double.scores.dtype == double.margins.dtype == torch.float64
+    assert single.paths.tolist() == double.paths.tolist()
+    torch.testing.assert_close(single.scores.double(), double.scores, rtol=1e-4, atol=1e-6)
+
+
+def test_results_lie_on_the_models_device(device: torch.device) -> None:
+    model = tiny.make(dtype=torch.float32).to(device)
+    result = neuron_path.find_paths(model, tiny.make_images(2), keep_candidates=True)
+    assert {value.device.type for value in vars(result).values()} == {device.type}
+    scores = neuron_path.score_paths(model, tiny.make_images(2), result.targets.cpu(), result.paths.cpu())
+    logits = neuron_path.intervene(model, tiny.make_images(2), result.paths.cpu())
+    assert isinstance(scores, Tensor)
+    assert scores.device.type == logits.device.type == device.type
+    assert {value.device.type for value in vars(result.cpu()).values()} == {"cpu"}
+
+
+def test_half_precision_runs(images: Tensor) -> None:
+    model = tiny.make(dtype=torch.bfloat16)
+    result = neuron_path.find_paths(model, images)
+    assert result.scores.dtype == torch.bfloat16
+    assert torch.isfinite(result.scores).all()
+
+
+def test_the_convergence_delta_is_captums_definition(model: VisionTransformer, images: Tensor, targets: Tensor) -> None:
+    paths = tiny.random_paths(model, 3, 2)
+    deltas = []
+    for m in (1, 4, 32):
+        options: dict[str, Any] = {"n_steps": m, "measure": "complete"}
+        scores, delta = neuron_path.score_paths(model, images, targets, paths, return_convergence_delta=True, **options)
+        alone = neuron_path.score_paths(model, images, targets, paths, **options)
+        assert isinstance(alone, Tensor)
+        assert torch.equal(alone, scores)
+        deltas.append(delta.abs().max().item())
+    assert deltas[0] > 1e-3 > deltas[2]
+    assert deltas[2] < 1e-10
+
+
+PATHS = torch.zeros(3, 3, dtype=torch.int64)
+BAD_IMAGES = [
+    (lambda x: x[0], "shape (3, 8, 8); expected preprocessed floating-point images of shape (B, channels"),
+    (lambda x: (x * 255).to(torch.uint8), "Images are a uint8 tensor"),
+    (lambda x: x[:, :1], "1, 8, 8), but this model takes (B, 3, 8, 8)"),
+    (lambda x: x[..., :4], "but this model takes (B, 3, 8, 8): resize them"),
+    (lambda x: x.numpy(), "Images are a ndarray; expected a torch tensor"),
+    (lambda x: x[:0], "the batch is empty"),
+    (lambda x: x.index_fill(0, torch.tensor([1]), torch.nan), "Image 1 of the batch holds NaN or infinity"),
+    (lambda x: x.index_fill(0, torch.tensor([2]), torch.inf), "Image 2 of the batch holds NaN or infinity"),
+]
+CALLS: dict[str, Callable[[VisionTransformer, Tensor], Any]] = {
+    "find_paths": neuron_path.find_paths,
+    "score_paths": lambda model, images: neuron_path.score_paths(model, images, None, PATHS[: len(images)]),
+    "intervene": lambda model, images: neuron_path.intervene(model, images, PATHS[: len(images)]),
+}
+
+
+def assert_one_line(error: pytest.ExceptionInfo[neuron_path.NeuronPathError], told: str) -> None:
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("spoil", "told"), BAD_IMAGES)
+@pytest.mark.parametrize("call", CALLS)
+def test_bad_images(call: str, spoil: Callable, told: str, model: VisionTransformer, images: Tensor) -> None:
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        CALLS[call](model, spoil(images))
+    assert_one_line(error, told)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_bad_weights(call: str, model: VisionTransformer, images: Tensor) -> None:
+    with torch.no_grad():
+        model.blocks[0].get_parameter("attn.qkv.weight")[0, 0] = torch.nan
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        CALLS[call](model, images)
+    assert_one_line(error, "'blocks.0.attn.qkv.weight' holds NaN or infinity")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_unsupported_models(call: str, images: Tensor) -> None:
+    other: Any = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).double()
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        CALLS[call](other, images)
+    assert_one_line(error, "Sequential are not supported. Supported families: ")
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        ([0, 5, 1], "Target 5 of image 1 is not a class of this model: expected 0 … 4"),
+        ([0, 1, -1], "Target -1 of image 2"),
+        ([0, 1], "shape (2,)"),
+        (3, "expected 3 integer class indices"),
+        ([0.0, 1.0, 2.0], "dtype torch.float32"),
+        ([[0], [1], [2]], "shape (3, 1)"),
+    ],
+)
+def test_bad_targets(targets: Any, told: str, model: VisionTransformer, images: Tensor) -> None:
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(model, images, targets)
+    assert_one_line(error, told)
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.score_paths(model, images, targets, PATHS)
+    assert_one_line(error, told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"scorer": "activations"}, "No scorer is named 'activations'. Did you mean 'activation'?"),
+        ({"search": "greedi"}, "No search is named 'greedi'. Did you mean 'greedy'?"),
+        ({"quadrature": "rieman_left"}, "No quadrature rule is named 'rieman_left'. Did you mean 'riemann_left'?"),
+        ({"n_steps": 0}, "n_steps is 0"),
+        ({"quadrature": "trapezoid", "n_steps": 1}, "needs at least 2"),
+        ({"top_k": 0}, "top_k is 0; expected 1 … 24"),
+        ({"top_k": 25}, "top_k is 25; expected 1 … 24"),
+        ({"micro_batch": 0}, "micro_batch is 0; expected at least 1"),
+        ({"token_scope": "class"}, "No token scope is named 'class'. Known: cls, patch"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], told: str, model: VisionTransformer, images: Tensor) -> None:
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(model, images, **options)
+    assert_one_line(error, told)
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (PATHS[:2], "Paths have shape (2, 3)"),
+        (PATHS[:, :2], "expected integers of shape (3, 3) or (3, 3, k)"),
+        (PATHS[0], "Paths have shape (3,)"),
+        (PATHS[:2].tolist(), "Paths have shape (2, 3)"),
+        (PATHS.double(), "dtype torch.float64"),
+        (PATHS + 24, "names neuron 24 in block 0, which has neurons 0 … 23"),
+        (PATHS - 1, "names neuron -1 in block 0"),
+    ],
+)
+def test_bad_paths(paths: Any, told: str, model: VisionTransformer, images: Tensor) -> None:
+    for call in (
+        lambda: neuron_path.score_paths(model, images, None, paths),
+        lambda: neuron_path.intervene(model, images, paths),
+    ):
+        with pytest.raises(neuron_path.NeuronPathError) as error:
+            call()
+        assert_one_line(error, told)
+
+
+def test_a_neuron_cannot_be_counted_twice(model: VisionTransformer, images: Tensor) -> None:
+    paths = tiny.random_paths(model, 3, 3)
+    paths[1, 2, 0] = paths[1, 2, 2]
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.score_paths(model, images, None, paths)
+    assert_one_line(error, "the same neuron twice in one block")
+
+
+def test_bad_measures_and_operations(model: VisionTransformer, images: Tensor) -> None:
+    unknown: Any = "joined"
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.score_paths(model, images, None, PATHS, measure=unknown)
+    assert_one_line(error, "No measure is named 'joined'")
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.score_paths(model, images, None, PATHS, return_convergence_delta=True)
+    assert_one_line(error, "use measure='complete'")
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.intervene(model, images, PATHS, unknown)
+    assert_one_line(error, "No operation is named 'joined'")
+
+
+def test_class_scope_needs_a_class_token(images: Tensor) -> None:
+    model = tiny.make("avg_no_class_token")
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(model, images, token_scope="cls")
+    assert_one_line(error, "needs a class token, and this model has none: use 'patch'")
