@@ -74,6 +74,7 @@ class TrainerConfig:
 
     accelerator: str = MISSING
     devices: int = 1
+    threads: int | None = None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,6 +20,7 @@ from neuron_path.attribution.score import score
 from neuron_path.registry import Registry
 
 
+@runtime_checkable
 class Scoring(Protocol):
     """A scorer at work on one problem."""
 

@@ -12,6 +12,7 @@ from neuron_path.config import Config
 from neuron_path.lightning.callbacks import ImageProgress, ResultWriter, StreamMetrics
 from neuron_path.lightning.module import PathSearchModule
 from neuron_path.pipeline.build import Study, build_finders, build_trainer, device_name, quiet
+from neuron_path.pipeline.threads import use_threads
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
 from neuron_path.store.layout import open_run_dir
@@ -93,6 +94,7 @@ def search_stage(
     dataset = study.data.dataset
     writer = ResultWriter(PathWriter(run_dir, path_schema(config.top_k), provenance))
     callbacks = [writer, ImageProgress("Neuron paths", len(dataset)), StreamMetrics(tracker.log)]
+    threads = use_threads(config.trainer.threads, study.session, dataset)
     begin = time.perf_counter()
     with quiet():
         trainer = build_trainer(config, callbacks)
@@ -108,6 +110,7 @@ def search_stage(
         "wall_seconds": seconds,
         "images_per_second": len(done) / seconds,
         "device": device_name(study.session),
+        "threads": threads,
         "mean_score": {
             scorer: rows["score"].to_numpy().mean().item()
             for scorer, rows in load_paths(run_dir).groupby("scorer", sort=False)
