@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.adapter import adapt
+from neuron_path.models.adapter import Block, adapt
 from neuron_path.models.guard import check_finite, exact, frozen
 
 Targets = Int[Tensor, "B"] | Sequence[int] | None
@@ -95,12 +95,16 @@ class Session:
         """
         if targets is None:
             return None
-        tensor = torch.as_tensor(targets)
+        try:
+            tensor = torch.as_tensor(targets)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise NeuronPathError(f"Targets are no integer class indices, one per image: {error}.") from error
         if tensor.shape != (n_images,) or tensor.is_floating_point():
             raise NeuronPathError(
                 f"Targets have shape {tuple(tensor.shape)} and dtype {tensor.dtype}; expected {n_images} integer class "
                 "indices, one per image."
             )
+        tensor = tensor.to(torch.int64)
         n_classes = self.adapter.n_classes
         wrong = ((tensor < 0) | (tensor >= n_classes)).nonzero()
         if len(wrong):
@@ -109,7 +113,7 @@ class Session:
                 f"Target {int(tensor[first])} of image {first} is not a class of this model: expected 0 … "
                 f"{n_classes - 1}."
             )
-        return tensor.to(device=self.device, dtype=torch.int64)
+        return tensor.to(self.device)
 
     def check_paths(self, paths: Tensor, n_images: int) -> Int[Tensor, "B L k"]:
         """Paths of shape (B, L) or (B, L, k) as (B, L, k) int64 on the model's device.
@@ -148,4 +152,18 @@ class Session:
                 f"The model computes other logits than its family '{self.adapter.name}' does block by block: it "
                 "changes the forward pass (a subclass or a hook) in a way that NeuronPath cannot follow."
             )
+        for index, block in enumerate(self.adapter.blocks):
+            self._verify_ffn(index, block, tolerance)
         self._is_verified = True
+
+    def _verify_ffn(self, index: int, block: Block, tolerance: float) -> None:
+        """The neurons' columns must be what the FFN adds: a hook on its second layer would silently bend the scores."""
+        like = next(self.model.parameters())
+        silent, active = like.new_zeros(1, 1, block.n_neurons), like.new_ones(1, 1, block.n_neurons)
+        added = (block.ffn(active) - block.ffn(silent))[0, 0]
+        expected = block.columns(torch.arange(block.n_neurons, device=like.device).unsqueeze(0))[0].sum(0)
+        if not torch.allclose(added, expected, rtol=tolerance, atol=tolerance * float(expected.abs().amax())):
+            raise NeuronPathError(
+                f"The FFN of block {index} adds something else than its weights tell: a hook on its second layer, or a "
+                "wrapper around it, changes the activations. Remove it first."
+            )

@@ -97,7 +97,8 @@ class VisionTransformerAdapter(Adapter):
 
     def _check_images(self, images: Tensor) -> None:
         patch = self.model.patch_embed
-        channels = patch.proj.weight.shape[1]
+        # The first convolution sees the image: the patches' own, or that of a hybrid's backbone.
+        channels = next(module.in_channels for module in patch.modules() if isinstance(module, nn.Conv2d))
         size = None if self.model.dynamic_img_size or not patch.strict_img_size else patch.img_size
         expected = f"(B, {channels}, {size[0]}, {size[1]})" if size else f"(B, {channels}, H, W)"
         fits = images.ndim == 4 and images.shape[1] == channels
