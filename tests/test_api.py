@@ -225,6 +225,8 @@ def test_unsupported_models(call: str, images: Tensor) -> None:
         (3, "expected 3 integer class indices"),
         ([0.0, 1.0, 2.0], "dtype torch.float32"),
         ([[0], [1], [2]], "shape (3, 1)"),
+        (["cat", "dog", "cow"], "Targets are no integer class indices, one per image: "),
+        ([[0], [1, 2], [3]], "Targets are no integer class indices, one per image: "),
     ],
 )
 def test_bad_targets(targets: Any, told: str, model: VisionTransformer, images: Tensor) -> None:

@@ -28,7 +28,7 @@ def test_the_double_is_a_separate_exact_copy() -> None:
         assert theirs.dtype == torch.float32
 
 
-@pytest.mark.parametrize("form", [list, tuple, np.array, lambda t: torch.tensor(t, dtype=torch.int16)])
+@pytest.mark.parametrize("form", [list, tuple, np.array, np.uint16, lambda t: torch.tensor(t, dtype=torch.int16)])
 def test_targets_come_in_many_forms(form: Callable[[list[int]], Any]) -> None:
     checked = Session(tiny.make()).check_targets(form([3, 0, 4]), 3)
     assert checked is not None
@@ -44,6 +44,20 @@ def test_a_model_that_does_more_than_its_blocks_is_refused(model: VisionTransfor
     model.blocks[1].register_forward_hook(doubled)
     session = Session(model)
     with session.active(), pytest.raises(NeuronPathError, match="other logits than its family 'vision_transformer'"):
+        session.images(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_hook_on_the_activations_is_refused(dtype: torch.dtype, images: Tensor) -> None:
+    model = tiny.make(dtype=dtype)
+    keep = (torch.arange(24) != 5).to(dtype)
+    layer = model.get_submodule("blocks.1.mlp.fc2")
+    handle = layer.register_forward_pre_hook(lambda _, args: (args[0] * keep,))
+    session = Session(model)
+    with session.active(), pytest.raises(NeuronPathError, match="FFN of block 1 adds something else"):
+        session.images(images)
+    handle.remove()
+    with session.active():
         session.images(images)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from timm.layers.hybrid_embed import HybridEmbed
 from timm.layers.mlp import SwiGLU
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
@@ -78,6 +80,21 @@ def test_scope_and_live_tokens_are_all_tokens(name: str, images: Tensor) -> None
         scope = adapter.scope("cls")
         assert tokens[:, scope.tokens].flatten().tolist() == [0]
         assert torch.equal(scope.join(tokens[:, scope.tokens], tokens[:, scope.live]), tokens)
+
+
+class Backbone(nn.Sequential):
+    """The start of a hybrid: a convolution before the patches are cut."""
+
+    num_features = 6
+
+
+def test_channels_are_counted_before_a_hybrids_backbone() -> None:
+    backbone = Backbone(nn.Conv2d(1, 6, 2, stride=2), nn.ReLU())
+    model = small(in_chans=1, embed_layer=partial(HybridEmbed, backbone=backbone, feature_size=(4, 4), feature_ratio=2))
+    adapter = adapt(model)
+    assert adapter.embed(torch.zeros(2, 1, 8, 8)).shape[0] == 2
+    with pytest.raises(NeuronPathError, match=r"takes \(B, 1, 8, 8\)"):
+        adapter.embed(torch.zeros(2, 3, 8, 8))
 
 
 class Doubled(VisionTransformer):
