@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +90,12 @@ class Sequences:
         """For each pass: the run of pairs, and each pair's image index and node."""
         images = torch.arange(self.n_images, device=self.alpha.device).repeat(len(self.alpha))
         alpha = self.alpha.repeat_interleave(self.n_images)
-        for start in range(0, len(self), self.micro_batch):
-            run = slice(start, start + self.micro_batch)
+        n_passes = math.ceil(len(self) / self.micro_batch)
+        length = math.ceil(
+            len(self) / n_passes
+        )  # even passes: a small last one would cost almost as much as a full one
+        for start in range(0, len(self), length):
+            run = slice(start, start + length)
             yield run, images[run], alpha[run]
 
     def integrate(self, values: Float[Tensor, "N *S"]) -> Float[Tensor, "B *S"]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import pickle
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def load_model(
                 stacklevel=2,
             )
     if checkpoint is not None:
-        _load_weights(model, Path(checkpoint))
+        _load_weights(model, Path(checkpoint).expanduser())
     return model.eval().requires_grad_(False)
 
 
@@ -61,7 +62,10 @@ def _embedded(with_weights: bool, overrides: Mapping[str, Any]) -> nn.Module:
     with resources.as_file(resources.files("neuron_path.models") / "weights" / f"{EMBEDDED}.safetensors") as file:
         with safe_open(file, "pt") as weights:
             metadata = weights.metadata()
-        model: Any = VisionTransformer(**(json.loads(metadata["architecture"]) | dict(overrides)))
+        try:
+            model: Any = VisionTransformer(**(json.loads(metadata["architecture"]) | dict(overrides)))
+        except (TypeError, ValueError, AssertionError) as error:
+            raise _unmakeable(EMBEDDED, overrides, error) from error
         if with_weights:
             _load_weights(model, file)
     made = json.loads(metadata["preprocessing"])
@@ -82,16 +86,32 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
             "timm's models, which timm.list_models() lists."
         )
     try:
-        return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
-    except TypeError as error:
-        raise NeuronPathError(f"The model '{name}' cannot be made with {dict(timm_kwargs)}: {_line(error)}") from error
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
-        if not pretrained:
-            raise NeuronPathError(f"The model '{name}' cannot be made: {_line(error)}") from error
+        with _hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
+            return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
+    except (OSError, RuntimeError, ValueError, ImportError, TypeError, AssertionError) as error:
+        if not pretrained or isinstance(error, TypeError):
+            raise _unmakeable(name, timm_kwargs, error) from error
         raise NeuronPathError(
             f"Could not fetch the pretrained weights of '{name}' ({_line(error)}). Check the name and the network, or "
             "give a file with checkpoint=FILE."
         ) from error
+
+
+def _unmakeable(name: str, options: Mapping[str, Any], error: Exception) -> NeuronPathError:
+    given = f" with {dict(options)}" if options else ""
+    return NeuronPathError(f"The model '{name}' cannot be made{given}: {_line(error)}")
+
+
+@contextmanager
+def _hushed(*loggers: str) -> Iterator[None]:
+    levels = {logger: logging.getLogger(logger).level for logger in loggers}
+    for logger in loggers:
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logging.getLogger(logger).setLevel(level)
 
 
 def _load_weights(model: nn.Module, file: Path) -> None:
@@ -120,14 +140,19 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        held = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise NeuronPathError(
-            f"Checkpoint '{file}' holds Python objects besides tensors, which could run code: refused. Save its "
-            "state_dict alone, best as .safetensors."
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
+        raise NeuronPathError(f"Checkpoint '{file}' is no safetensors file that can be read: {_line(error)}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused anyway
+            held = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
         raise NeuronPathError(f"Checkpoint '{file}' cannot be read: {_line(error)}") from error
+    except Exception as error:  # what is no file of tensors makes the restricted unpickler raise anything
+        raise NeuronPathError(
+            f"Checkpoint '{file}' is refused: it is no PyTorch file of tensors alone, and other Python objects could "
+            "run code. Save the model's state_dict, best as .safetensors."
+        ) from error
     for key in _WRAPPERS:
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]

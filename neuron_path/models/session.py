@@ -57,10 +57,12 @@ class Session:
             yield
 
     def double(self) -> Session:
-        """The same model in float64, made once; on the CPU where the device has no float64."""
+        """The same model in float64, with the weights of this moment; on the CPU where the device has no float64."""
         if self._double is None:
             device = "cpu" if self.device.type == "mps" else self.device
             self._double = Session(copy.deepcopy(self.model).to(device=device, dtype=torch.float64))
+        else:
+            self._double.model.load_state_dict(self.model.state_dict())
         return self._double
 
     def images(self, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c H W"]:

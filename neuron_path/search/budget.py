@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_path.models.session import Session
 
-_CPU_BYTES = 1.2e6  # of residual stream in a pass: past it, temporaries leave the cache and page faults cost more
+_CPU_BYTES = 2.5e6  # of residual stream in a pass: enough to fill two cores, not yet so much that page faults cost
 _GPU_SHARE = 0.4  # of free memory: the rest is for the prefix, its tangent and fragmentation
 
 

@@ -80,3 +80,12 @@ def test_a_model_made_under_inference_mode_is_refused() -> None:
         model = tiny.make()
     with pytest.raises(NeuronPathError, match=r"made under torch\.inference_mode.*load it outside"):
         Session(model)
+
+
+def test_the_float64_copy_has_the_weights_of_now() -> None:
+    model = tiny.make().float()
+    session = Session(model)
+    assert session.double() is session.double()
+    with torch.no_grad():
+        model.head.bias += 1.0
+    assert torch.equal(session.double().model.head.bias, model.head.bias.double())

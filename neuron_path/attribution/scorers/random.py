@@ -27,7 +27,8 @@ class Random(Scorer):
         """Draw every image's scores from a generator of its own."""
         widths = [block.n_neurons for block in problem.adapter.blocks]
         draws = np.stack([_generator(self.seed, name).random(sum(widths)) for name in problem.sample_ids])
-        scores = torch.from_numpy(draws).to(problem.clean.embedded.device)
+        device = problem.clean.embedded.device
+        scores = torch.from_numpy(draws if device.type != "mps" else draws.astype(np.float32)).to(device)
         return BlockwiseScoring(problem, list(scores.split(widths, dim=1)))
 
 
