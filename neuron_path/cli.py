@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from neuron_path import __version__
 from neuron_path.errors import NeuronPathError, nearest
@@ -32,39 +35,70 @@ examples:
 """
 
 
+class Terminated(KeyboardInterrupt):
+    """Another process asked this one to end."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script and of `python -m neuron_path`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in arguments:
+        print(f"neuron-path {__version__}")
+        return
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in HYDRA_COMMANDS.items())))
         sys.exit(0 if arguments else 2)
-    if arguments[0] == "--version":
-        print(f"neuron-path {__version__}")
-        return
     command, *rest = arguments
     if command not in HYDRA_COMMANDS:
         known = ", ".join(HYDRA_COMMANDS)
-        _fail(f"No command is named '{command}'.{nearest(command, HYDRA_COMMANDS)} Known: {known}.", code=2)
-    _hydra_app(command, rest)
+        _say("error", f"No command is named '{command}'.{nearest(command, HYDRA_COMMANDS)} Known: {known}.")
+        sys.exit(2)
+    with _stoppable(), _one_line_warnings():
+        sys.exit(_hydra_app(command, rest))
 
 
-def _hydra_app(command: str, overrides: list[str]) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on, and the lines below say what they mean
-    from neuron_path.hydra_app import explain, launch
-
+def _hydra_app(command: str, overrides: list[str]) -> int:
     try:
-        launch(command, overrides)
+        from neuron_path.hydra_app import launch
+
+        failures = launch(command, overrides)
     except NeuronPathError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Interrupted. What was finished is kept in the run directory.", code=130)
-    except Exception as error:
-        line = explain(error)
-        if line is None:
-            raise
-        _fail(line)
+        failures = [str(error)]
+    except KeyboardInterrupt as error:
+        how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
+        _say("error", f"{how}. What was finished is kept in the run directory.")
+        return code
+    for failure in failures:
+        _say("error", failure)
+    return 1 if failures else 0
 
 
-def _fail(line: str, code: int = 1) -> None:
-    print(f"neuron-path: error: {line}", file=sys.stderr)
-    sys.exit(code)
+def _say(kind: str, text: str) -> None:
+    """One line on standard error, whatever line breaks a file's name or an outside message holds."""
+    print(f"neuron-path: {kind}: {' '.join(text.split())}", file=sys.stderr)
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Show a Python warning as a line without the source that raised it."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        _say("warning", str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a request to end (SIGTERM, as `kill` and batch systems send it) stop a run as Ctrl-C does."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -6,17 +6,21 @@ options of the registered classes, so a new one needs its YAML file only.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from neuron_path.attribution.scorer import scorers
+from neuron_path.errors import NeuronPathError
 from neuron_path.registry import Registry
 from neuron_path.search.search import searches
+
+OUTSIDE = ("experiment", "hydra")  # groups beside the configuration
 
 
 @dataclass
@@ -45,6 +49,7 @@ class DataConfig:
 class DigitsConfig(DataConfig):
     """The embedded digits."""
 
+    name: str = "digits"
     split: str = "test"
 
 
@@ -52,6 +57,7 @@ class DigitsConfig(DataConfig):
 class ImageFolderConfig(DataConfig):
     """A folder of pictures; the last four override the model's own preprocessing."""
 
+    name: str = "image_folder"
     root: str = MISSING
     class_index: str | None = None
     mean: list[float] | None = None
@@ -73,7 +79,6 @@ class TrainerConfig:
     """Arguments of Lightning's Trainer."""
 
     accelerator: str = MISSING
-    devices: int = 1
     threads: int | None = None
 
 
@@ -120,6 +125,7 @@ class Config:
 
 def register_schemas() -> None:
     """Put the schemas where `conf/` looks for them."""
+    OmegaConf.register_new_resolver("options", _options, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     groups: dict[str, dict[str, type]] = {
@@ -135,6 +141,37 @@ def register_schemas() -> None:
     for group, nodes in groups.items():
         for name, node in nodes.items():
             store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def read_config(composed: DictConfig) -> Config:
+    """The typed configuration.
+
+    Raises:
+        NeuronPathError: keys added with `+` that no code reads, or a `name` that is another option's.
+        OmegaConfBaseException: a mandatory setting that is missing.
+    """
+    _check_keys(composed)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    for group in ("data", "scorer", "search"):
+        _check_name(group, getattr(config, group))
+    return config
+
+
+def unknown_setting(full_key: str, node: object) -> str:
+    """One line for a key that the mapping it was looked up in, `node`, does not have."""
+    parent, _, key = full_key.rpartition(".")
+    if OmegaConf.get_type(node) is dict:
+        return f"The mapping '{parent}' has no '{key}' yet: add it as +{full_key}=VALUE."
+    children = node if isinstance(node, DictConfig) else {}
+    names = [str(name) for name in children if parent or name not in OUTSIDE]
+    full_names = {name: f"{parent}.{name}" if parent else name for name in [*names, *(() if parent else OUTSIDE)]}
+    if not parent:
+        full_names = _settings_of_groups(children) | full_names
+    close = difflib.get_close_matches(key, full_names, n=1)
+    hint = f" Did you mean '{full_names[close[0]]}'?" if close else ""
+    where = f" of '{parent}'" if parent else ""
+    return f"There is no setting '{full_key}'.{hint} Settings{where}: {', '.join(names)}."
 
 
 def conf_dir() -> Path:
@@ -157,3 +194,41 @@ def _schema(name: str, cls: type) -> type:
     hints = get_type_hints(cls)
     options = [(f.name, hints[f.name], f.default if f.default is not NO_DEFAULT else MISSING) for f in fields(cls)]
     return make_dataclass(f"{cls.__name__}Config", [("name", str, name), *options])
+
+
+def _check_keys(node: DictConfig, parent: str = "") -> None:
+    """Hydra's `+` adds keys to typed nodes too, and drops them without a word when they become objects."""
+    kind = OmegaConf.get_type(node)
+    known = [f.name for f in fields(kind)] if kind is not None and is_dataclass(kind) else list(node)
+    for key in node:
+        full_key = f"{parent}.{key}" if parent else str(key)
+        if key not in known:
+            raise NeuronPathError(unknown_setting(full_key, OmegaConf.structured(kind)))
+        if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
+            _check_keys(node[key], full_key)
+
+
+def _check_name(group: str, part: Any) -> None:
+    """A part's options come with its name: both are chosen by the group."""
+    own = next(f.default for f in fields(part) if f.name == "name")
+    if part.name != own:
+        raise NeuronPathError(
+            f"The setting '{group}.name' is '{part.name}', but the option '{own}' of '{group}' was chosen: choose "
+            f"with {group}={part.name} instead."
+        )
+
+
+def _settings_of_groups(root: Any) -> dict[str, str]:
+    """Last part → full key, of all settings inside groups."""
+    groups = {name: root[name] for name in root if name not in OUTSIDE and not OmegaConf.is_missing(root, name)}
+    return {
+        str(key): f"{group}.{key}" for group, node in groups.items() if isinstance(node, DictConfig) for key in node
+    }
+
+
+def _options() -> str:
+    """The groups of `conf/` with their options, for `--help`."""
+    folders = sorted(folder for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "hydra")
+    return "\n".join(
+        f"  {folder.name}: {', '.join(sorted(f.stem for f in folder.glob('*.yaml')))}" for folder in folders
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -22,90 +24,123 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from neuron_path.config import Config, conf_dir, register_schemas
+from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.pipeline import run
 
-_GROUPS = ("experiment", "hydra")
+_ADVICE = {  # what Hydra says, and what to do
+    "Multiple values for": "choose one as GROUP=OPTION, without a +",
+    "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",
+    "Merge error": "a group takes one option; add -m for a sweep over several, as in -m scorer=activation,random",
+}
 
 
-def launch(command: str, overrides: Sequence[str]) -> None:
-    """Run a command under Hydra with command-line overrides."""
-    register_schemas()
-    task = {"run": run.run, "search": run.search}[command]
+def launch(command: str, overrides: Sequence[str]) -> list[str]:
+    """Run a command under Hydra with command-line overrides.
 
-    failures: list[NeuronPathError] = []
-
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-    def app(composed: DictConfig) -> None:
-        config, plain = read_config(composed)
-        job = HydraConfig.get()
-        try:
-            task(config, plain, Path(job.runtime.output_dir))
-        except NeuronPathError as error:
-            if job.mode == RunMode.MULTIRUN:
-                raise  # Hydra notes which job failed and goes on with the others
-            failures.append(error)  # past Hydra, which would print the overrides above the one line
-
-    before = sys.argv
-    sys.argv = [f"neuron-path {command}", *overrides]
-    try:
-        app()
-    finally:
-        sys.argv = before
-    for error in failures:
-        raise error
-
-
-def read_config(composed: DictConfig) -> tuple[Config, dict[str, Any]]:
-    """The typed configuration and the same as plain mappings.
+    Returns:
+        One line for each job that failed; of a sweep, the other jobs were run all the same.
 
     Raises:
-        NeuronPathError: keys added with `+` that no code reads.
+        NeuronPathError: the overrides make no configuration.
     """
-    known = [field.name for field in fields(Config)]
-    for key in composed:
-        if str(key) not in known:
-            raise NeuronPathError(_unknown_key(str(key), known))
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    plain = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(plain, dict)
-    return config, {str(name): value for name, value in plain.items()}
+    _check_flags(overrides)
+    register_schemas()
+    task = {"run": run.run, "search": run.search}[command]
+    home = os.getpid()
+    failures: list[str] = []
+    unforeseen: list[Exception] = []
+
+    def app(composed: DictConfig) -> None:
+        # Kept from Hydra, which would print the overrides above the one line; only across processes must it carry them.
+        try:
+            task(_read(composed), Path(HydraConfig.get().runtime.output_dir))
+        except Exception as error:
+            if os.getpid() != home:
+                raise
+            if isinstance(error, NeuronPathError):
+                failures.append(_which_job() + str(error))
+            else:
+                unforeseen.append(error)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    with _as_program(f"neuron-path {command}", overrides):
+        try:
+            decorate(app)()
+        except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+            raise NeuronPathError(explain(error)) from error
+    if unforeseen:
+        raise unforeseen[0]
+    return failures
 
 
-def explain(error: Exception) -> str | None:
-    """One line for an error of the configuration or of the run directory; None for anything unforeseen."""
+@contextmanager
+def _as_program(name: str, arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra read these arguments, and hand exceptions on where it would print and exit."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Refuse unknown flags in one line, before Hydra's own parser prints its usage."""
+
+    def refuse(message: str) -> NoReturn:
+        raise NeuronPathError(f"{message[:1].upper()}{message[1:]}: neuron-path run --help shows the settings.")
+
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args(list(arguments))
+
+
+def _read(composed: DictConfig) -> Config:
+    try:
+        return read_config(composed)
+    except OmegaConfBaseException as error:
+        raise NeuronPathError(explain(error)) from error
+
+
+def _which_job() -> str:
+    job = HydraConfig.get()
+    return f"Job {job.job.num} ({job.job.override_dirname}): " if job.mode == RunMode.MULTIRUN else ""
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of the configuration or of the run directory."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return _explain_value(cause)
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
-        return f"Cannot read the override '{error.override}': expected KEY=VALUE, as in data.limit=10."
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return f"{_first(error)}."
+        return (
+            f"Cannot read the override '{error.override}': expected KEY=VALUE, as in data.limit=10; a value with "
+            "special characters needs quotes of its own, as in 'data.root=\"~/my pictures\"'."
+        )
     if isinstance(error, OSError):
         return f"Cannot write the run directory ({error}): choose another with hydra.run.dir=DIR."
-    return None
+    told = _first(error)
+    for begin, advice in _ADVICE.items():
+        if begin in told:
+            return f"{told}: {advice}."
+    return f"{told}."
 
 
 def _explain_value(cause: OmegaConfBaseException) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.key is not None:
-        siblings = [str(name) for name in cause.parent_node] if isinstance(cause.parent_node, DictConfig) else []
-        top_level = str(cause.full_key) == str(cause.key)
-        return _unknown_key(str(cause.full_key), siblings + list(_GROUPS if top_level else ()))
+        return unknown_setting(str(cause.full_key), cause.parent_node)
     if isinstance(cause, MissingMandatoryValue | InterpolationKeyError):
         return f"The setting '{cause.full_key}' must be given: add {cause.full_key}=VALUE."
     if isinstance(cause, ValidationError):
         return f"The setting '{cause.full_key}' does not fit: {_first(cause)}."
     return f"{_first(cause)}."
-
-
-def _unknown_key(full_key: str, siblings: Sequence[str]) -> str:
-    parent, _, key = full_key.rpartition(".")
-    where = f" of '{parent}'" if parent else ""
-    return f"There is no setting '{full_key}'.{nearest(key, siblings)} Settings{where}: {', '.join(siblings)}."
 
 
 def _unknown_option(error: MissingConfigException) -> str:
@@ -117,4 +152,6 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 
 def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+    """An outside error's first line, and the next where it only announces that."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".!")
