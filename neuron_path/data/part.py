@@ -26,7 +26,7 @@ def choose_part(
             folder; None keeps all.
 
     Raises:
-        NeuronPathError: an unknown class, classes asked of unlabelled images, a limit below 1.
+        NeuronPathError: an unknown class, no class at all, classes asked of unlabelled images, a limit below 1.
 
     >>> choose_part([0, 0, 1, 1], ["cat", "dog"], only=["dog"])
     [2, 3]
@@ -35,6 +35,8 @@ def choose_part(
     """
     indices = list(range(len(labels)))
     if only is not None:
+        if not only:
+            raise NeuronPathError("data.classes is empty: name at least one class, or give null for all.")
         if not classes:
             raise NeuronPathError(f"data.classes is {list(only)}, but the images have no labels: leave it out.")
         wanted = {_class_index(str(name), classes) for name in only}

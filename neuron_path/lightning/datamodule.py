@@ -175,7 +175,11 @@ class ImageFolderDataModule(ImageDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> None:
-        dataset = ImageFolderDataset(
+        self._folder = ImageFolderDataset(
             root, transform, preprocessing=preprocessing, class_index=class_index, classes=classes, limit=limit
         )
-        super().__init__(dataset, batch_size=batch_size, num_workers=num_workers)
+        super().__init__(self._folder, batch_size=batch_size, num_workers=num_workers)
+
+    def check(self) -> None:
+        """Raise a NeuronPathError that names the first file which is no picture; see `ImageFolderDataset.check`."""
+        self._folder.check()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_path.attribution.forward import target_probability
-from neuron_path.errors import NeuronPathError
+from neuron_path.data.folder import unreadable
 from neuron_path.interventions.scaling import FACTORS, scaled_logits
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.models.session import Session
@@ -53,9 +53,7 @@ class PathSearchModule(lightning.LightningModule):
         """The paths of every method; nothing for a batch in which no image could be decoded."""
         if batch.problems and self.on_error == "raise":
             name, reason = batch.problems[0]
-            raise NeuronPathError(
-                f"File '{name}' is no image that can be read ({reason}): mend or remove it, or set data.on_error=skip."
-            )
+            raise unreadable(name, reason)
         if not len(batch):
             return []
         targets = self.targets(batch)

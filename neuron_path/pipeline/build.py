@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
@@ -43,11 +44,21 @@ def build_study(config: Config) -> Study:
     Raises:
         NeuronPathError: whatever is wrong with either, or labels that are not the model's classes.
     """
+    if not 0 <= config.seed < 2**32:
+        raise NeuronPathError(f"seed is {config.seed}; expected 0 … {2**32 - 1}.")
     lightning.seed_everything(config.seed, verbose=False)
-    model = config.model
-    session = Session(load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs))
+    session = Session(build_model(config))
     data = build_data(config, session)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data))
+
+
+def build_model(config: Config) -> nn.Module:
+    """The model that the configuration names."""
+    model = config.model
+    for name in ("name", "checkpoint", "pretrained"):
+        if name in model.kwargs:
+            raise NeuronPathError(f"The setting 'model.kwargs.{name}' is given elsewhere: set model.{name} instead.")
+    return load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs)
 
 
 def build_data(config: Config, session: Session) -> ImageDataModule:
@@ -63,7 +74,12 @@ def build_data(config: Config, session: Session) -> ImageDataModule:
         return DigitsDataModule(data.split, **common)
     overrides = {name: getattr(data, name) for name in ("mean", "std", "crop_pct", "interpolation")}
     transform, described = image_transform(session.model, overrides)
-    return ImageFolderDataModule(data.root, transform, preprocessing=described, class_index=data.class_index, **common)
+    module = ImageFolderDataModule(
+        data.root, transform, preprocessing=described, class_index=data.class_index, **common
+    )
+    if data.on_error == "raise":
+        module.check()
+    return module
 
 
 def build_targets(config: Config, n_classes: int, data: ImageDataModule) -> TargetRule:
@@ -75,7 +91,8 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule) -> Targ
     if config.target == "prediction":
         return lambda batch: None
     if config.target == "label":
-        _check_labels(n_classes, data)
+        by_order = getattr(config.data, "class_index", None) is None
+        _check_labels(n_classes, data, by_order)
         return _labels
     try:
         constant = int(config.target)
@@ -113,19 +130,38 @@ def build_finders(config: Config, session: Session, baselines: Sequence[str]) ->
 def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:
     """A Trainer for prediction with gradients, quiet but for our own callbacks."""
     try:
-        return lightning.Trainer(
-            accelerator=config.trainer.accelerator,
-            devices=config.trainer.devices,
-            inference_mode=False,
-            callbacks=list(callbacks),
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        with quiet():
+            return lightning.Trainer(
+                accelerator=config.trainer.accelerator,
+                devices=1,
+                inference_mode=False,
+                callbacks=list(callbacks),
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,
+            )
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise NeuronPathError(f"The trainer cannot be made: {reason} Choose trainer=auto or trainer=cpu.") from error
+
+
+def predict(trainer: lightning.Trainer, module: lightning.LightningModule, data: ImageDataModule) -> torch.device:
+    """Run a module over the data, quietly, and return the device; the model stays there.
+
+    Raises:
+        KeyboardInterrupt: by Ctrl-C, which Lightning itself would make an exit without a word.
+    """
+    try:
+        with quiet():
+            trainer.predict(module, datamodule=data, return_predictions=False)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    device = trainer.strategy.root_device
+    module.to(device)  # Lightning takes it to the CPU when it is done
+    return device
 
 
 @contextmanager
@@ -143,9 +179,8 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def device_name(session: Session) -> str:
-    """What the model runs on, in words."""
-    device = session.device
+def device_name(device: torch.device) -> str:
+    """A device in words."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -154,7 +189,8 @@ def _labels(batch: Batch) -> list[int] | None:
     return labels if len(labels) == len(batch) else None
 
 
-def _check_labels(n_classes: int, data: ImageDataModule) -> None:
+def _check_labels(n_classes: int, data: ImageDataModule, by_order: bool) -> None:
+    """Refuse labels outside the model's classes, and classes numbered by their order that are not all of them."""
     n_named = len(data.dataset.classes)
     if not n_named:
         return
@@ -164,7 +200,7 @@ def _check_labels(n_classes: int, data: ImageDataModule) -> None:
             f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}: use "
             "target=prediction, or a model for these classes."
         )
-    if n_named != n_classes:
+    if by_order and n_named != n_classes:
         raise NeuronPathError(
             f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which: give "
             "data.class_index=FILE.json ({folder: class index}), or use target=prediction."
