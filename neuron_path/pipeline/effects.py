@@ -9,18 +9,21 @@ import pandas as pd
 import torch
 
 from neuron_path.config import Config
+from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.scaling import factor_of
 from neuron_path.lightning.callbacks import EffectCollector, ImageProgress
 from neuron_path.lightning.module import Effect, InterventionModule, StoredPaths
-from neuron_path.pipeline.build import Study, build_trainer, quiet
+from neuron_path.pipeline.build import Study, build_trainer, predict
 from neuron_path.store.reader import load_effects, load_paths
 from neuron_path.store.schema import build_table, effect_schema
 from neuron_path.store.writer import write_effects
 
 
 def check_operations(operations: Sequence[str]) -> None:
-    """Raise a NeuronPathError for an operation that does not exist."""
+    """Raise a NeuronPathError for an operation that does not exist, or when there are none."""
+    if not operations:
+        raise NeuronPathError("There are no operations to check the paths by: name some, or use neuron-path search.")
     for operation in operations:
         factor_of(operation)
 
@@ -32,11 +35,11 @@ def effects_stage(config: Config, study: Study, run_dir: Path) -> pd.DataFrame:
     """
     paths = load_paths(run_dir)
     stored = [_stored(rows) for _, rows in paths.groupby(["scorer", "search"], sort=False)]
-    module = InterventionModule(study.session, stored, config.operations, config.token_scope)
+    operations = list(dict.fromkeys(config.operations))
+    module = InterventionModule(study.session, stored, operations, config.token_scope)
     collector = EffectCollector()
-    with quiet():
-        trainer = build_trainer(config, [collector, ImageProgress("Interventions", len(study.data.dataset))])
-        trainer.predict(module, datamodule=study.data, return_predictions=False)
+    trainer = build_trainer(config, [collector, ImageProgress("Interventions", len(study.data.dataset))])
+    predict(trainer, module, study.data)
     columns = _columns(collector.effects, config.top_k, module.scope.name)
     write_effects(run_dir, build_table(effect_schema(), columns), paths.attrs["provenance"])
     labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
@@ -45,7 +48,7 @@ def effects_stage(config: Config, study: Study, run_dir: Path) -> pd.DataFrame:
 
 def _stored(rows: pd.DataFrame) -> StoredPaths:
     names = rows["sample_id"].tolist()
-    paths = [torch.as_tensor(path.reshape(len(path), -1)) for path in rows["path"]]
+    paths = [torch.tensor(path.reshape(len(path), -1)) for path in rows["path"]]
     return StoredPaths(
         scorer=str(rows["scorer"].iloc[0]),
         search=str(rows["search"].iloc[0]),

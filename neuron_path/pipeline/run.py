@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,48 +14,51 @@ from neuron_path.config import Config
 from neuron_path.pipeline.build import Study, build_study
 from neuron_path.pipeline.effects import check_operations, effects_stage
 from neuron_path.pipeline.report import report_stage
-from neuron_path.pipeline.search import METRICS_FILE, Searched, search_stage, start
+from neuron_path.pipeline.search import METRICS_FILE, RUN_FILE, Searched, search_stage, start, whole_or_absent
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
 from neuron_path.store.layout import PATHS_FILE
-from neuron_path.tracking import Tracker, make_tracker
+from neuron_path.tracking import Tracker, check_options, make_tracker
 
 
-def search(config: Config, plain: Mapping[str, Any], run_dir: Path) -> None:
+def search(config: Config, run_dir: Path) -> None:
     """`neuron-path search`: find and store the paths of the configured method."""
-    study, finders, provenance, tracker = _begin(config, plain, run_dir, baselines=())
-    try:
+    with _begun(config, run_dir, baselines=()) as (study, finders, provenance, tracker):
         searched = search_stage(config, study, finders, provenance, run_dir, tracker)
         tracker.finish(searched.metrics, [run_dir / PATHS_FILE])
-    except BaseException:
-        tracker.fail()
-        raise
     _say(searched)
 
 
-def run(config: Config, plain: Mapping[str, Any], run_dir: Path) -> None:
+def run(config: Config, run_dir: Path) -> None:
     """`neuron-path run`: search with baselines, check by interventions, draw and report."""
     check_operations(config.operations)
-    study, finders, provenance, tracker = _begin(config, plain, run_dir, config.baselines)
-    try:
+    with _begun(config, run_dir, config.baselines) as (study, finders, provenance, tracker):
         searched = search_stage(config, study, finders, provenance, run_dir, tracker)
         summary = effects_stage(config, study, run_dir)
         metrics = searched.metrics | {"effects": summary.to_dict(orient="records")}
         write_json(run_dir / METRICS_FILE, metrics)
         page = report_stage(run_dir, summary, searched.metrics, searched.problems, study.data.dataset, finders[0])
         tracker.finish(metrics, [run_dir / PATHS_FILE, page, *sorted((run_dir / "figures").glob("*.png"))])
-    except BaseException:
-        tracker.fail()
-        raise
     _say(searched, page)
 
 
-def _begin(
-    config: Config, plain: Mapping[str, Any], run_dir: Path, baselines: Sequence[str]
-) -> tuple[Study, list[PathFinder], dict[str, Any], Tracker]:
+@contextmanager
+def _begun(
+    config: Config, run_dir: Path, baselines: Sequence[str]
+) -> Iterator[tuple[Study, list[PathFinder], dict[str, Any], Tracker]]:
+    """Build everything, write `run.json`, and see a failure through."""
+    options = asdict(config.logger)
+    check_options(options)
     study = build_study(config)
-    finders, provenance = start(config, plain, study, baselines, run_dir)
-    return study, finders, provenance, make_tracker(run_dir, provenance, asdict(config.logger))
+    finders, provenance = start(config, study, baselines, run_dir)
+    with whole_or_absent(run_dir):
+        tracker = make_tracker(run_dir, provenance, options)
+        try:
+            write_json(run_dir / RUN_FILE, provenance)
+            yield study, finders, provenance, tracker
+        except BaseException:
+            tracker.fail()
+            raise
 
 
 def _say(searched: Searched, page: Path | None = None) -> None:

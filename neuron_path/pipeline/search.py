@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from neuron_path.config import Config
+from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.callbacks import ImageProgress, ResultWriter, StreamMetrics
 from neuron_path.lightning.module import PathSearchModule
-from neuron_path.pipeline.build import Study, build_finders, build_trainer, device_name, quiet
+from neuron_path.pipeline.build import Study, build_finders, build_trainer, device_name, predict
 from neuron_path.pipeline.threads import use_threads
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
-from neuron_path.store.layout import open_run_dir
+from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts, open_run_dir
 from neuron_path.store.provenance import collect_provenance, weight_hash
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import path_schema
@@ -41,14 +43,12 @@ class Searched:
     problems: list[tuple[str, str]]
 
 
-def provenance_of(
-    config: Config, plain: Mapping[str, Any], study: Study, finders: Sequence[PathFinder]
-) -> dict[str, Any]:
+def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -> dict[str, Any]:
     """Everything the numbers depend on."""
     arrays = ((name, tensor.cpu().numpy()) for name, tensor in study.session.model.state_dict().items())
     first = finders[0]
     return collect_provenance(
-        plain,
+        asdict(config),
         model=config.model.name,
         weight_hash=weight_hash(arrays),
         data=config.data.name,
@@ -68,14 +68,27 @@ def provenance_of(
 
 
 def start(
-    config: Config, plain: Mapping[str, Any], study: Study, baselines: Sequence[str], run_dir: Path
+    config: Config, study: Study, baselines: Sequence[str], run_dir: Path
 ) -> tuple[list[PathFinder], dict[str, Any]]:
-    """Check the methods, open the run directory and write `run.json`: from here on there are files."""
+    """Check the methods and the device, then open the run directory: from here on there may be files."""
     finders = build_finders(config, study.session, baselines)
-    provenance = provenance_of(config, plain, study, finders)
+    build_trainer(config, [])
+    provenance = provenance_of(config, study, finders)
     open_run_dir(run_dir)
-    write_json(run_dir / RUN_FILE, provenance)
     return finders, provenance
+
+
+@contextmanager
+def whole_or_absent(run_dir: Path) -> Iterator[None]:
+    """When the run fails before its first batch is stored, leave none of its files; what is stored stays."""
+    try:
+        yield
+    except BaseException:
+        if not (run_dir / PATHS_FILE).exists() and not list_parts(run_dir).parts:
+            with suppress(OSError):
+                (run_dir / RUN_FILE).unlink(missing_ok=True)
+                (run_dir / PARTS_DIRECTORY).rmdir()
+        raise
 
 
 def search_stage(
@@ -96,20 +109,21 @@ def search_stage(
     callbacks = [writer, ImageProgress("Neuron paths", len(dataset)), StreamMetrics(tracker.log)]
     threads = use_threads(config.trainer.threads, study.session, dataset)
     begin = time.perf_counter()
-    with quiet():
-        trainer = build_trainer(config, callbacks)
-        module = PathSearchModule(finders, study.targets, config.data.on_error)
-        trainer.predict(module, datamodule=study.data, return_predictions=False)
+    module = PathSearchModule(finders, study.targets, config.data.on_error)
+    device = predict(build_trainer(config, callbacks), module, study.data)
     seconds = time.perf_counter() - begin
     skipped = {name for name, _ in writer.problems}
     done = [name for name in dataset.sample_ids if name not in skipped]
+    if not done:
+        name, reason = writer.problems[0]
+        raise NeuronPathError(f"None of the {len(skipped)} images can be read; the first is '{name}' ({reason}).")
     writer.writer.merge([(name, finder.scorer.name) for finder in finders for name in done])
     metrics = {
         "images": len(done),
         "skipped_images": len(skipped),
         "wall_seconds": seconds,
         "images_per_second": len(done) / seconds,
-        "device": device_name(study.session),
+        "device": device_name(device),
         "threads": threads,
         "mean_score": {
             scorer: rows["score"].to_numpy().mean().item()
