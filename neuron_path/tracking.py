@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from neuron_path.errors import NeuronPathError
+from neuron_path.errors import NeuronPathError, unknown_name
+
+LOGGERS = ("none", "wandb")
+MODES = ("offline", "online", "disabled")
 
 
 class Tracker(Protocol):
@@ -57,6 +60,7 @@ class WandbTracker:
 
         digest = hashlib.sha256(json.dumps(provenance["config"], sort_keys=True).encode()).hexdigest()[:8]
         try:
+            wandb.setup(wandb.Settings(silent=True))
             self._run = wandb.init(
                 dir=str(directory),
                 project=options["project"],
@@ -86,15 +90,22 @@ class WandbTracker:
         self._run.summary.update(dict(metrics))
         artifact = wandb.Artifact(f"paths-{self._run.id}", type="neuron-paths")
         for file in files:
-            artifact.add_file(str(file), name=file.name)
-            if file.suffix == ".png":
-                self._run.log({f"figures/{file.stem}": wandb.Image(str(file))})
+            artifact.add_file(str(file), name=file.name, policy="immutable")  # no copy in the home directory
+        pictures = {f"figures/{file.stem}": wandb.Image(str(file)) for file in files if file.suffix == ".png"}
+        self._run.log(pictures)
         self._run.log_artifact(artifact)
         self._run.finish()
 
     def fail(self) -> None:
         """Mark the run as failed."""
         self._run.finish(exit_code=1)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise a NeuronPathError for a logger or a mode that does not exist."""
+    for option, kind, known in (("name", "logger", LOGGERS), ("mode", "mode of the logger", MODES)):
+        if options[option] not in known:
+            raise unknown_name(kind, options[option], known)
 
 
 def make_tracker(directory: Path, provenance: Mapping[str, Any], options: Mapping[str, Any]) -> Tracker:
