@@ -91,9 +91,7 @@ class Sequences:
         images = torch.arange(self.n_images, device=self.alpha.device).repeat(len(self.alpha))
         alpha = self.alpha.repeat_interleave(self.n_images)
         n_passes = math.ceil(len(self) / self.micro_batch)
-        length = math.ceil(
-            len(self) / n_passes
-        )  # even passes: a small last one would cost almost as much as a full one
+        length = math.ceil(len(self) / n_passes)  # even passes: a small last one costs almost as much as a full one
         for start in range(0, len(self), length):
             run = slice(start, start + length)
             yield run, images[run], alpha[run]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.forward import log_odds, target_probability
@@ -19,12 +19,8 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
 from neuron_path.search.budget import chunks
-from neuron_path.search.search import Found, Search
+from neuron_path.search.search import CLOSE_CALL, Found, Search
 from neuron_path.types import PathResult
-
-# A decision whose winner leads by less than this share of the largest score compared is settled in float64. Rounding
-# in float32 moves scores by some 1e-6 of it (docs/decisions/0003-close-calls.md), so no batch can turn a choice.
-CLOSE_CALL = 1e-4
 
 # Past these log-odds p or 1 − p, and with it every gradient, nears float32's smallest numbers (e⁻⁸⁷) or is 0.
 _EXTREME_LOG_ODDS = 60
@@ -97,48 +93,44 @@ class PathFinder:
     def _find_chunk(
         self, images: Tensor, targets: Tensor | None, sample_ids: Sequence[str], micro_batch: int
     ) -> PathResult:
-        problem, found = self._search(self.session, images, targets, sample_ids, micro_batch)
+        problem = self._pose(self.session, images, targets, sample_ids, micro_batch)
+        options = {"top_k": self.top_k, "keep_candidates": self.keep_candidates}
+        found = self.search.run(problem, self.scorer, **options)
         result = self._result(problem, found)
         if self.session.dtype != torch.float32:
             return result
-        close = _in_doubt(problem, found).nonzero().squeeze(1)
+        found = replace(found, clearance=_clearance(problem, found))
+        close = (found.clearance < CLOSE_CALL).any(1).nonzero().squeeze(1)
         if len(close) == 0:
             return result
         double = self.session.double()
         names = [sample_ids[int(row)] for row in close]
         own = None if targets is None else targets[close]
         with double.active():
-            settled = self._result(*self._search(double, images[close.to(images.device)], own, names, micro_batch))
-        return _overwrite(result, close, settled)
+            again = self._pose(double, images[close.to(images.device)], own, names, micro_batch)
+            settled = self.search.settle(again, self.scorer, found.draft(close, double.device), **options)
+            return _overwrite(result, close, self._result(again, settled))
 
-    def _search(
+    def _pose(
         self,
         session: Session,
         images: Tensor,
         targets: Tensor | None,
         sample_ids: Sequence[str],
         micro_batch: int,
-    ) -> tuple[Problem, Found]:
-        problem = Problem.pose(
-            session.adapter,
-            self.scope,
-            session.images(images),
-            None if targets is None else targets.to(session.device),
-            self.quadrature,
-            micro_batch,
-            sample_ids,
-        )
-        found = self.search.run(problem, self.scorer, top_k=self.top_k, keep_candidates=self.keep_candidates)
-        broken = (~torch.isfinite(found.scores)).nonzero()
-        if len(broken):
-            raise NeuronPathError(
-                f"The path score of image '{sample_ids[int(broken[0])]}' is not finite: run the model in float32 or "
-                "float64."
-            )
-        return problem, found
+    ) -> Problem:
+        own = None if targets is None else targets.to(session.device)
+        images = session.images(images)
+        return Problem.pose(session.adapter, self.scope, images, own, self.quadrature, micro_batch, sample_ids)
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits
+        broken = (~torch.isfinite(found.scores)).nonzero()
+        if len(broken):
+            name = problem.sample_ids[int(broken[0])]
+            raise NeuronPathError(
+                f"The path score of image '{name}' is not finite: run the model in float32 or float64."
+            )
         return PathResult(
             paths=found.paths.squeeze(2) if self.top_k == 1 else found.paths,
             scores=found.scores,
@@ -162,13 +154,14 @@ def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     return (best[:, 0] - best[:, 1]) / logits.abs().amax(1)
 
 
-def _in_doubt(problem: Problem, found: Found) -> Bool[Tensor, "B"]:
-    """Which images float32 cannot settle: a decision was close, or the odds of the target leave its range."""
+def _clearance(problem: Problem, found: Found) -> Float[Tensor, "B L"]:
+    """How clear each decision is to float32: not at all where the target is in doubt or its odds leave the range."""
     logits = problem.clean.logits
-    doubt = (lead(logits) < CLOSE_CALL) | (log_odds(logits, problem.targets).abs() > _EXTREME_LOG_ODDS)
-    if found.clearance.dtype == torch.float32:  # float64 ratings, as of random, have no rounding to fear
-        doubt |= found.clearance < CLOSE_CALL
-    return doubt
+    clearance = found.clearance
+    if clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
+        clearance = torch.full_like(clearance, torch.inf)
+    lost = (lead(logits) < CLOSE_CALL) | (log_odds(logits, problem.targets).abs() > _EXTREME_LOG_ODDS)
+    return clearance.masked_fill(lost.unsqueeze(1), 0)
 
 
 def _stack(candidates: list[Float[Tensor, "B F"]]) -> Float[Tensor, "B L F"]:

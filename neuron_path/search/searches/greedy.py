@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.search.search import Found, Search, searches
+from neuron_path.search.search import CLOSE_CALL, Found, Search, searches
 
 # Relative to the largest score compared: far above what rounding moves in float64, far below what a close call that
 # float32 leaves to it can be told apart by.
@@ -24,24 +24,40 @@ class Greedy(Search):
 
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
         """One pass over the blocks; never revisits a choice."""
-        scoring = scorer.start(problem)
-        paths, margins, clearances, candidates = [], [], [], []
-        for index in range(len(problem.adapter.blocks)):
+        return _walk(problem, scorer, top_k, keep_candidates, None)
+
+    def settle(
+        self, problem: Problem, scorer: Scorer, draft: Found, *, top_k: int = 1, keep_candidates: bool = False
+    ) -> Found:
+        """Rate again only the blocks in doubt, and all that follow a choice which turns out otherwise."""
+        return _walk(problem, scorer, top_k, keep_candidates, draft)
+
+
+def _walk(problem: Problem, scorer: Scorer, top_k: int, keep_candidates: bool, draft: Found | None) -> Found:
+    scoring = scorer.start(problem)
+    paths, margins, clearances, candidates = [], [], [], []
+    for index in range(len(problem.adapter.blocks)):
+        if draft is not None and not (draft.clearance[:, index] < CLOSE_CALL).any():
+            neurons, margin, clearance = draft.paths[:, index], draft.margins[:, index], draft.clearance[:, index]
+            scores = None if draft.candidates is None else draft.candidates[index]
+        else:
             scores = scoring.candidates(index)
             neurons, margin, clearance = pick(scores, top_k)
-            scoring.choose(index, neurons)
-            paths.append(neurons)
-            margins.append(margin)
-            clearances.append(clearance)
-            candidates.append(scores)
-        path = torch.stack(paths, dim=1)
-        return Found(
-            paths=path,
-            scores=scoring.path_scores(path),
-            margins=torch.stack(margins, dim=1),
-            clearance=torch.stack(clearances, dim=1).amin(1),
-            candidates=candidates if keep_candidates else None,
-        )
+            if draft is not None and not torch.equal(neurons, draft.paths[:, index]):
+                draft = None  # what follows was found on another path
+        scoring.choose(index, neurons)
+        paths.append(neurons)
+        margins.append(margin)
+        clearances.append(clearance)
+        candidates.append(scores)
+    path = torch.stack(paths, dim=1)
+    return Found(
+        paths=path,
+        scores=scoring.path_scores(path),
+        margins=torch.stack(margins, dim=1),
+        clearance=torch.stack(clearances, dim=1),
+        candidates=candidates if keep_candidates else None,
+    )
 
 
 def pick(scores: Float[Tensor, "B F"], top_k: int) -> tuple[Int[Tensor, "B k"], Float[Tensor, "B"], Float[Tensor, "B"]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,7 +14,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import neuron_path
-from neuron_path.search.searches.greedy import pick
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.scorers.joint_attribution import JointAttribution
+from neuron_path.models.session import Session
+from neuron_path.search.searches.greedy import Greedy, pick
 from tests import oracle, tiny
 
 
@@ -117,3 +123,57 @@ def test_what_float64_cannot_tell_apart_is_a_tie() -> None:
 def test_nan_is_not_passed_over() -> None:
     scores = torch.tensor([[0.5, torch.nan, 1.0]])
     assert pick(scores, 1)[0].tolist() == [[1]]
+
+
+class Counting(JointAttribution):
+    """Joint attribution that notes which blocks are rated."""
+
+    rated: ClassVar[list[int]] = []
+
+    def start(self, problem: Problem) -> Any:
+        scoring = super().start(problem)
+        rate = scoring.candidates
+
+        def candidates(index: int) -> Tensor:
+            self.rated.append(index)
+            return rate(index)
+
+        scoring.candidates = candidates
+        return scoring
+
+
+def posed(model: VisionTransformer) -> Problem:
+    session = Session(model)
+    scope = session.adapter.scope()
+    images, targets = tiny.make_images(2), torch.tensor([3, 0])
+    return Problem.pose(session.adapter, scope, images, targets, Quadrature("gauss_legendre", 3), 8)
+
+
+def test_settling_rates_only_blocks_in_doubt() -> None:
+    problem = posed(tiny.make())
+    found = Greedy().run(problem, Counting(), keep_candidates=True)
+    clearance = torch.ones_like(found.clearance)
+    clearance[1, 2] = 0
+    Counting.rated.clear()
+    settled = Greedy().settle(problem, Counting(), replace(found, clearance=clearance), keep_candidates=True)
+    assert Counting.rated == [2]
+    assert torch.equal(settled.paths, found.paths)
+    torch.testing.assert_close(settled.scores, found.scores)
+    torch.testing.assert_close(settled.margins, found.margins)
+    assert settled.candidates is not None
+    assert found.candidates is not None
+    for ours, theirs in zip(settled.candidates, found.candidates, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_choice_that_turns_out_otherwise_is_followed_by_a_new_search() -> None:
+    problem = posed(tiny.make())
+    found = Greedy().run(problem, Counting())
+    wrong = found.paths.clone()
+    wrong[0, 1] = (wrong[0, 1] + 1) % problem.adapter.blocks[1].n_neurons
+    clearance = torch.ones_like(found.clearance)
+    clearance[0, 1] = 0
+    Counting.rated.clear()
+    settled = Greedy().settle(problem, Counting(), replace(found, paths=wrong, clearance=clearance))
+    assert Counting.rated == list(range(1, len(problem.adapter.blocks)))
+    assert torch.equal(settled.paths, found.paths)
