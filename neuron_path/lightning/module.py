@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import lightning
 import torch
@@ -19,6 +20,7 @@ from neuron_path.types import PathResult
 
 # From a batch to its targets: one class per image, or None for the predicted classes.
 TargetRule = Callable[[Batch], Sequence[int] | None]
+R = TypeVar("R", PathResult, "Effect")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class MethodPaths:
     search: str
     top_k: int
     result: PathResult
+
+    def to(self, device: torch.device) -> MethodPaths:
+        """The same on another device; the Trainer asks for it when it gathers predictions."""
+        return replace(self, result=_moved(self.result, device))
 
 
 class PathSearchModule(lightning.LightningModule):
@@ -98,6 +104,10 @@ class Effect:
     clean_predictions: Tensor
     edited_predictions: Tensor
 
+    def to(self, device: torch.device) -> Effect:
+        """The same on another device."""
+        return _moved(self, device)
+
 
 class InterventionModule(lightning.LightningModule):
     """`predict_step` edits the stored paths of a batch and measures what changes.
@@ -147,3 +157,8 @@ class InterventionModule(lightning.LightningModule):
             clean.argmax(1).cpu(),
             edited.argmax(1).cpu(),
         )
+
+
+def _moved(record: R, device: torch.device) -> R:
+    """A record with its tensors on another device."""
+    return replace(record, **{name: value.to(device) for name, value in vars(record).items() if torch.is_tensor(value)})
