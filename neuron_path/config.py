@@ -164,7 +164,7 @@ def unknown_setting(full_key: str, node: object) -> str:
     if OmegaConf.get_type(node) is dict:
         return f"The mapping '{parent}' has no '{key}' yet: add it as +{full_key}=VALUE."
     children = node if isinstance(node, DictConfig) else {}
-    names = [str(name) for name in children if parent or name not in OUTSIDE]
+    names = [str(name) for name in children if name != key and (parent or name not in OUTSIDE)]
     full_names = {name: f"{parent}.{name}" if parent else name for name in [*names, *(() if parent else OUTSIDE)]}
     if not parent:
         full_names = _settings_of_groups(children) | full_names
@@ -203,7 +203,7 @@ def _check_keys(node: DictConfig, parent: str = "") -> None:
     for key in node:
         full_key = f"{parent}.{key}" if parent else str(key)
         if key not in known:
-            raise NeuronPathError(unknown_setting(full_key, OmegaConf.structured(kind)))
+            raise NeuronPathError(unknown_setting(full_key, node))
         if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
             _check_keys(node[key], full_key)
 

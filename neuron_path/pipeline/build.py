@@ -141,7 +141,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Tr
                 enable_model_summary=False,
                 enable_progress_bar=False,
             )
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise NeuronPathError(f"The trainer cannot be made: {reason} Choose trainer=auto or trainer=cpu.") from error
 

@@ -65,7 +65,8 @@ def _say(searched: Searched, page: Path | None = None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     metrics = searched.metrics
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
-    console.print(f"{metrics['images']} images{skipped}, {metrics['images_per_second']:.1f} images/s")
+    images = f"{metrics['images']} image{'s' if metrics['images'] > 1 else ''}"
+    console.print(f"{images}{skipped}, {metrics['images_per_second']:.1f} images/s")
     console.print(f"Paths:  {searched.run_dir / PATHS_FILE}")
     if page is not None:
         console.print(f"Report: {page}")
