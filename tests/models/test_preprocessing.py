@@ -1,0 +1,109 @@
+"""Preprocessing: timm's own for its models, the embedded model's for pictures of digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data.config import resolve_model_data_config
+from timm.data.dataset import ImageDataset
+from timm.data.transforms_factory import create_transform
+from torch import nn
+from torchvision.transforms.functional import pil_to_tensor
+
+from neuron_path.data.digits import load_digits
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.loading import load_model
+from neuron_path.models.preprocessing import INTERPOLATIONS, image_transform
+from tests import pictures
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return timm.create_model("test_vit", num_classes=10)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's data set closes no file
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1"])
+@pytest.mark.parametrize("size", [(160, 160), (400, 230), (17, 300)])
+def test_it_is_what_timm_does(model: nn.Module, tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
+    file = pictures.save(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"), size=size, mode=mode)
+    theirs = ImageDataset(str(tmp_path), transform=create_transform(**resolve_model_data_config(model)))
+    ours, _ = image_transform(model)
+    with Image.open(file) as picture:
+        expected = torch.as_tensor(theirs[0][0])
+        assert torch.equal(ours(picture), expected)
+
+
+def test_a_photograph_s_orientation_is_left_as_timm_leaves_it(model: nn.Module, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    pictures.picture(size=(200, 170)).save(tmp_path / "turned.png", exif=exif)
+    pictures.picture(size=(200, 170)).save(tmp_path / "straight.png")
+    ours, _ = image_transform(model)
+    with Image.open(tmp_path / "turned.png") as turned, Image.open(tmp_path / "straight.png") as straight:
+        assert turned.getexif()[0x0112] == 6
+        assert torch.equal(ours(turned), ours(straight))
+
+
+def test_the_description_is_json_and_says_what_is_done(model: nn.Module) -> None:
+    _, described = image_transform(model)
+    config = resolve_model_data_config(model)
+    assert json.loads(json.dumps(described)) == described
+    assert described["input_size"] == list(config["input_size"])
+    assert described["mean"] == list(config["mean"])
+    assert {"std", "interpolation", "crop_pct"} <= described.keys()
+
+
+def test_the_size_is_that_of_the_model_as_it_was_built() -> None:
+    ours, described = image_transform(timm.create_model("test_vit", img_size=96))
+    assert described["input_size"] == [3, 96, 96]
+    assert ours(pictures.picture(size=(300, 200))).shape == (3, 96, 96)
+
+
+def test_digits_drawn_as_pictures_are_the_embedded_digits() -> None:
+    images, _ = load_digits("test")
+    grey = ((images[0, 0] + 1) / 2 * 255).round().byte().numpy()
+    ours, described = image_transform(load_model())
+    assert described["input_size"] == [1, 8, 8]
+    assert torch.allclose(ours(Image.fromarray(grey)), images[0], atol=1.01 / 255)
+
+
+def test_overrides_take_the_place_of_the_model_s_own(model: nn.Module) -> None:
+    overrides = {"mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 1.0, "interpolation": "nearest"}
+    ours, described = image_transform(model, overrides)
+    assert {name: described[name] for name in overrides} == overrides
+    picture = pictures.picture(size=(160, 160))
+    assert torch.allclose(ours(picture), pil_to_tensor(picture) / 255)
+
+
+def test_an_override_of_none_is_none(model: nn.Module) -> None:
+    assert image_transform(model, {"mean": None, "crop_pct": None})[1] == image_transform(model)[1]
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_every_interpolation_works(model: nn.Module, interpolation: str) -> None:
+    ours, _ = image_transform(model, {"interpolation": interpolation})
+    assert ours(pictures.picture(size=(99, 70))).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"mean": [0.5]}, "1 value(s) of mean, but the model takes 3 channel(s): set data.mean to a list of 3"),
+        ({"std": [1.0, 1.0]}, "2 value(s) of std"),
+        ({"std": [1.0, 0.0, 1.0]}, "data.std is [1.0, 0.0, 1.0]; expected numbers above 0"),
+        ({"crop_pct": 0.0}, "data.crop_pct is 0.0"),
+        ({"crop_pct": 1.5}, "data.crop_pct is 1.5"),
+        ({"interpolation": "bicubik"}, "Did you mean 'bicubic'?"),
+    ],
+)
+def test_settings_out_of_range_are_refused(model: nn.Module, overrides: dict[str, object], expected: str) -> None:
+    with pytest.raises(NeuronPathError) as caught:
+        image_transform(model, overrides)
+    assert expected in str(caught.value)
