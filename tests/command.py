@@ -1,0 +1,60 @@
+"""Calling the command line inside the test's own process, as a user would from a shell."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from neuron_path import cli
+
+RESULTS = ("paths.parquet", "effects.parquet", "parts", "figures", "report.md", "run.json", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    run_dir: Path
+
+    @property
+    def results(self) -> list[str]:
+        """Result files and folders that exist in the run directory."""
+        return [name for name in RESULTS if (self.run_dir / name).exists()] if self.run_dir.is_dir() else []
+
+    def is_refusal(self) -> bool:
+        """Whether it failed in exactly one line and left no result."""
+        one_line = self.err.count("\n") == 1 and self.err.startswith("neuron-path: error: ")
+        return self.code != 0 and one_line and self.out == "" and self.results == []
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error; logging and threads are put back as they were."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers, level, threads = list(logging.root.handlers), logging.root.level, torch.get_num_threads()
+    code: object = 0
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            cli.main(arguments)
+    except SystemExit as ended:
+        code = ended.code or 0
+    finally:
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+        torch.set_num_threads(threads)
+    assert isinstance(code, int)
+    return code, out.getvalue(), err.getvalue()
+
+
+def run_in(run_dir: str | os.PathLike[str], *arguments: str, threads: bool = True) -> Outcome:
+    """A command with a run directory of its own; one thread, so that numbers do not depend on the machine's load."""
+    fixed = ["trainer.threads=1"] if threads else []
+    return Outcome(*call(*arguments, f"hydra.run.dir={run_dir}", *fixed), Path(run_dir))
