@@ -1,0 +1,150 @@
+"""Every configuration composes and builds what it names; what no code reads is refused."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.scorer import scorers
+from neuron_path.config import Config, conf_dir, options_of, read_config, register_schemas
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.session import Session
+from neuron_path.pipeline.build import build_data, build_finders, build_model, build_targets, build_trainer
+from neuron_path.search.search import searches
+from neuron_path.tracking import check_options
+from tests import pictures
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
+OPTIONS = [file.removesuffix(".yaml").split("/") for file in FILES if "/" in file]
+MANDATORY = {("data", "image_folder"): "data.root={pictures}", ("trainer", "gpu"): "trainer.accelerator=auto"}
+
+
+@pytest.fixture(autouse=True)
+def composer() -> Iterator[None]:
+    """Hydra's compose on `conf/`."""
+    GlobalHydra.instance().clear()
+    register_schemas()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+
+
+def read(*overrides: str) -> Config:
+    return read_config(compose("config", list(overrides)))
+
+
+def test_the_folder_is_the_checkout_s() -> None:
+    assert conf_dir() == ROOT / "conf"
+
+
+def test_every_group_of_the_defaults_is_a_folder() -> None:
+    groups = {group for group, _ in OPTIONS}
+    named = re.findall(r"^  - (\w+): ", (conf_dir() / "config.yaml").read_text(), re.MULTILINE)
+    assert groups == set(named)
+    assert {"model", "data", "scorer", "search", "quadrature", "trainer", "logger", "experiment", "paths", "hydra"} == (
+        groups
+    )
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
+@pytest.mark.filterwarnings("ignore:The weights of .* are random")
+def test_every_option_composes_and_its_objects_build(group: str, option: str, tmp_path: Path) -> None:
+    folder = pictures.class_folders(tmp_path)
+    overrides = [f"{group}={option}"] if group not in ("hydra", "paths") else []
+    if (group, option) in MANDATORY:
+        overrides.append(MANDATORY[group, option].format(pictures=folder))
+    if (group, option) == ("model", "timm"):
+        overrides += ["model.name=test_vit", "target=prediction", "data=image_folder", f"data.root={folder}"]
+    config = read(*overrides)
+    session = Session(build_model(config))
+    data = build_data(config, session)
+    assert len(next(iter(data.predict_dataloader()))) > 0
+    build_targets(config, session.adapter.n_classes, data)
+    finder = build_finders(config, session, config.baselines)[0]
+    assert finder.scorer.name == config.scorer.name
+    assert finder.search.name == config.search.name
+    assert finder.quadrature == Quadrature(config.quadrature.rule, config.quadrature.n_steps)
+    assert build_trainer(config, []).num_devices == 1
+    check_options(asdict(config.logger))
+
+
+def test_every_registered_part_has_an_option() -> None:
+    for group, registry in (("scorer", scorers), ("search", searches)):
+        assert {option for name, option in OPTIONS if name == group} == set(registry.names())
+
+
+def test_the_paper_s_settings() -> None:
+    config = read("experiment=paper")
+    assert (config.quadrature.rule, config.quadrature.n_steps) == ("riemann_left", 20)
+    assert (config.scorer.name, config.search.name, config.target) == ("joint_attribution", "greedy", "label")
+
+
+def test_options_follow_the_seed() -> None:
+    assert options_of(read("scorer=random", "seed=7").scorer) == {"seed": 7}
+
+
+def leaves(node: DictConfig, parent: str = "") -> Iterator[str]:
+    for key in node:
+        name = f"{parent}{key}"
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        yield from leaves(child, f"{name}.") if isinstance(child, DictConfig) and len(child) else [name]
+
+
+def test_every_setting_is_read_by_the_code() -> None:
+    code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "neuron_path").rglob("*.py"))
+    code = code.replace((ROOT / "neuron_path" / "config.py").read_text(encoding="utf-8"), "")
+    registered = {
+        name for registry in (scorers, searches) for _, cls in registry for name in inspect.signature(cls).parameters
+    }
+    elsewhere = registered | {"output_dir"}  # options go to their class; the output directory is read in conf/hydra
+    for name in leaves(compose("config", ["data=image_folder"])):
+        key = name.rpartition(".")[2]
+        assert key in elsewhere or re.search(rf"(\.{key}\b|\"{key}\")", code), f"nothing reads {name}"
+
+
+GROUPS = ["model", "data", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_unknown_key_is_refused_when_composed(group: str) -> None:
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        compose("config", [f"{group}.nonsense=1"])
+
+
+@pytest.mark.parametrize("sign", ["+", "++"])
+@pytest.mark.parametrize("key", [*(f"{group}.nonsense" for group in GROUPS), "nonsense", "non.sense"])
+def test_an_added_key_that_nothing_reads_is_refused(sign: str, key: str) -> None:
+    with pytest.raises(NeuronPathError, match=rf"There is no setting '{key.removesuffix('.sense')}'"):
+        read(f"{sign}{key}=1")
+
+
+def test_added_keys_of_an_open_mapping_are_taken() -> None:
+    assert read("+model.kwargs.num_classes=5", "+model.kwargs.deep.er=[1]").model.kwargs == {
+        "num_classes": 5,
+        "deep": {"er": [1]},
+    }
+
+
+WRONG_TYPES = ["model.pretrained=perhaps", "data.limit=few", "quadrature.n_steps=1.5", "logger.tags=a", "seed=x"]
+
+
+@pytest.mark.parametrize("override", [*WRONG_TYPES, "baselines=random", "top_k=null", "model.kwargs=3"])
+def test_a_wrong_type_is_refused_when_composed(override: str) -> None:
+    with pytest.raises(ConfigCompositionException):
+        compose("config", [override])
+
+
+@pytest.mark.parametrize("group", ["data", "scorer", "search"])
+def test_a_name_without_its_options_is_refused(group: str) -> None:
+    with pytest.raises(NeuronPathError, match=rf"choose with {group}=other instead"):
+        read(f"{group}.name=other")
