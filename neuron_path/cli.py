@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from neuron_path import __version__
@@ -41,20 +42,28 @@ class Terminated(KeyboardInterrupt):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script and of `python -m neuron_path`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _stoppable(), _one_line_warnings():
+            sys.exit(_command(list(sys.argv[1:] if argv is None else argv)))
+    except BrokenPipeError:  # whoever read the output has left, as `head` does
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _command(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(f"neuron-path {__version__}")
-        return
+        return 0
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in HYDRA_COMMANDS.items())))
-        sys.exit(0 if arguments else 2)
+        return 0 if arguments else 2
     command, *rest = arguments
     if command not in HYDRA_COMMANDS:
         known = ", ".join(HYDRA_COMMANDS)
         _say("error", f"No command is named '{command}'.{nearest(command, HYDRA_COMMANDS)} Known: {known}.")
-        sys.exit(2)
-    with _stoppable(), _one_line_warnings():
-        sys.exit(_hydra_app(command, rest))
+        return 2
+    return _hydra_app(command, rest)
 
 
 def _hydra_app(command: str, overrides: list[str]) -> int:

@@ -67,6 +67,8 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     with _as_program(f"neuron-path {command}", overrides):
         try:
             decorate(app)()
+        except BrokenPipeError:
+            raise
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise NeuronPathError(explain(error)) from error
     if unforeseen:

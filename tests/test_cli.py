@@ -271,8 +271,9 @@ FOLDERS = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize(
+    ("kind", "workers"), [*((kind, 0) for kind in FOLDERS), ("text file", 2), ("truncated", 2), ("broken only", 2)]
+)
 def test_a_bad_folder_is_one_line(kind: str, workers: int, tmp_path: Path) -> None:
     folder = bad_folder(kind, tmp_path / "data")
     overrides, expected = FOLDERS[kind]
@@ -330,6 +331,14 @@ def test_a_mistake_of_the_program_keeps_its_traceback(tmp_path: Path, monkeypatc
     monkeypatch.setattr("neuron_path.pipeline.run.search", fail)
     with pytest.raises(ZeroDivisionError):
         call("search", f"hydra.run.dir={tmp_path}")
+
+
+def test_a_reader_who_leaves_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def leave(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("neuron_path.pipeline.run.search", leave)
+    assert call("search", f"hydra.run.dir={tmp_path}") == (141, "", "")
 
 
 def test_the_run_directory_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def test_the_same_configuration_gives_the_same_file(tmp_path: Path) -> None:
 
 def test_another_seed_draws_other_random_paths_and_the_same_others(tmp_path: Path) -> None:
     for seed in (1, 2):
-        assert run_in(tmp_path / str(seed), "run", "data.limit=2", "operations=[remove]", f"seed={seed}").code == 0
+        assert run_in(tmp_path / str(seed), "run", "data.limit=1", "operations=[remove]", f"seed={seed}").code == 0
     one, two = (neuron_path.load_paths(tmp_path / str(seed)) for seed in (1, 2))
     for scorer in SCORERS:
         first, second = (stacked(table.loc[table["scorer"] == scorer, "path"]) for table in (one, two))
