@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 import neuron_path
 from neuron_path.attribution.quadrature import Quadrature
@@ -34,7 +34,7 @@ N_STEPS = 20
 MICRO_BATCHES = (4, 8, 10, 20, 40)
 
 
-def make_model(shape: dict[str, Any]) -> nn.Module:
+def make_model(shape: dict[str, Any]) -> VisionTransformer:
     """A random ViT of 50 tokens."""
     torch.manual_seed(0)
     return VisionTransformer(img_size=224, patch_size=32, num_classes=100, **shape).eval().requires_grad_(False)
@@ -47,7 +47,7 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def literal_search(model: nn.Module, images: Tensor, targets: Tensor, quadrature: Quadrature) -> Tensor:
+def literal_search(model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature) -> Tensor:
     """Paths of the images by the oracle, with the final score, as the authors' scripts give them."""
     alpha, weights = (torch.from_numpy(x).float() for x in quadrature.nodes())
     setting = oracle.Setting(model, oracle.cls_tokens(model), alpha, weights)

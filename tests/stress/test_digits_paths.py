@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import neuron_path
@@ -27,6 +28,7 @@ def reference(digits: tuple[torch.nn.Module, Tensor, Tensor]) -> PathResult:
 def test_every_path_is_the_literal_oracles(digits, reference: PathResult) -> None:
     _, images, labels = digits
     model = neuron_path.load_model("digits_vit").double()
+    assert isinstance(model, VisionTransformer)
     nodes, weights = (torch.from_numpy(x) for x in neuron_path.Quadrature("gauss_legendre", 8).nodes())
     setting = oracle.Setting(model, oracle.cls_tokens(model), nodes, weights)
     for number, (image, target) in enumerate(zip(images.double(), labels.tolist(), strict=True)):
