@@ -155,7 +155,7 @@ def intervene(
 
     Args:
         model, images, token_scope: as for `find_paths`.
-        paths: (B, L) or (B, L, k) neuron indices.
+        paths: (B, L) or (B, L, k) neuron indices; one that a block names twice is edited once.
         operation: "remove" or "enhance".
 
     Raises:

@@ -40,8 +40,8 @@ class PathResult:
 
     Attributes:
         paths: (B, L), or (B, L, k) for `top_k` > 1: chosen neurons, in descending order of the scorer's objective.
-        scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of probability ×
-            activation; see `neuron_path.score_paths`.
+        scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of
+            probability; see `neuron_path.score_paths`.
         margins: (B, L) how far each block's choice is from changing: (last chosen − best left out) / |last chosen|,
             which for one neuron a block is the relative gap of best to runner-up.
         targets: (B,) the attributed class of each image.

@@ -130,7 +130,11 @@ def _load_weights(model: nn.Module, file: Path) -> None:
         if found
     ]
     if problems:
-        raise NeuronPathError(f"Checkpoint '{file}' does not fit the model: {'; '.join(problems)}.")
+        advice = ""
+        if not missing and not unexpected and all(name.startswith("head.") for name in reshaped):
+            n_classes = weights["head.bias"].shape[0] if "head.bias" in weights else weights["head.weight"].shape[0]
+            advice = f" Only the classes differ: give num_classes={n_classes} (+model.kwargs.num_classes={n_classes})."
+        raise NeuronPathError(f"Checkpoint '{file}' does not fit the model: {'; '.join(problems)}.{advice}")
     model.load_state_dict(weights)
 
 

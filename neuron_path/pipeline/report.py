@@ -40,9 +40,11 @@ def report_stage(
         _class_figure(run_dir, own, provenance),
         _save(run_dir, "effects", effects_figure(summary), "Change of the target probability, with 95 % intervals"),
     ]
+    widths = sorted(set(provenance["n_neurons"]))
+    facts = {name: value for name, value in provenance.items() if name not in ("n_neurons", "classes")}
     page = render_report(
         title="Neuron paths",
-        provenance={**provenance, "git_commit": provenance["git"]["commit"]},
+        provenance={**facts, "git_commit": provenance["git"]["commit"], "ffn_width": widths},
         summary=summary,
         metrics={name: value for name, value in metrics.items() if name != "effects"},
         figures=[(caption, file.relative_to(run_dir)) for caption, file in figures],

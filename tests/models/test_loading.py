@@ -211,3 +211,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, weights: dict[s
 
 def test_it_is_the_package_s_load_model() -> None:
     assert neuron_path.load_model is load_model
+
+
+def test_weights_for_other_classes_say_how_to_load_them(tmp_path: Path) -> None:
+    state = neuron_path.load_model().state_dict()
+    state |= {"head.weight": state["head.weight"][:7].clone(), "head.bias": state["head.bias"][:7].clone()}
+    save_file(state, tmp_path / "seven.safetensors")
+    with pytest.raises(NeuronPathError, match=r"Only the classes differ: give num_classes=7 \(\+model\.kwargs"):
+        neuron_path.load_model(checkpoint=tmp_path / "seven.safetensors")
+    assert neuron_path.load_model(checkpoint=tmp_path / "seven.safetensors", num_classes=7).num_classes == 7
