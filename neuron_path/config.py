@@ -55,7 +55,7 @@ class DigitsConfig(DataConfig):
 
 @dataclass
 class ImageFolderConfig(DataConfig):
-    """A folder of pictures; the last four override the model's own preprocessing."""
+    """A folder of pictures; the last five go before the group `preprocessing`."""
 
     name: str = "image_folder"
     root: str = MISSING
@@ -63,6 +63,18 @@ class ImageFolderConfig(DataConfig):
     mean: list[float] | None = None
     std: list[float] | None = None
     crop_pct: float | None = None
+    crop_mode: str | None = None
+    interpolation: str | None = None
+
+
+@dataclass
+class PreprocessingConfig:
+    """How a folder's pictures are prepared; None is the model's own."""
+
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    crop_pct: float | None = None
+    crop_mode: str | None = None
     interpolation: str | None = None
 
 
@@ -108,6 +120,7 @@ class Config:
 
     model: ModelConfig = MISSING
     data: Any = MISSING
+    preprocessing: PreprocessingConfig = MISSING
     scorer: Any = MISSING
     search: Any = MISSING
     quadrature: QuadratureConfig = MISSING
@@ -131,6 +144,7 @@ def register_schemas() -> None:
     groups: dict[str, dict[str, type]] = {
         "model": {"model": ModelConfig},
         "data": {"digits": DigitsConfig, "image_folder": ImageFolderConfig},
+        "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig},
         "trainer": {"trainer": TrainerConfig},
         "logger": {"logger": LoggerConfig},

@@ -27,6 +27,7 @@ from tests import pictures
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml").split("/") for file in FILES if "/" in file]
+GROUPS = ["model", "data", "preprocessing", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
 MANDATORY = {("data", "image_folder"): "data.root={pictures}", ("trainer", "gpu"): "trainer.accelerator=auto"}
 
 
@@ -51,9 +52,7 @@ def test_every_group_of_the_defaults_is_a_folder() -> None:
     groups = {group for group, _ in OPTIONS}
     named = re.findall(r"^  - (\w+): ", (conf_dir() / "config.yaml").read_text(), re.MULTILINE)
     assert groups == set(named)
-    assert {"model", "data", "scorer", "search", "quadrature", "trainer", "logger", "experiment", "paths", "hydra"} == (
-        groups
-    )
+    assert groups == {*GROUPS, "experiment", "hydra"}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
@@ -67,7 +66,7 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
         overrides += ["model.name=test_vit", "target=prediction", "data=image_folder", f"data.root={folder}"]
     config = read(*overrides)
     session = Session(build_model(config))
-    data = build_data(config, session)
+    data = build_data(config, session.model)
     assert len(next(iter(data.predict_dataloader()))) > 0
     build_targets(config, session.adapter.n_classes, data)
     finder = build_finders(config, session, config.baselines)[0]
@@ -87,6 +86,24 @@ def test_the_paper_s_settings() -> None:
     config = read("experiment=paper")
     assert (config.quadrature.rule, config.quadrature.n_steps) == ("riemann_left", 20)
     assert (config.scorer.name, config.search.name, config.target) == ("joint_attribution", "greedy", "label")
+
+
+@pytest.mark.filterwarnings("ignore:The weights of .* are random")
+def test_the_paper_s_preprocessing(tmp_path: Path) -> None:
+    folder = pictures.class_folders(tmp_path)
+    chosen = ["model=timm", "model.name=test_vit", "data=image_folder", f"data.root={folder}"]
+    own, paper, mixed = (
+        dict(build_data(config, build_model(config)).dataset.preprocessing)
+        for config in (
+            read(*chosen),
+            read(*chosen, "experiment=paper"),
+            read(*chosen, "preprocessing=paper", "data.mean=[0.5,0.5,0.5]"),
+        )
+    )
+    assert (own["crop_mode"], own["interpolation"]) == ("center", "bicubic")
+    assert (paper["mean"], paper["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert (paper["crop_mode"], paper["crop_pct"], paper["interpolation"]) == ("squash", 1.0, "bilinear")
+    assert mixed == paper | {"mean": [0.5, 0.5, 0.5]}
 
 
 def test_options_follow_the_seed() -> None:
@@ -110,9 +127,6 @@ def test_every_setting_is_read_by_the_code() -> None:
     for name in leaves(compose("config", ["data=image_folder"])):
         key = name.rpartition(".")[2]
         assert key in elsewhere or re.search(rf"(\.{key}\b|\"{key}\")", code), f"nothing reads {name}"
-
-
-GROUPS = ["model", "data", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
 
 
 @pytest.mark.parametrize("group", GROUPS)

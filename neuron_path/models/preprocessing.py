@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from neuron_path.errors import NeuronPathError, unknown_name
 
 INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
+CROP_MODES = ("border", "center", "squash")
+"""`center` keeps the aspect ratio and cuts what is too long, `border` pads what is too short, `squash` keeps all and
+bends the aspect ratio; with `crop_pct` 1 it is a plain resize."""
 
 
 def image_transform(
@@ -22,20 +25,15 @@ def image_transform(
 
     Args:
         model: a timm model; its `pretrained_cfg` says size, crop, interpolation, mean and standard deviation.
-        overrides: any of `mean`, `std` (per channel, of pixels in [0, 1]), `crop_pct`, `interpolation`; None values
-            leave the model's own.
+        overrides: any of `mean`, `std` (per channel, of pixels in [0, 1]), `crop_pct`, `crop_mode` (`center`, `border`
+            or `squash`), `interpolation`; None values leave the model's own.
 
     Raises:
         NeuronPathError: a mean or standard deviation with another number of channels than the model's, a standard
-            deviation or crop out of range, an unknown interpolation.
+            deviation or crop out of range, an unknown crop mode or interpolation.
     """
     config: dict[str, Any] = resolve_model_data_config(model)
-    # The size follows from the model that was built, which may differ from the one its weights were made for.
-    patch_embed = getattr(model, "patch_embed", None)
-    size = getattr(patch_embed, "img_size", None)
-    channels = getattr(model, "in_chans", None) or config["input_size"][0]
-    if size is not None:
-        config["input_size"] = (channels, *size)
+    config["input_size"] = input_size(model)
     config |= {name: value for name, value in (overrides or {}).items() if value is not None}
     channels = config["input_size"][0]
     _check(config, channels)
@@ -46,7 +44,7 @@ def image_transform(
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         crop_pct=config["crop_pct"],
-        crop_mode=config.get("crop_mode"),
+        crop_mode=config["crop_mode"],
     )
     mode = "L" if channels == 1 else "RGB"
 
@@ -56,6 +54,37 @@ def image_transform(
     names = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
     described = {name: config[name] for name in names if name in config}
     return apply, {name: list(value) if isinstance(value, tuple) else value for name, value in described.items()}
+
+
+def input_size(model: nn.Module) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that a timm model takes.
+
+    They follow from the model as it was built, which may differ from what its weights were made for; a model that
+    keeps no size takes any, and gets the one that its `pretrained_cfg` names.
+
+    >>> import timm
+    >>> input_size(timm.create_model("test_vit", img_size=(96, 128), in_chans=1))
+    (1, 96, 128)
+    """
+    channels, height, width = resolve_model_data_config(model)["input_size"]
+    height, width = _built_size(model) or (height, width)
+    return _built_channels(model) or channels, height, width
+
+
+def _built_size(model: Any) -> tuple[int, int] | None:
+    """The size that the model's position embedding was made for, under the names that timm's families give it."""
+    for part, name in (("patch_embed", "img_size"), ("pixel_embed", "img_size"), ("embeds", "default_img_size")):
+        size = getattr(getattr(model, part, None), name, None)
+        if size is not None:
+            return size[0], size[1]
+    grid, stride = (list(getattr(model, name, ())) for name in ("tokens_spatial_shape", "patch_stride"))  # Hiera
+    return (grid[0] * stride[0], grid[1] * stride[1]) if len(grid) == len(stride) == 2 else None
+
+
+def _built_channels(model: Any) -> int | None:
+    own = getattr(model, "in_chans", None) or getattr(getattr(model, "embeds", None), "in_chans", None)
+    # Else the first convolution sees the image: the patches' own, or that of a hybrid's backbone.
+    return own or next((part.in_channels for part in model.modules() if isinstance(part, nn.Conv2d)), None)
 
 
 def _check(config: Mapping[str, Any], channels: int) -> None:
@@ -73,3 +102,5 @@ def _check(config: Mapping[str, Any], channels: int) -> None:
         )
     if config["interpolation"] not in INTERPOLATIONS:
         raise unknown_name("interpolation (data.interpolation)", config["interpolation"], INTERPOLATIONS)
+    if config["crop_mode"] not in CROP_MODES:
+        raise unknown_name("crop mode (data.crop_mode)", config["crop_mode"], CROP_MODES)

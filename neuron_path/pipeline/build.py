@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning
@@ -48,7 +48,7 @@ def build_study(config: Config) -> Study:
         raise NeuronPathError(f"seed is {config.seed}; expected 0 … {2**32 - 1}.")
     lightning.seed_everything(config.seed, verbose=False)
     session = Session(build_model(config))
-    data = build_data(config, session)
+    data = build_data(config, session.model)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data))
 
 
@@ -61,8 +61,8 @@ def build_model(config: Config) -> nn.Module:
     return load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs)
 
 
-def build_data(config: Config, session: Session) -> ImageDataModule:
-    """The data module that the configuration names."""
+def build_data(config: Config, model: nn.Module) -> ImageDataModule:
+    """The data module that the configuration names, with pictures prepared for `model`."""
     data = config.data
     if data.on_error not in ON_ERROR:
         raise unknown_name("way to treat broken images (data.on_error)", data.on_error, ON_ERROR)
@@ -72,14 +72,21 @@ def build_data(config: Config, session: Session) -> ImageDataModule:
     common: dict[str, Any] = {name: getattr(data, name) for name in ("classes", "limit", "batch_size", "num_workers")}
     if not isinstance(data, ImageFolderConfig):
         return DigitsDataModule(data.split, **common)
-    overrides = {name: getattr(data, name) for name in ("mean", "std", "crop_pct", "interpolation")}
-    transform, described = image_transform(session.model, overrides)
+    transform, described = image_transform(model, preprocessing_of(config))
     module = ImageFolderDataModule(
         data.root, transform, preprocessing=described, class_index=data.class_index, **common
     )
     if data.on_error == "raise":
         module.check()
     return module
+
+
+def preprocessing_of(config: Config) -> dict[str, Any]:
+    """The preprocessing that the configuration asks for: the data's own settings before those of its group."""
+    chosen = asdict(config.preprocessing)
+    return chosen | {
+        name: getattr(config.data, name) for name in chosen if getattr(config.data, name, None) is not None
+    }
 
 
 def build_targets(config: Config, n_classes: int, data: ImageDataModule) -> TargetRule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -13,12 +14,13 @@ from timm.data.config import resolve_model_data_config
 from timm.data.dataset import ImageDataset
 from timm.data.transforms_factory import create_transform
 from torch import nn
+from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
 
 from neuron_path.data.digits import load_digits
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.loading import load_model
-from neuron_path.models.preprocessing import INTERPOLATIONS, image_transform
+from neuron_path.models.preprocessing import CROP_MODES, INTERPOLATIONS, image_transform, input_size
 from tests import pictures
 
 
@@ -66,6 +68,70 @@ def test_the_size_is_that_of_the_model_as_it_was_built() -> None:
     assert ours(pictures.picture(size=(300, 200))).shape == (3, 96, 96)
 
 
+SIZES = {
+    "vit_tiny_patch16_224": 224,
+    "deit_tiny_distilled_patch16_224": 224,
+    "eva02_tiny_patch14_224": 224,
+    "beit_base_patch16_224": 224,
+    "hiera_tiny_224": 224,
+    "xcit_nano_12_p16_224": 224,
+    "cait_xxs24_224": 224,
+    "tnt_s_patch16_224": 224,
+    "samvit_base_patch16_224": 224,
+    "naflexvit_base_patch16_gap": 384,
+}
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"img_size": (192, 160)}, {"in_chans": 1}], ids=str)
+@pytest.mark.parametrize("name", SIZES)
+def test_every_family_gets_the_size_it_takes(name: str, kwargs: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        built = timm.create_model(name, **kwargs).eval()
+    channels, size = kwargs.get("in_chans", 3), (SIZES[name], SIZES[name])
+    if not name.startswith("naflex"):  # takes any size, and keeps none
+        size = kwargs.get("img_size", size)
+    overrides = {"mean": [0.5] * channels, "std": [0.5] * channels}
+    ours, described = image_transform(built, overrides)
+    images = ours(pictures.picture(size=(30, 50))).unsqueeze(0)
+    assert input_size(built) == tuple(images.shape[1:]) == tuple(described["input_size"]) == (channels, *size)
+    with torch.no_grad():
+        assert built(images.to("meta")).shape[0] == 1
+
+
+PAPER = {
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "crop_pct": 1.0,
+    "crop_mode": "squash",
+    "interpolation": "bilinear",
+}
+
+
+@pytest.mark.parametrize("size", [(500, 375), (224, 224), (100, 333)])
+def test_a_squash_is_torchvision_s_plain_resize(size: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        built = timm.create_model("vit_base_patch16_224")
+    ours, described = image_transform(built, PAPER)
+    theirs = transforms.Compose(
+        [
+            transforms.Resize((224, 224)),
+            transforms.ToTensor(),
+            transforms.Normalize(PAPER["mean"], PAPER["std"]),
+        ]
+    )
+    picture = pictures.picture(size=size)
+    assert torch.allclose(ours(picture), torch.as_tensor(theirs(picture)), rtol=0, atol=1e-6)
+    assert {name: described[name] for name in PAPER} == PAPER
+
+
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_every_crop_mode_works(in_chans: int, crop_mode: str) -> None:
+    grey = {"mean": [0.5] * in_chans, "std": [0.5] * in_chans}
+    ours, _ = image_transform(timm.create_model("test_vit", in_chans=in_chans), {"crop_mode": crop_mode} | grey)
+    assert ours(pictures.picture(size=(99, 70))).shape == (in_chans, 160, 160)
+
+
 def test_digits_drawn_as_pictures_are_the_embedded_digits() -> None:
     images, _ = load_digits("test")
     grey = ((images[0, 0] + 1) / 2 * 255).round().byte().numpy()
@@ -101,6 +167,7 @@ def test_every_interpolation_works(model: nn.Module, interpolation: str) -> None
         ({"crop_pct": 0.0}, "data.crop_pct is 0.0"),
         ({"crop_pct": 1.5}, "data.crop_pct is 1.5"),
         ({"interpolation": "bicubik"}, "Did you mean 'bicubic'?"),
+        ({"crop_mode": "squish"}, "Did you mean 'squash'? Known: border, center, squash"),
     ],
 )
 def test_settings_out_of_range_are_refused(model: nn.Module, overrides: dict[str, object], expected: str) -> None:
