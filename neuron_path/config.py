@@ -34,6 +34,13 @@ class ModelConfig:
 
 
 @dataclass
+class CheckpointModelConfig(ModelConfig):
+    """A model whose weights are on no hub."""
+
+    checkpoint: str | None = MISSING
+
+
+@dataclass
 class DataConfig:
     """What every kind of data has in common."""
 
@@ -118,7 +125,7 @@ class PathsConfig:
 class Config:
     """The whole configuration."""
 
-    model: ModelConfig = MISSING
+    model: Any = MISSING
     data: Any = MISSING
     preprocessing: PreprocessingConfig = MISSING
     scorer: Any = MISSING
@@ -142,7 +149,7 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     groups: dict[str, dict[str, type]] = {
-        "model": {"model": ModelConfig},
+        "model": {"model": ModelConfig, "checkpoint": CheckpointModelConfig},
         "data": {"digits": DigitsConfig, "image_folder": ImageFolderConfig},
         "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig},

@@ -7,17 +7,23 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from safetensors.torch import save_file
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
 from neuron_path.config import Config, conf_dir, options_of, read_config, register_schemas
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.preprocessing import image_transform, input_size
 from neuron_path.models.session import Session
 from neuron_path.pipeline.build import build_data, build_finders, build_model, build_targets, build_trainer
 from neuron_path.search.search import searches
@@ -28,6 +34,8 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml").split("/") for file in FILES if "/" in file]
 GROUPS = ["model", "data", "preprocessing", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
+ON_HUB = sorted(option for group, option in OPTIONS if group == "model" and option != "digits_vit")
+BUILT_HERE = [pair for pair in OPTIONS if pair[0] != "model" or pair[1] in ("digits_vit", "timm")]
 MANDATORY = {("data", "image_folder"): "data.root={pictures}", ("trainer", "gpu"): "trainer.accelerator=auto"}
 
 
@@ -55,7 +63,7 @@ def test_every_group_of_the_defaults_is_a_folder() -> None:
     assert groups == {*GROUPS, "experiment", "hydra"}
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
+@pytest.mark.parametrize(("group", "option"), BUILT_HERE)
 @pytest.mark.filterwarnings("ignore:The weights of .* are random")
 def test_every_option_composes_and_its_objects_build(group: str, option: str, tmp_path: Path) -> None:
     folder = pictures.class_folders(tmp_path)
@@ -75,6 +83,57 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
     assert finder.quadrature == Quadrature(config.quadrature.rule, config.quadrature.n_steps)
     assert build_trainer(config, []).num_devices == 1
     check_options(asdict(config.logger))
+
+
+def test_the_models_are_the_paper_s_four_and_today_s() -> None:
+    assert {"vit_b_16", "vit_b_32", "vit_l_32", "mae_b_16", "timm"} < set(ON_HUB)
+    assert {name.split("_")[0] for name in ON_HUB} == {
+        "vit",
+        "mae",
+        "timm",
+        "dinov2",
+        "clip",
+        "siglip",
+        "deit3",
+        "eva02",
+    }
+
+
+@pytest.mark.parametrize("option", ON_HUB)
+def test_every_model_is_one_that_timm_knows(option: str) -> None:
+    header = (conf_dir() / "model" / f"{option}.yaml").read_text().partition("defaults:")[0]
+    composed = compose("config", [f"model={option}"])
+    needs_file = OmegaConf.is_missing(composed.model, "checkpoint")
+    model = read(f"model={option}", *(["model.checkpoint=FILE"] if needs_file else [])).model
+    architecture, _, tag = model.name.partition(".")
+    assert timm.is_model(architecture)
+    assert not tag or model.name in timm.list_pretrained()
+    assert f"model={option}" in header
+    assert model.name in header if model.pretrained else "model.checkpoint=" in header or option == "timm"
+    with torch.device("meta"):
+        built: Any = timm.create_model(model.name, **model.kwargs)
+    assert len(built.blocks) in (12, 24)
+    assert built.num_classes == 1000 or "head=linear_probe head.root=" in header
+    _, size, _ = input_size(built)
+    assert size == {"eva02_b_14": 448}.get(option, 224)
+    mean = {"vit": 0.5, "siglip": 0.5, "timm": 0.5, "clip": 0.48145466, "eva02": 0.48145466}.get(
+        option.partition("_")[0], 0.485
+    )
+    assert image_transform(built)[1]["mean"][0] == mean
+
+
+def test_a_model_that_needs_a_file_says_so() -> None:
+    with pytest.raises(MissingMandatoryValue, match="checkpoint"):
+        read("model=vit_b_32")
+
+
+def test_with_a_file_nothing_is_fetched(tmp_path: Path) -> None:
+    weights = timm.create_model("test_vit").state_dict()
+    save_file(weights, tmp_path / "weights.safetensors")
+    config = read("model=timm", "model.name=test_vit.r160_in1k", f"model.checkpoint={tmp_path}/weights.safetensors")
+    config.model.pretrained = True
+    built = build_model(config).state_dict()
+    assert all(torch.equal(built[name], weights[name]) for name in weights)
 
 
 def test_every_registered_part_has_an_option() -> None:

@@ -53,12 +53,13 @@ def build_study(config: Config) -> Study:
 
 
 def build_model(config: Config) -> nn.Module:
-    """The model that the configuration names."""
+    """The model that the configuration names; with a checkpoint nothing is fetched."""
     model = config.model
     for name in ("name", "checkpoint", "pretrained"):
         if name in model.kwargs:
             raise NeuronPathError(f"The setting 'model.kwargs.{name}' is given elsewhere: set model.{name} instead.")
-    return load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs)
+    pretrained = model.pretrained and model.checkpoint is None
+    return load_model(model.name, checkpoint=model.checkpoint, pretrained=pretrained, **model.kwargs)
 
 
 def build_data(config: Config, model: nn.Module) -> ImageDataModule:
