@@ -1,4 +1,4 @@
-"""Loading: the embedded model, any timm model by name, and checkpoint files that never run code."""
+"""Loading: which model, the embedded one or any of timm's, and where its weights come from."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import safe_open
 from timm.models import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.models.checkpoint import load_checkpoint
 
 EMBEDDED = "digits_vit"
-_WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
 
 
 def load_model(
@@ -31,8 +29,8 @@ def load_model(
 
     Args:
         name: `digits_vit`, the embedded 12-block ViT trained on handwritten digits, or any timm model name.
-        checkpoint: a file of weights for that architecture: `.safetensors`, or a PyTorch file of tensors (a state dict,
-            also under the key `state_dict` or `model`). Files that hold other Python objects are refused.
+        checkpoint: a file of weights for that architecture: Google's `.npz`, `.safetensors` or a PyTorch file, in
+            timm's, MAE's, Hugging Face's or Lightning's layout. Files that hold other Python objects are refused.
         pretrained: fetch timm's own weights from the model hub.
         **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …).
 
@@ -54,7 +52,7 @@ def load_model(
                 stacklevel=2,
             )
     if checkpoint is not None:
-        _load_weights(model, Path(checkpoint).expanduser())
+        load_checkpoint(model, checkpoint)
     return model.eval().requires_grad_(False)
 
 
@@ -67,7 +65,7 @@ def _embedded(with_weights: bool, overrides: Mapping[str, Any]) -> nn.Module:
         except (TypeError, ValueError, AssertionError) as error:
             raise _unmakeable(EMBEDDED, overrides, error) from error
         if with_weights:
-            _load_weights(model, file)
+            load_checkpoint(model, file)
     made = json.loads(metadata["preprocessing"])
     model.pretrained_cfg = {
         "input_size": (made["channels"], *made["size"]),
@@ -89,11 +87,13 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
         with _hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
             return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
     except (OSError, RuntimeError, ValueError, ImportError, TypeError, AssertionError) as error:
-        if not pretrained or isinstance(error, TypeError):
+        from_a_hub = ":" in name and isinstance(error, OSError)  # even its configuration
+        if isinstance(error, TypeError) or not (pretrained or from_a_hub):
             raise _unmakeable(name, timm_kwargs, error) from error
+        what = "pretrained weights" if pretrained else "configuration"
         raise NeuronPathError(
-            f"Could not fetch the pretrained weights of '{name}' ({_line(error)}). Check the name and the network, or "
-            "give a file with checkpoint=FILE."
+            f"Could not fetch the {what} of '{name}' ({_line(error)}). Check the name and the network, or "
+            "give a model of timm and a file with checkpoint=FILE."
         ) from error
 
 
@@ -112,57 +112,6 @@ def _hushed(*loggers: str) -> Iterator[None]:
     finally:
         for logger, level in levels.items():
             logging.getLogger(logger).setLevel(level)
-
-
-def _load_weights(model: nn.Module, file: Path) -> None:
-    """Load a file's weights; every key and shape must fit."""
-    weights = _read(file)
-    own = model.state_dict()
-    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    reshaped = [
-        f"{name} is {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if weights[name].shape != own[name].shape
-    ]
-    problems = [
-        f"{len(found)} {kind} ({', '.join(sorted(found)[:3])}{', …' if len(found) > 3 else ''})"
-        for kind, found in (("missing", missing), ("unknown", unexpected), ("of another shape", reshaped))
-        if found
-    ]
-    if problems:
-        advice = ""
-        if not missing and not unexpected and all(name.startswith("head.") for name in reshaped):
-            n_classes = weights["head.bias"].shape[0] if "head.bias" in weights else weights["head.weight"].shape[0]
-            advice = f" Only the classes differ: give num_classes={n_classes} (+model.kwargs.num_classes={n_classes})."
-        raise NeuronPathError(f"Checkpoint '{file}' does not fit the model: {'; '.join(problems)}.{advice}")
-    model.load_state_dict(weights)
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise NeuronPathError(f"No checkpoint file '{file}': expected a .safetensors or PyTorch file of weights.")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise NeuronPathError(f"Checkpoint '{file}' is no safetensors file that can be read: {_line(error)}") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused anyway
-            held = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise NeuronPathError(f"Checkpoint '{file}' cannot be read: {_line(error)}") from error
-    except Exception as error:  # what is no file of tensors makes the restricted unpickler raise anything
-        raise NeuronPathError(
-            f"Checkpoint '{file}' is refused: it is no PyTorch file of tensors alone, and other Python objects could "
-            "run code. Save the model's state_dict, best as .safetensors."
-        ) from error
-    for key in _WRAPPERS:
-        if isinstance(held, dict) and isinstance(held.get(key), dict):
-            held = held[key]
-    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        raise NeuronPathError(f"Checkpoint '{file}' is no state dict: expected a mapping of names to tensors.")
-    return held
 
 
 def _line(error: Exception) -> str:

@@ -96,7 +96,7 @@ def test_no_such_model() -> None:
 
 def test_no_such_file(tmp_path: Path) -> None:
     assert f"No checkpoint file '{tmp_path / 'x.pth'}'" in refusal(NAME, checkpoint=tmp_path / "x.pth")
-    assert f"No checkpoint file '{tmp_path}'" in refusal(NAME, checkpoint=tmp_path)
+    assert f"No checkpoint file in '{tmp_path}'" in refusal(NAME, checkpoint=tmp_path)
 
 
 def test_what_does_not_fit_is_listed(tmp_path: Path, weights: dict[str, Tensor]) -> None:
@@ -191,6 +191,15 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, error: 
     assert str(error).splitlines()[0] in told
 
 
+def test_a_model_of_the_hub_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("offline\nand more")
+
+    monkeypatch.setattr(loading.timm, "create_model", fail)
+    assert "Could not fetch the configuration of 'hf-hub:a/b' (offline.). " in refusal("hf-hub:a/b")
+    assert "Could not fetch the pretrained weights of 'hf-hub:a/b'" in refusal("hf-hub:a/b", pretrained=True)
+
+
 def test_a_lost_network_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     def fail(*_: object, **__: object) -> None:
         logging.getLogger("huggingface_hub").warning("Retrying")
@@ -217,6 +226,6 @@ def test_weights_for_other_classes_say_how_to_load_them(tmp_path: Path) -> None:
     state = neuron_path.load_model().state_dict()
     state |= {"head.weight": state["head.weight"][:7].clone(), "head.bias": state["head.bias"][:7].clone()}
     save_file(state, tmp_path / "seven.safetensors")
-    with pytest.raises(NeuronPathError, match=r"Only the classes differ: give num_classes=7 \(\+model\.kwargs"):
+    with pytest.raises(NeuronPathError, match=r"The file has 7 classes: give num_classes=7 \(\+model\.kwargs"):
         neuron_path.load_model(checkpoint=tmp_path / "seven.safetensors")
     assert neuron_path.load_model(checkpoint=tmp_path / "seven.safetensors", num_classes=7).num_classes == 7

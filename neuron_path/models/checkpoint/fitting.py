@@ -1,0 +1,138 @@
+"""Fitting: a file's weights into a model, or one readable line on what does not fit and what to give instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.checkpoint.layouts import head_names
+
+State = Mapping[str, Tensor]
+
+
+def fit(model: nn.Module, weights: State, path: Path) -> None:
+    """Load weights into a model; every name, shape and kind of number must fit.
+
+    Raises:
+        NeuronPathError: something does not; the model is as it was.
+    """
+    own = model.state_dict()
+    problems = _problems(own, weights)
+    if problems:
+        told = [f"Checkpoint '{path}' does not fit the model: {'; '.join(problems)}.", *_advice(model, own, weights)]
+        raise NeuronPathError(" ".join(told))
+    model.load_state_dict(weights)
+
+
+def _problems(own: State, weights: State) -> list[str]:
+    common = sorted(own.keys() & weights.keys())
+    kinds = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - own.keys()),
+        "of another shape": [
+            f"{name} is {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in common
+            if weights[name].shape != own[name].shape
+        ],
+        "of another type": [
+            f"{name} is {weights[name].dtype}, expected {own[name].dtype}"
+            for name in common
+            if weights[name].is_floating_point() != own[name].is_floating_point()
+        ],
+    }
+    return [
+        f"{len(found)} {kind} ({', '.join(found[:3])}{', …' if len(found) > 3 else ''})"
+        for kind, found in kinds.items()
+        if found
+    ]
+
+
+def _advice(model: nn.Module, own: State, weights: State) -> list[str]:
+    """What to give instead: another model when less than half fits, else the options that differ."""
+    fitting = sum(name in weights and weights[name].shape == own[name].shape for name in own)
+    if 2 * fitting < len(own):
+        looks = f"It looks like a checkpoint of another model{_kind(weights)}: {fitting} of {len(own)} weights fit."
+        return list(filter(None, [looks, _size_advice(own, weights)]))
+    heads = head_names(model)
+    told = [
+        _size_advice(own, weights),
+        _patch_advice(own, weights),
+        _pooling_advice(own, weights),
+        _representation_advice(weights) or _class_advice(own, weights, heads),
+    ]
+    return list(filter(None, told))
+
+
+def _kind(weights: State) -> str:
+    if any(name.endswith("running_mean") for name in weights):
+        return " (a convolutional network)"
+    if any("relative_position_bias_table" in name and "layers." in name for name in weights):
+        return " (a Swin transformer)"
+    return ""
+
+
+def _size_advice(own: State, weights: State) -> str:
+    found, expected = _size(weights), _size(own)
+    if found is None or expected is None or found == expected:
+        return ""
+    return f"The file's width and depth are {found[0]} and {found[1]}, the model's {expected[0]} and {expected[1]}."
+
+
+def _size(state: State) -> tuple[int, int] | None:
+    """Width and depth of a plain vision transformer."""
+    blocks = [int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))]
+    norm = state.get("blocks.0.norm1.weight")
+    return None if norm is None else (norm.numel(), max(blocks) + 1)
+
+
+def _class_advice(own: State, weights: State, heads: tuple[str, ...]) -> str:
+    found, expected = _n_classes(weights, heads), _n_classes(own, heads)
+    if found == expected:
+        return ""
+    if found is None:
+        return f"The file has no head: give {_option('num_classes', 0)}."
+    return f"The file has {found} classes: give {_option('num_classes', found)}."
+
+
+def _n_classes(state: State, heads: tuple[str, ...]) -> int | None:
+    found = (state[name] for head in heads if (name := f"{head}weight") in state)
+    return next((len(weight) for weight in found if weight.ndim > 0), None)
+
+
+def _representation_advice(weights: State) -> str:
+    if not any("pre_logits" in name for name in weights):
+        return ""
+    return (
+        "The file's head reads a layer that timm's models lack (pre_logits), so its classes cannot be told: give "
+        f"{_option('num_classes', 0)} for the rest."
+    )
+
+
+def _pooling_advice(own: State, weights: State) -> str:
+    if "fc_norm.weight" in weights and "norm.weight" in own:
+        return f"The file is for a head on the average of the tokens: give {_option('global_pool', 'avg')}."
+    if "norm.weight" in weights and "fc_norm.weight" in own:
+        return f"The file is for a head on the class token: give {_option('global_pool', 'token')}."
+    return ""
+
+
+def _patch_advice(own: State, weights: State) -> str:
+    name = "patch_embed.proj.weight"
+    if name not in own or name not in weights or own[name].ndim != 4 or weights[name].ndim != 4:
+        return ""
+    (_, found_channels, *found), (_, channels, *expected) = weights[name].shape, own[name].shape
+    told = []
+    if found_channels != channels:
+        told.append(f"The file is for {found_channels} channels: give {_option('in_chans', found_channels)}.")
+    if found != expected:
+        told.append(f"The file is for patches of {found[0]} pixels: give {_option('patch_size', found[0])}.")
+    return " ".join(told)
+
+
+def _option(name: str, value: object) -> str:
+    """An option as Python and as the command line spell it."""
+    return f"{name}={value} (+model.kwargs.{name}={value})"
