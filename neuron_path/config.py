@@ -41,6 +41,33 @@ class CheckpointModelConfig(ModelConfig):
 
 
 @dataclass
+class HeadConfig:
+    """The model's own classifier."""
+
+    name: str = "none"
+
+
+@dataclass
+class FileHeadConfig(HeadConfig):
+    """A linear head from a file; see `neuron_path.models.heads.load_head`."""
+
+    name: str = "file"
+    path: str = MISSING
+
+
+@dataclass
+class LinearProbeConfig(HeadConfig):
+    """A linear head fitted on labelled images; see `neuron_path.pipeline.head.fit_probe`."""
+
+    name: str = "linear_probe"
+    root: str | None = None
+    C: float = 1.0
+    max_iter: int = 1000
+    held_out: float = 0.2
+    seed: int = 0
+
+
+@dataclass
 class DataConfig:
     """What every kind of data has in common."""
 
@@ -126,6 +153,7 @@ class Config:
     """The whole configuration."""
 
     model: Any = MISSING
+    head: Any = MISSING
     data: Any = MISSING
     preprocessing: PreprocessingConfig = MISSING
     scorer: Any = MISSING
@@ -150,6 +178,7 @@ def register_schemas() -> None:
     store.store(name="schema", node=Config)
     groups: dict[str, dict[str, type]] = {
         "model": {"model": ModelConfig, "checkpoint": CheckpointModelConfig},
+        "head": {"none": HeadConfig, "file": FileHeadConfig, "linear_probe": LinearProbeConfig},
         "data": {"digits": DigitsConfig, "image_folder": ImageFolderConfig},
         "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig},
@@ -174,7 +203,7 @@ def read_config(composed: DictConfig) -> Config:
     _check_keys(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
-    for group in ("data", "scorer", "search"):
+    for group in ("head", "data", "scorer", "search"):
         _check_name(group, getattr(config, group))
     return config
 

@@ -125,8 +125,21 @@ MISTAKES = {
     "kwargs twice": ("+model.kwargs.name=x", "set model.name instead"),
     "kwargs without plus": ("model.kwargs={num_classes:5}", "add it as +model.kwargs.num_classes=VALUE"),
     "kwargs that do not fit": ("+model.kwargs.num_classes=5", "does not fit the model: 2 of another shape"),
-    "no classifier": ("model=timm model.name=test_vit +model.kwargs.num_classes=0", "has 0 classes"),
+    "no classifier": (
+        "model=timm model.name=test_vit +model.kwargs.num_classes=0",
+        "has 0 classes, only features: give it a head from a file, head=file",
+    ),
     "no checkpoint": ("model=vit_b_32", "The setting 'model.checkpoint' must be given: add model.checkpoint=VALUE"),
+    "no head file": ("head=file", "The setting 'head.path' must be given: add head.path=VALUE"),
+    "absent head file": ("head=file head.path=none.pth", "No checkpoint file 'none.pth'"),
+    "probe without a folder": (
+        "model=timm model.name=test_vit head=linear_probe data=image_folder data.root={pictures}",
+        "add head.root=DIR",
+    ),
+    "probe of no strength": ("head=linear_probe head.C=0", "head.C is 0.0; expected a number above 0"),
+    "probe without steps": ("head=linear_probe head.max_iter=0", "head.max_iter is 0"),
+    "probe that fits nothing": ("head=linear_probe head.held_out=1", "head.held_out is 1.0; expected a share"),
+    "probe on another's digits": ("model=timm model.name=test_vit head=linear_probe", "The digits are images of shape"),
     "no data root": ("data=image_folder", "The setting 'data.root' must be given: add data.root=VALUE"),
     "target outside": ("target=99", "target is 99, which is no class of this model: expected 0 … 9"),
     "negative target": ("target=-1", "target is -1"),
@@ -187,6 +200,8 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     overrides, expected = MISTAKES[name]
+    if "{pictures}" in overrides:
+        overrides = overrides.replace("{pictures}", str(pictures.class_folders(tmp_path / "pictures")))
     outcome = run_in(tmp_path / "run", "run", *shlex.split(overrides), threads="threads" not in overrides)
     assert outcome.is_refusal(), outcome
     assert expected in outcome.err

@@ -23,9 +23,9 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
 from neuron_path.config import Config, conf_dir, options_of, read_config, register_schemas
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.preprocessing import image_transform, input_size
-from neuron_path.models.session import Session
-from neuron_path.pipeline.build import build_data, build_finders, build_model, build_targets, build_trainer
+from neuron_path.pipeline.build import build_data, build_finders, build_model, build_study, build_trainer
 from neuron_path.search.search import searches
 from neuron_path.tracking import check_options
 from tests import pictures
@@ -33,10 +33,14 @@ from tests import pictures
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml").split("/") for file in FILES if "/" in file]
-GROUPS = ["model", "data", "preprocessing", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
+GROUPS = ["model", "head", "data", "preprocessing", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
 ON_HUB = sorted(option for group, option in OPTIONS if group == "model" and option != "digits_vit")
 BUILT_HERE = [pair for pair in OPTIONS if pair[0] != "model" or pair[1] in ("digits_vit", "timm")]
-MANDATORY = {("data", "image_folder"): "data.root={pictures}", ("trainer", "gpu"): "trainer.accelerator=auto"}
+MANDATORY = {
+    ("head", "file"): "head.path={head}",
+    ("data", "image_folder"): "data.root={pictures}",
+    ("trainer", "gpu"): "trainer.accelerator=auto",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -66,17 +70,19 @@ def test_every_group_of_the_defaults_is_a_folder() -> None:
 @pytest.mark.parametrize(("group", "option"), BUILT_HERE)
 @pytest.mark.filterwarnings("ignore:The weights of .* are random")
 def test_every_option_composes_and_its_objects_build(group: str, option: str, tmp_path: Path) -> None:
-    folder = pictures.class_folders(tmp_path)
+    folder = pictures.class_folders(tmp_path / "pictures")
     overrides = [f"{group}={option}"] if group not in ("hydra", "paths") else []
     if (group, option) in MANDATORY:
-        overrides.append(MANDATORY[group, option].format(pictures=folder))
+        head = tmp_path / "head.safetensors"
+        head.write_bytes(head_bytes(LinearHead(torch.eye(10, 48), torch.zeros(10))))
+        overrides.append(MANDATORY[group, option].format(pictures=folder, head=head))
     if (group, option) == ("model", "timm"):
         overrides += ["model.name=test_vit", "target=prediction", "data=image_folder", f"data.root={folder}"]
     config = read(*overrides)
-    session = Session(build_model(config))
-    data = build_data(config, session.model)
+    study = build_study(config)
+    session, data = study.session, study.data
+    assert (study.head is not None) == (group == "head" and option != "none")
     assert len(next(iter(data.predict_dataloader()))) > 0
-    build_targets(config, session.adapter.n_classes, data)
     finder = build_finders(config, session, config.baselines)[0]
     assert finder.scorer.name == config.scorer.name
     assert finder.search.name == config.search.name
@@ -183,7 +189,8 @@ def test_every_setting_is_read_by_the_code() -> None:
         name for registry in (scorers, searches) for _, cls in registry for name in inspect.signature(cls).parameters
     }
     elsewhere = registered | {"output_dir"}  # options go to their class; the output directory is read in conf/hydra
-    for name in leaves(compose("config", ["data=image_folder"])):
+    composed = [compose("config", ["data=image_folder", f"head={head}"]) for head in ("file", "linear_probe")]
+    for name in (name for config in composed for name in leaves(config)):
         key = name.rpartition(".")[2]
         assert key in elsewhere or re.search(rf"(\.{key}\b|\"{key}\")", code), f"nothing reads {name}"
 
@@ -217,7 +224,7 @@ def test_a_wrong_type_is_refused_when_composed(override: str) -> None:
         compose("config", [override])
 
 
-@pytest.mark.parametrize("group", ["data", "scorer", "search"])
+@pytest.mark.parametrize("group", ["head", "data", "scorer", "search"])
 def test_a_name_without_its_options_is_refused(group: str) -> None:
     with pytest.raises(NeuronPathError, match=rf"choose with {group}=other instead"):
         read(f"{group}.name=other")

@@ -17,29 +17,32 @@ from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
-from neuron_path.config import Config, ImageFolderConfig, options_of
+from neuron_path.config import Config, FileHeadConfig, ImageFolderConfig, LinearProbeConfig, options_of
 from neuron_path.data.folder import ON_ERROR
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageDataModule, ImageFolderDataModule
 from neuron_path.lightning.module import TargetRule
+from neuron_path.models.heads import attach_head
 from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform
 from neuron_path.models.session import Session
+from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import searches
 
 
 @dataclass(frozen=True)
 class Study:
-    """A model, its data and which class of each image is attributed."""
+    """A model, its data and which class of each image is attributed; `head` is the one put on the model, if any."""
 
     session: Session
     data: ImageDataModule
     targets: TargetRule
+    head: ChosenHead | None = None
 
 
 def build_study(config: Config) -> Study:
-    """Load the model and find the images.
+    """Load the model, find the images, and give the model its head.
 
     Raises:
         NeuronPathError: whatever is wrong with either, or labels that are not the model's classes.
@@ -47,9 +50,12 @@ def build_study(config: Config) -> Study:
     if not 0 <= config.seed < 2**32:
         raise NeuronPathError(f"seed is {config.seed}; expected 0 … {2**32 - 1}.")
     lightning.seed_everything(config.seed, verbose=False)
-    session = Session(build_model(config))
-    data = build_data(config, session.model)
-    return Study(session, data, build_targets(config, session.adapter.n_classes, data))
+    model = build_model(config)
+    data = build_data(config, model)
+    head = build_head(config, model)
+    session = Session(model)
+    classes = head.head.classes if head else ()
+    return Study(session, data, build_targets(config, session.adapter.n_classes, data, classes), head)
 
 
 def build_model(config: Config) -> nn.Module:
@@ -60,6 +66,29 @@ def build_model(config: Config) -> nn.Module:
             raise NeuronPathError(f"The setting 'model.kwargs.{name}' is given elsewhere: set model.{name} instead.")
     pretrained = model.pretrained and model.checkpoint is None
     return load_model(model.name, checkpoint=model.checkpoint, pretrained=pretrained, **model.kwargs)
+
+
+def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
+    """Put the configured head on the model; None where the model keeps its own classifier.
+
+    Raises:
+        NeuronPathError: a model without a classifier that gets none, or a head that is not to be had or does not fit.
+    """
+    options = config.head
+    if isinstance(options, FileHeadConfig):
+        chosen = read_head(options)
+    elif isinstance(options, LinearProbeConfig):
+        device = build_trainer(config, []).strategy.root_device
+        chosen = fit_probe(options, config.data, model, preprocessing_of(config), device)
+    else:
+        if getattr(model, "num_classes", 1) == 0:
+            raise NeuronPathError(
+                f"The model '{config.model.name}' has 0 classes, only features: give it a head from a file, head=file "
+                "head.path=FILE, or one fitted on labelled pictures, head=linear_probe head.root=DIR."
+            )
+        return None
+    attach_head(model, chosen.head)
+    return chosen
 
 
 def build_data(config: Config, model: nn.Module) -> ImageDataModule:
@@ -90,8 +119,8 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
     }
 
 
-def build_targets(config: Config, n_classes: int, data: ImageDataModule) -> TargetRule:
-    """The rule `target: label | prediction | <class index>`.
+def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes: Sequence[str] = ()) -> TargetRule:
+    """The rule `target: label | prediction | <class index>`; `classes` are the model's names, where they are known.
 
     Raises:
         NeuronPathError: none of these, or a class that the model does not have.
@@ -100,7 +129,7 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule) -> Targ
         return lambda batch: None
     if config.target == "label":
         by_order = getattr(config.data, "class_index", None) is None
-        _check_labels(n_classes, data, by_order)
+        _check_labels(n_classes, data, by_order, classes)
         return _labels
     try:
         constant = int(config.target)
@@ -197,7 +226,7 @@ def _labels(batch: Batch) -> list[int] | None:
     return labels if len(labels) == len(batch) else None
 
 
-def _check_labels(n_classes: int, data: ImageDataModule, by_order: bool) -> None:
+def _check_labels(n_classes: int, data: ImageDataModule, by_order: bool, classes: Sequence[str]) -> None:
     """Refuse labels outside the model's classes, and classes numbered by their order that are not all of them."""
     n_named = len(data.dataset.classes)
     if not n_named:
@@ -212,4 +241,10 @@ def _check_labels(n_classes: int, data: ImageDataModule, by_order: bool) -> None
         raise NeuronPathError(
             f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which: give "
             "data.class_index=FILE.json ({folder: class index}), or use target=prediction."
+        )
+    unlike = [pair for pair in zip(data.dataset.classes, classes, strict=False) if pair[0] != pair[1]]
+    if by_order and unlike:
+        raise NeuronPathError(
+            f"The data's class '{unlike[0][0]}' stands where the head has '{unlike[0][1]}': name the folders alike, "
+            "give data.class_index=FILE.json ({folder: class index}), or use target=prediction."
         )

@@ -13,6 +13,7 @@ from rich.console import Console
 from neuron_path.config import Config
 from neuron_path.pipeline.build import Study, build_study
 from neuron_path.pipeline.effects import check_operations, effects_stage
+from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
 from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import METRICS_FILE, RUN_FILE, Searched, search_stage, start, whole_or_absent
 from neuron_path.search.finder import PathFinder
@@ -26,7 +27,7 @@ def search(config: Config, run_dir: Path) -> None:
     with _begun(config, run_dir, baselines=()) as (study, finders, provenance, tracker):
         searched = search_stage(config, study, finders, provenance, run_dir, tracker)
         tracker.finish(searched.metrics, [run_dir / PATHS_FILE])
-    _say(searched)
+    _say(searched, study.head)
 
 
 def run(config: Config, run_dir: Path) -> None:
@@ -39,7 +40,7 @@ def run(config: Config, run_dir: Path) -> None:
         write_json(run_dir / METRICS_FILE, metrics)
         page = report_stage(run_dir, summary, searched.metrics, searched.problems, study.data.dataset, finders[0])
         tracker.finish(metrics, [run_dir / PATHS_FILE, page, *sorted((run_dir / "figures").glob("*.png"))])
-    _say(searched, page)
+    _say(searched, study.head, page)
 
 
 @contextmanager
@@ -55,18 +56,22 @@ def _begun(
         tracker = make_tracker(run_dir, provenance, options)
         try:
             write_json(run_dir / RUN_FILE, provenance)
+            if study.head is not None:
+                store_head(study.head, run_dir)
             yield study, finders, provenance, tracker
         except BaseException:
             tracker.fail()
             raise
 
 
-def _say(searched: Searched, page: Path | None = None) -> None:
+def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     metrics = searched.metrics
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
     images = f"{metrics['images']} image{'s' if metrics['images'] > 1 else ''}"
     console.print(f"{images}{skipped}, {metrics['images_per_second']:.1f} images/s")
+    if head is not None and head.is_new:
+        console.print(f"Head:   {searched.run_dir / HEAD_FILE}, {describe(head.record)}")
     console.print(f"Paths:  {searched.run_dir / PATHS_FILE}")
     if page is not None:
         console.print(f"Report: {page}")

@@ -14,6 +14,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.callbacks import ImageProgress, ResultWriter, StreamMetrics
 from neuron_path.lightning.module import PathSearchModule
 from neuron_path.pipeline.build import Study, build_finders, build_trainer, device_name, predict
+from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pipeline.threads import use_threads
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
@@ -50,6 +51,7 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -
     return collect_provenance(
         asdict(config),
         model=config.model.name,
+        head=None if study.head is None else study.head.record,
         weight_hash=weight_hash(arrays),
         data=config.data.name,
         n_images=len(study.data.dataset),
@@ -87,6 +89,7 @@ def whole_or_absent(run_dir: Path) -> Iterator[None]:
         if not (run_dir / PATHS_FILE).exists() and not list_parts(run_dir).parts:
             with suppress(OSError):
                 (run_dir / RUN_FILE).unlink(missing_ok=True)
+                (run_dir / HEAD_FILE).unlink(missing_ok=True)
                 (run_dir / PARTS_DIRECTORY).rmdir()
         raise
 

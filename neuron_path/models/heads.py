@@ -1,0 +1,206 @@
+"""Linear heads: classes for models that give features only.
+
+Shapes: B images, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.checkpoint.reading import read
+
+PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
+"""What may stand before `weight` and `bias` in a file of a linear head."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Logits from features: ``features @ weight.T + bias``.
+
+    Attributes:
+        weight: (C, D).
+        bias: (C,).
+        classes: C class names by index; empty where they are not known.
+    """
+
+    weight: Float[Tensor, "C D"]
+    bias: Float[Tensor, "C"]
+    classes: tuple[str, ...] = ()
+
+
+def features(model: nn.Module, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B D"]:
+    """What a timm model's classifier reads, pooled and normalised as the model does it, without a gradient."""
+    timm_model: Any = model
+    with torch.no_grad():
+        return timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
+
+
+def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
+    """Make a linear head the classifier of a timm model, in place of the one it has, and return the model.
+
+    The pooling stays. The new classifier is frozen, on the model's device and of its dtype.
+
+    Raises:
+        NeuronPathError: a model that no linear head fits, features of another width, or numbers that are not finite.
+
+    >>> import timm
+    >>> model = timm.create_model("test_vit", num_classes=0)
+    >>> attach_head(model, LinearHead(torch.zeros(5, 64), torch.zeros(5))).num_classes
+    5
+    """
+    timm_model: Any = model
+    name = type(model).__name__
+    if hasattr(model, "head_dist"):
+        raise NeuronPathError(
+            f"A linear head does not fit a distilled model ({name}): it has two classifiers, on two tokens. Choose the "
+            "model without distillation, or load it with its own classifiers."
+        )
+    if not hasattr(model, "reset_classifier") or not hasattr(model, "forward_head"):
+        raise NeuronPathError(f"A linear head does not fit a {name}: it is no timm model with reset_classifier.")
+    if getattr(model, "global_pool", None) == "":
+        raise NeuronPathError(
+            "A linear head needs one vector of features for each image, and this model does not pool its tokens: load "
+            "it with +model.kwargs.global_pool=avg or token."
+        )
+    n_classes = _check_head(head, _width(timm_model))
+    timm_model.reset_classifier(n_classes)
+    classifier = _linear(timm_model.get_classifier())
+    if classifier is None or classifier.weight.shape != head.weight.shape:
+        raise NeuronPathError(f"A linear head does not fit a {name}: timm's reset_classifier makes it no linear one.")
+    with torch.no_grad():
+        classifier.weight.copy_(head.weight)
+        if classifier.bias is not None:
+            classifier.bias.copy_(head.bias)
+        elif head.bias.any():
+            raise NeuronPathError(f"The classifier of a {name} has no bias, but the head has one.")
+    classifier.eval().requires_grad_(False)
+    return model
+
+
+def fit_linear_head(
+    x: Float[np.ndarray, "N D"],
+    labels: Int[np.ndarray, "N"],
+    *,
+    C: float = 1.0,
+    max_iter: int = 1000,
+) -> tuple[LinearHead, bool]:
+    """Fit a linear probe: scikit-learn's logistic regression on standardised features, folded into one linear map.
+
+    With mean μ and standard deviation σ of the features, the regression's weights V and intercept v become
+    ``W = V / σ`` and ``b = v − V·(μ / σ)``, so that the head reads the features as they are. For two classes, whose
+    regression has one row, the logits are −z/2 and z/2. The solver (L-BFGS) is deterministic.
+
+    Args:
+        x: (N, D) features, at least one of each class.
+        labels: (N,) in 0 … n − 1, each of which occurs; n ≥ 2.
+        C: inverse strength of the L2 penalty, above 0.
+        max_iter: most iterations of the solver.
+
+    Returns:
+        The head in float32, and whether the solver converged.
+    """
+    scaler = StandardScaler()
+    standardised = scaler.fit_transform(x.astype(np.float64))
+    regression = LogisticRegression(C=C, max_iter=max_iter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # returned instead
+        regression.fit(standardised, labels)
+    slope, intercept = np.asarray(regression.coef_), np.asarray(regression.intercept_)
+    if len(slope) == 1:
+        slope, intercept = np.concatenate([-slope, slope]) / 2, np.concatenate([-intercept, intercept]) / 2
+    mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
+    weight, bias = slope / scale, intercept - slope @ (mean / scale)
+    return LinearHead(torch.tensor(weight, dtype=torch.float32), torch.tensor(bias, dtype=torch.float32)), bool(
+        np.max(regression.n_iter_) < max_iter
+    )
+
+
+def head_bytes(head: LinearHead) -> bytes:
+    """A head as the bytes of a safetensors file, which `load_head` reads."""
+    tensors = {"weight": head.weight.contiguous(), "bias": head.bias.contiguous()}
+    return save(tensors, {"classes": json.dumps(head.classes, ensure_ascii=False)} if head.classes else None)
+
+
+def load_head(file: str | Path) -> LinearHead:
+    """Read a linear head from a file, running no code that it may hold.
+
+    Args:
+        file: a `.safetensors`, PyTorch or `.npz` file of tensors with a `weight` (C, D) and perhaps a `bias` (C,), also
+            as `head.weight`, `fc.weight`, `linear.weight`, `classifier.weight`, …; without a bias it is zero.
+
+    Raises:
+        NeuronPathError: no such file, one that is not tensors alone, or one without exactly one such weight.
+    """
+    path = Path(file).expanduser()
+    tensors = read(path)
+    found = [prefix for prefix in PREFIXES if f"{prefix}weight" in tensors and tensors[f"{prefix}weight"].ndim == 2]
+    if len(found) != 1:
+        names = ", ".join(sorted(tensors)[:4]) + (", …" if len(tensors) > 4 else "")
+        raise NeuronPathError(
+            f"Head file '{path}' holds {len(found)} linear heads (its tensors are {names}): expected exactly one "
+            "weight (classes, features), with its bias, under a name such as weight, head.weight or fc.weight."
+        )
+    weight = tensors[f"{found[0]}weight"].float()
+    bias = tensors.get(f"{found[0]}bias", torch.zeros(len(weight))).float()
+    classes = _classes(path)
+    return LinearHead(weight, bias, classes if len(classes) == len(weight) else ())
+
+
+def _check_head(head: LinearHead, width: int) -> int:
+    """The number of classes of a head that can be attached to features of this width."""
+    if head.weight.ndim != 2 or head.bias.shape != head.weight.shape[:1]:
+        raise NeuronPathError(
+            f"The head's weight is {tuple(head.weight.shape)} and its bias {tuple(head.bias.shape)}; expected "
+            "(classes, features) and (classes,)."
+        )
+    n_classes, found = head.weight.shape
+    if n_classes < 2:
+        raise NeuronPathError(f"The head has {n_classes} class(es): expected 2 or more.")
+    if found != width:
+        about = ""
+        if found % width == 0:
+            about = (
+                f" It reads {found // width} vectors of the model side by side, as DINOv2's published heads do (class "
+                "token and mean of the patch tokens), which timm's models do not: fit one with head=linear_probe."
+            )
+        raise NeuronPathError(f"The head reads {found} features, but the model gives {width}.{about}")
+    if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
+        raise NeuronPathError("The head holds NaN or infinity.")
+    return n_classes
+
+
+def _width(model: Any) -> int:
+    return int(getattr(model, "head_hidden_size", None) or model.num_features)
+
+
+def _linear(classifier: Any) -> nn.Linear | None:
+    """The linear layer of a classifier, which some families wrap with their pooling."""
+    inner = getattr(classifier, "fc", classifier)
+    return inner if isinstance(inner, nn.Linear) else None
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    """The class names that `head_bytes` wrote beside the numbers, if it did."""
+    if path.suffix != ".safetensors":
+        return ()
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata() or {}
+    try:
+        return tuple(str(name) for name in json.loads(metadata.get("classes", "[]")))
+    except (ValueError, TypeError):
+        return ()  # another program's metadata
