@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,14 @@ def test_an_npz_of_objects_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_an_npz_of_text_is_refused(tmp_path: Path) -> None:
     assert "'a' cannot be read" in refusal(save_npz(tmp_path / "v.npz", {"a": np.array(["b"])}))
+
+
+def test_an_npz_of_an_array_larger_than_any_memory(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 60,)})
+    with zipfile.ZipFile(tmp_path / "v.npz", "w") as archive:
+        archive.writestr("a.npy", header.getvalue())
+    assert "'a' cannot be read" in refusal(tmp_path / "v.npz")
 
 
 def test_one_bare_array_is_refused(tmp_path: Path) -> None:
@@ -496,16 +506,20 @@ def quantised(tensor: Tensor) -> Tensor:
         return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
 
 
+def meta(tensor: Tensor) -> Tensor:
+    return tensor.to("meta")
+
+
 def complex_(tensor: Tensor) -> Tensor:
     return tensor.to(torch.complex64)
 
 
-@pytest.mark.parametrize("convert", [quantised, complex_, Tensor.to_sparse], ids=["quantised", "complex", "sparse"])
+@pytest.mark.parametrize("convert", [quantised, complex_, Tensor.to_sparse, meta])
 def test_other_kinds_of_tensors_are_refused(tmp_path: Path, convert: Callable[[Tensor], Tensor]) -> None:
     state = make(seed=0).state_dict()
     state["norm.weight"] = convert(state["norm.weight"])
     torch.save(state, tmp_path / "v.pth")
-    assert "'norm.weight' is quantised, complex or sparse" in refusal(tmp_path / "v.pth")
+    assert "'norm.weight' is quantised, complex, sparse or without data" in refusal(tmp_path / "v.pth")
 
 
 def test_whole_numbers_for_floating_point_are_refused(tmp_path: Path) -> None:
