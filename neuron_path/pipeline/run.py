@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from neuron_path.config import Config
+from neuron_path.config import Config, LinearProbeConfig
 from neuron_path.pipeline.build import Study, build_study
 from neuron_path.pipeline.effects import check_operations, effects_stage
 from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
@@ -18,7 +18,7 @@ from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import METRICS_FILE, RUN_FILE, Searched, search_stage, start, whole_or_absent
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
-from neuron_path.store.layout import PATHS_FILE
+from neuron_path.store.layout import PATHS_FILE, open_run_dir
 from neuron_path.tracking import Tracker, check_options, make_tracker
 
 
@@ -50,6 +50,8 @@ def _begun(
     """Build everything, write `run.json`, and see a failure through."""
     options = asdict(config.logger)
     check_options(options)
+    if isinstance(config.head, LinearProbeConfig):
+        open_run_dir(run_dir)  # fitting may take long: refuse a directory with results before it
     study = build_study(config)
     finders, provenance = start(config, study, baselines, run_dir)
     with whole_or_absent(run_dir):

@@ -174,6 +174,28 @@ def test_a_head_s_width_is_checked_before_anything_is_written(tmp_path: Path) ->
     assert "The head reads 128 features, but the model gives 64" in outcome.err
 
 
+def test_a_directory_with_results_is_refused_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    assert run_in(tmp_path, "search", "data.limit=1").code == 0
+    monkeypatch.setattr("neuron_path.pipeline.build.fit_probe", never)
+    outcome = run_in(tmp_path, "search", "head=linear_probe", "data.limit=1")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "already holds results" in outcome.err
+
+
+def test_the_whole_run_goes_through_with_a_probe_and_the_paper_s_preprocessing(tmp_path: Path) -> None:
+    chosen = [*folders(tmp_path), "experiment=paper", "quadrature.n_steps=2"]
+    outcome = run_in(tmp_path / "run", "run", *FEATURES, *chosen)
+    assert (outcome.code, outcome.err) == (0, "")
+    told = provenance(outcome.run_dir)
+    assert told["preprocessing"]["crop_mode"] == told["head"]["preprocessing"]["crop_mode"] == "squash"
+    assert (outcome.run_dir / "report.md").exists()
+
+
 def test_a_bad_option_is_refused() -> None:
     with pytest.raises(NeuronPathError, match=r"head\.held_out is -0\.1"):
         fit_probe(LinearProbeConfig(held_out=-0.1), DigitsConfig(), load_model("digits_vit"), {}, CPU)
