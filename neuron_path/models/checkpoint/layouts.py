@@ -57,17 +57,23 @@ def in_timm_names(weights: Weights, model: nn.Module, path: Path) -> tuple[Weigh
     found = {match[1] for name in weights if (match := layout.anchor.fullmatch(name))}
     prefixes = sorted(found | {""}, key=lambda prefix: (len(prefix), prefix))
     views = {prefix: _view(weights, prefix, layout, model) for prefix in prefixes}
+    prefix = _chosen(views, model, path)
+    if prefix is None:  # it will not fit; a prefix of every name is taken off to tell why by the model's names
+        prefix = [prefix for prefix in prefixes if all(name.startswith(prefix) for name in weights)][-1]
+    return views[prefix], sorted({name.split(".")[0] for name in weights if not name.startswith(prefix)})
+
+
+def _chosen(views: Mapping[str, Weights], model: nn.Module, path: Path) -> str | None:
+    """The prefix of all weights of the model but its head; an average of them (EMA) beside it is passed over."""
     body = {name for name in model.state_dict() if not name.startswith(head_names(model))}
-    complete = [prefix for prefix in prefixes if body <= views[prefix].keys()]
-    if len(complete) > 1 and complete[0] != "":
+    complete = [prefix for prefix, view in views.items() if body <= view.keys()]
+    if len(complete) > 1 and "" not in complete:
         complete = [prefix for prefix in complete if "ema" not in re.split(r"[._]", prefix)] or complete
         if len(complete) > 1:
             raise NeuronPathError(
                 f"Checkpoint '{path}' holds several such models ({', '.join(complete)}): save the weights of one alone."
             )
-    shared = [prefix for prefix in prefixes if all(name.startswith(prefix) for name in weights)]
-    prefix = (complete or shared[-1:])[0]
-    return views[prefix], sorted({name.split(".")[0] for name in weights if not name.startswith(prefix)})
+    return complete[0] if complete else None
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
