@@ -6,25 +6,44 @@ pass and one gradient per visited block, nothing kept from one step to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-Hook = Callable[[int, Tensor], "Tensor | None"]
+
+@dataclass(frozen=True)
+class Site:
+    """A module whose input holds neurons: an FFN's second linear layer, or some columns of a layer that has more."""
+
+    module: str
+    columns: slice = field(default_factory=lambda: slice(None))
+
+
+# A block's neurons are those of its sites, one after another.
+Block = Sequence[Site]
+# Called with the block's index, which of its neurons these are, and the activations (N, T, F of the site).
+Hook = Callable[[int, slice, Tensor], "Tensor | None"]
 
 
 @dataclass
 class Setting:
-    """What the literal computations need: a timm VisionTransformer, the in-scope tokens, the nodes and weights."""
+    """What the literal computations need: a timm model, the in-scope tokens, the nodes and weights.
 
-    model: VisionTransformer
+    The counted blocks are, unless named, those of all modules `*mlp.fc2`. Where the tokens of a block are `pooled`, the
+    objective multiplies their means. The target function is probability (softmax), logit or margin over the best other.
+    """
+
+    model: nn.Module
     tokens: slice
     alpha: Tensor
     weights: Tensor
+    blocks: Sequence[Block] | None = None
+    pooled: bool = False
+    target_function: str = "probability"
 
 
 def cls_tokens(model: VisionTransformer) -> slice:
@@ -35,14 +54,44 @@ def patch_tokens(model: VisionTransformer) -> slice:
     return slice(model.num_prefix_tokens, None)
 
 
+def counted_blocks(setting: Setting) -> Sequence[Block]:
+    if setting.blocks is not None:
+        return setting.blocks
+    return [[Site(name)] for name, _ in setting.model.named_modules() if name.endswith("mlp.fc2")]
+
+
+def attach(layer: nn.Module, site: Site, start: int, run: Callable[[slice, Tensor], Tensor | None]):
+    """Let `run` see, and replace, a site's activations as (N, T, F of the site)."""
+
+    def pre_hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
+        tokens = args[0].flatten(1, -2)
+        seen = tokens[..., site.columns]
+        replaced = run(slice(start, start + seen.shape[-1]), seen)
+        if replaced is None:
+            return None
+        tokens = tokens.clone()
+        tokens[..., site.columns] = replaced
+        return tokens.view_as(args[0])
+
+    return layer.register_forward_pre_hook(pre_hook)
+
+
+def width(layer: nn.Module, site: Site) -> int:
+    """The number of neurons of a site."""
+    weight = next(layer.parameters())
+    return len(range(weight.shape[1])[site.columns])
+
+
 @contextmanager
-def hooked(model: VisionTransformer, hook: Hook) -> Iterator[None]:
-    """Run `hook(block index, activations)` on the input of every FFN's second linear layer; it may return another."""
-    layers = [module for name, module in model.named_modules() if name.endswith("mlp.fc2")]
-    handles = [
-        layer.register_forward_pre_hook(lambda _, args, index=index: hook(index, args[0]))
-        for index, layer in enumerate(layers)
-    ]
+def hooked(setting: Setting, hook: Hook) -> Iterator[None]:
+    """Run `hook` on every site of every counted block; it may return other activations."""
+    handles = []
+    for index, block in enumerate(counted_blocks(setting)):
+        start = 0
+        for site in block:
+            layer = setting.model.get_submodule(site.module)
+            handles.append(attach(layer, site, start, lambda where, a, index=index: hook(index, where, a)))
+            start += width(layer, site)
     try:
         yield
     finally:
@@ -50,32 +99,43 @@ def hooked(model: VisionTransformer, hook: Hook) -> Iterator[None]:
             handle.remove()
 
 
+def target_values(setting: Setting, logits: Tensor, target: int) -> Tensor:
+    """The target function of every row of the logits."""
+    if setting.target_function == "probability":
+        return logits.softmax(1)[:, target]
+    others = torch.cat([logits[:, :target], logits[:, target + 1 :]], 1)
+    return logits[:, target] - {"logit": 0, "margin": others.amax(1)}[setting.target_function]
+
+
 def clean_activations(setting: Setting, image: Tensor) -> list[Tensor]:
     """w of every block: (S, F)."""
-    seen: dict[int, Tensor] = {}
+    seen: list[list[Tensor]] = [[] for _ in counted_blocks(setting)]
 
-    def keep(index: int, a: Tensor) -> None:
-        seen[index] = a.detach().clone()
+    def keep(index: int, where: slice, a: Tensor) -> None:
+        seen[index].append(a[0, setting.tokens].detach().clone())
 
-    with hooked(setting.model, keep), torch.no_grad():
+    with hooked(setting, keep), torch.no_grad():
         setting.model(image.unsqueeze(0))
-    return [seen[index][0, setting.tokens] for index in range(len(seen))]
+    return [torch.cat(parts, -1) for parts in seen]
 
 
 def frozen_gradients(setting: Setting, image: Tensor, target: int, leaves: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """∂p/∂leaf for every visited block, and p, at all nodes: leaves (m, S, F) replace the in-scope activations."""
+    """∂p/∂leaf for every visited block, and p, at all nodes: leaves (m, S, F) replace the in-scope activations.
+
+    p stands for the target function, whichever it is.
+    """
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
 
-    def replace(index: int, a: Tensor) -> Tensor | None:
+    def overwrite(index: int, where: slice, a: Tensor) -> Tensor | None:
         if index >= len(leaves):
             return None
         a = a.clone()
-        a[:, setting.tokens] = leaves[index]
+        a[:, setting.tokens] = leaves[index][..., where]
         return a
 
-    with hooked(setting.model, replace):
+    with hooked(setting, overwrite):
         logits = setting.model(image.expand(len(setting.alpha), *image.shape))
-    p = logits.softmax(1)[:, target]
+    p = target_values(setting, logits, target)
     gradients = [torch.autograd.grad(p.sum(), leaf, retain_graph=True)[0] for leaf in leaves]
     return gradients, p.detach()
 
@@ -93,7 +153,19 @@ def integral(setting: Setting, values: Tensor) -> Tensor:
     return torch.einsum("m,m...->...", setting.weights, values)
 
 
-def greedy_path(setting: Setting, image: Tensor, target: int, k: int = 1) -> tuple[list[list[int]], Tensor]:
+def gathered(setting: Setting, values: Tensor) -> Tensor:
+    """(..., S, n) as the objectives take it: per token, or the mean over tokens (..., 1, n) where they are pooled."""
+    return values.mean(-2, keepdim=True) if setting.pooled else values
+
+
+def stacked(rows: list[Tensor]) -> Tensor:
+    """(L, F); NaN behind the last neuron of a block that has fewer than another."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=torch.nan)
+
+
+def greedy_path(
+    setting: Setting, image: Tensor, target: int, k: int = 1, complete: bool = False
+) -> tuple[list[list[int]], Tensor]:
     """The layer-progressive search: the path, k neurons a block, and all candidates' objectives (L, F)."""
     w = clean_activations(setting, image)
     path: list[list[int]] = []
@@ -101,13 +173,18 @@ def greedy_path(setting: Setting, image: Tensor, target: int, k: int = 1) -> tup
     for index in range(len(w)):
         leaves = [scaled(setting, w[n], path[n]) for n in range(index)] + [scaled(setting, w[index], None)]
         gradients, _ = frozen_gradients(setting, image, target, leaves)
-        earlier = sum((gradients[n][:, :, path[n]].sum(-1) for n in range(index)), torch.zeros(1).to(w[0]))
-        weight = sum((w[n][:, path[n]].sum(-1) for n in range(index)), torch.zeros(1).to(w[0]))
-        total = integral(setting, earlier.unsqueeze(-1) + gradients[index])
-        objective = ((weight.unsqueeze(-1) + w[index]) * total).mean(0)
+        if complete:
+            objective = (w[index] * integral(setting, gradients[index])).sum(0)
+        else:
+            v, g = ([gathered(setting, values) for values in block_values] for block_values in (w, gradients))
+            zero = torch.zeros(1).to(w[0])
+            weight = sum((v[n][:, path[n]].sum(-1) for n in range(index)), zero)
+            earlier = sum((g[n][:, :, path[n]].sum(-1) for n in range(index)), zero)
+            total = integral(setting, earlier.unsqueeze(-1) + g[index])
+            objective = ((weight.unsqueeze(-1) + v[index]) * total).mean(0)
         objectives.append(objective)
         path.append(objective.argsort(descending=True, stable=True)[:k].tolist())
-    return path, torch.stack(objectives)
+    return path, stacked(objectives)
 
 
 def path_gradients(setting: Setting, image: Tensor, target: int, path: list[list[int]]) -> tuple[list[Tensor], Tensor]:
@@ -121,9 +198,9 @@ def joint_score(setting: Setting, image: Tensor, target: int, path: list[list[in
     """JAS of a path."""
     w = clean_activations(setting, image)
     gradients, _ = path_gradients(setting, image, target, path)
-    activation = torch.stack([w[n][:, path[n]].sum(-1) for n in range(len(w))]).sum(0)
-    gradient = torch.stack([gradients[n][:, :, path[n]].sum(-1) for n in range(len(w))]).sum(0)
-    return (activation * integral(setting, gradient)).mean()
+    activation = sum(gathered(setting, w[n][:, path[n]]).sum(-1) for n in range(len(w)))
+    gradient = sum(gathered(setting, gradients[n][:, :, path[n]]).sum(-1) for n in range(len(w)))
+    return (activation * integral(setting, torch.as_tensor(gradient))).mean()
 
 
 def complete_score(setting: Setting, image: Tensor, target: int, path: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -132,36 +209,41 @@ def complete_score(setting: Setting, image: Tensor, target: int, path: list[list
     gradients, _ = path_gradients(setting, image, target, path)
     parts = [(w[n][:, path[n]] * integral(setting, gradients[n][:, :, path[n]])).sum() for n in range(len(w))]
     attribution = torch.stack(parts).sum()
-    zero = Setting(setting.model, setting.tokens, torch.zeros(1).to(w[0]), torch.ones(1).to(w[0]))
+    zero = replace(setting, alpha=torch.zeros(1).to(w[0]), weights=torch.ones(1).to(w[0]))
     _, zeroed = path_gradients(zero, image, target, path)
     with torch.no_grad():
-        clean = setting.model(image.unsqueeze(0)).softmax(1)[0, target]
-    return attribution, attribution - (clean - zeroed[0])
+        clean = target_values(setting, setting.model(image.unsqueeze(0)), target)
+    return attribution, attribution - (clean[0] - zeroed[0])
 
 
 def influence_pattern(setting: Setting, image: Tensor, target: int) -> Tensor:
     """(L, F) integrals of the live network's gradients over inputs α·x, summed over tokens in scope."""
-    seen: dict[int, Tensor] = {}
+    seen: list[list[Tensor]] = [[] for _ in counted_blocks(setting)]
 
-    def keep(index: int, a: Tensor) -> Tensor:
-        seen[index] = a
+    def keep(index: int, where: slice, a: Tensor) -> Tensor:
+        a = a.clone()
+        seen[index].append(a)
         return a
 
     inputs = (setting.alpha.view(-1, 1, 1, 1) * image).requires_grad_()
-    with hooked(setting.model, keep):
-        p = setting.model(inputs).softmax(1)[:, target]
-    gradients = torch.autograd.grad(p.sum(), [seen[index] for index in range(len(seen))])
-    return torch.stack([integral(setting, g[:, setting.tokens].sum(1)) for g in gradients])
+    with hooked(setting, keep):
+        p = target_values(setting, setting.model(inputs), target)
+    integrals = []
+    for parts in seen:
+        gradient = torch.cat(torch.autograd.grad(p.sum(), parts, retain_graph=True), -1)
+        integrals.append(integral(setting, gradient[:, setting.tokens].sum(1)))
+    return stacked(integrals)
 
 
 def intervened(setting: Setting, image: Tensor, path: list[list[int]], factor: float) -> Tensor:
     """(C,) logits with the path's neurons multiplied by `factor` in the live network."""
 
-    def edit(index: int, a: Tensor) -> Tensor:
+    def edit(index: int, where: slice, a: Tensor) -> Tensor:
         a = a.clone()
         for neuron in path[index]:
-            a[:, setting.tokens, neuron] *= factor
+            if where.start <= neuron < where.stop:
+                a[:, setting.tokens, neuron - where.start] *= factor
         return a
 
-    with hooked(setting.model, edit), torch.no_grad():
+    with hooked(setting, edit), torch.no_grad():
         return setting.model(image.unsqueeze(0))[0]

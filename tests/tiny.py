@@ -77,7 +77,13 @@ def select(result: PathResult, rows: Tensor | slice) -> PathResult:
     return PathResult(**columns)
 
 
-def literal(model: VisionTransformer, scope: str, rule: str = "gauss_legendre", n_steps: int = 5) -> oracle.Setting:
+def literal(
+    model: VisionTransformer,
+    scope: str,
+    rule: str = "gauss_legendre",
+    n_steps: int = 5,
+    target_function: str = "probability",
+) -> oracle.Setting:
     """The oracle's setting, its quadrature from scipy or spelt out."""
     if rule == "gauss_legendre":
         nodes, weights = roots_legendre(n_steps)
@@ -87,7 +93,7 @@ def literal(model: VisionTransformer, scope: str, rule: str = "gauss_legendre", 
         alpha = torch.from_numpy(np.array([k / n_steps for k in range(n_steps)]))
         omega = torch.full_like(alpha, 1 / n_steps)
     tokens = oracle.cls_tokens(model) if scope == "cls" else oracle.patch_tokens(model)
-    return oracle.Setting(model, tokens, alpha, omega)
+    return oracle.Setting(model, tokens, alpha, omega, target_function=target_function)
 
 
 def random_paths(model: VisionTransformer, n: int, k: int, seed: int = 2) -> Tensor:
