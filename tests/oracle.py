@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def counted_blocks(setting: Setting) -> Sequence[Block]:
     return [[Site(name)] for name, _ in setting.model.named_modules() if name.endswith("mlp.fc2")]
 
 
-def attach(layer: nn.Module, site: Site, start: int, run: Callable[[slice, Tensor], Tensor | None]):
+def attach(layer: nn.Module, site: Site, start: int, run: Callable[[slice, Tensor], Tensor | None]) -> RemovableHandle:
     """Let `run` see, and replace, a site's activations as (N, T, F of the site)."""
 
     def pre_hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:

@@ -121,6 +121,14 @@ def test_the_default_scope_is_one_of_the_scopes() -> None:
         assert specimen.default_scope in specimen.scopes
 
 
+def test_what_timm_lacks_is_left_out() -> None:
+    vit = "models.vision_transformer.VisionTransformer"
+    assert zoo.Timm(vit, {"block_fn": zoo.Timm("models.vision_transformer.Block")}).is_known()
+    assert not zoo.Timm("models.no_such_family.Model").is_known()
+    assert not zoo.Timm(vit, {"no_such_argument": 1}).is_known()
+    assert not zoo.Timm(vit, {"block_fn": zoo.Timm("models.vision_transformer.NoSuchBlock")}).is_known()
+
+
 # What the oracle can do beyond a plain block is checked on the specimens that have it.
 
 
@@ -162,6 +170,13 @@ def test_target_functions(name: str) -> None:
         assert nothing[0].item() == pytest.approx(clean, abs=1e-12)
         assert delta.abs() < (1e-2 if specimen.kinks or function == "margin" else 1e-6)
         assert score.abs() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["vit-parallel_scaling_fused", "vit-diff_parallel_scaling"])
+def test_the_columns_of_a_fused_layer_are_those_behind_the_activation_function(name: str) -> None:
+    specimen = zoo.SPECIMENS[name]
+    activations = oracle.clean_activations(specimen.literal(specimen.make(), "patch"), specimen.images(1)[0])
+    assert all(w.min() > -0.17 for w in activations)  # as low as GELU goes
 
 
 @pytest.mark.parametrize("name", ["vit-parallel_things", "vit-parallel_scaling_fused", "sam-neck", "cait-token"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -87,6 +87,7 @@ class Specimen:
         default_scope: The one that follows from its pooling.
         image: (channels, height, width).
         kinks: Why the target function has kinks, if it has: there quadrature converges slowly.
+        needs: What else of timm it takes.
         precision: How nearly two ways to compute the same in float64 agree, relative: some of timm's layers compute in
             float32 whatever comes.
     """
@@ -99,6 +100,11 @@ class Specimen:
     image: tuple[int, int, int] = (3, 8, 8)
     kinks: str = ""
     precision: float = 1e-9
+    needs: Timm | None = None
+
+    def is_known(self) -> bool:
+        """Whether the installed timm can build it."""
+        return self.model.is_known() and (self.needs is None or self.needs.is_known())
 
     def make(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
         """The model with random weights, for evaluation."""
@@ -192,7 +198,17 @@ def patches_only(patches: int, n_neurons: int, prefix: int = 0, **where: Any) ->
     return whole(patches, n_neurons, prefix, cls=0, **where)
 
 
-MAX_POOLING = "the head takes maxima over tokens"
+def image_of(arguments: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The image that these arguments of a model ask for."""
+    size = arguments["img_size"]
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return 3, height, width
+
+
+def kinks_of(arguments: Mapping[str, Any]) -> str:
+    return "the head takes maxima over tokens" if "max" in arguments.get("global_pool", "") else ""
+
+
 VIT: dict[str, Any] = {
     "img_size": 8,
     "patch_size": 4,
@@ -207,23 +223,23 @@ VIT: dict[str, Any] = {
 def vision_transformer(
     kind: str, scopes: Mapping[ScopeName, Scope] | None = None, default: ScopeName = "cls", **arguments: Any
 ) -> Specimen:
-    model = Timm("models.vision_transformer.VisionTransformer", VIT | arguments)
-    kinks = MAX_POOLING if "max" in arguments.get("global_pool", "") else ""
-    return Specimen(f"vit-{kind}", "vision_transformer", model, scopes or whole(4, 24), default, kinks=kinks)
+    arguments = VIT | arguments
+    return Specimen(
+        f"vit-{kind}",
+        "vision_transformer",
+        Timm("models.vision_transformer.VisionTransformer", arguments),
+        scopes or whole(4, 24),
+        default,
+        image_of(arguments),
+        kinks_of(arguments),
+    )
 
 
 def vision_transformers() -> Iterator[Specimen]:
     vit = vision_transformer
     layer = "models.vision_transformer."
     yield vit("cls")
-    yield Specimen(
-        "vit-oblong",
-        "vision_transformer",
-        Timm(f"{layer}VisionTransformer", VIT | {"img_size": (8, 12)}),
-        whole(6, 24),
-        "cls",
-        (3, 8, 12),
-    )
+    yield vit("oblong", whole(6, 24), img_size=(8, 12))
     yield vit("registers", whole(4, 24, prefix=3), reg_tokens=2)
     yield vit("layer_scale", init_values=0.5)
     yield vit("norm_pre", pre_norm=True, no_embed_class=True)
@@ -248,7 +264,8 @@ def vision_transformers() -> Iterator[Specimen]:
     yield vit("avgmax", default="patch", global_pool="avgmax")
     yield vit("map", patches_only(4, 24), "patch", global_pool="map", class_token=False)
     yield vit("map_cls", default="patch", global_pool="map")
-    yield vit("prr", patches_only(4, 24), "patch", global_pool="prr", class_token=False)
+    prr = vit("prr", patches_only(4, 24), "patch", global_pool="prr", class_token=False)
+    yield replace(prr, needs=Timm("layers.AttentionPoolPrr"))
     # Blocks of other shapes.
     separate: dict[str, Any] = {"pattern": "blocks.{}.mlp_out_proj"}
     fused: dict[str, Any] = {"pattern": "blocks.{}.out_proj", "columns": slice(-24, None)}
@@ -296,9 +313,16 @@ def deits() -> Iterator[Specimen]:
 def eva(
     kind: str, scopes: Mapping[ScopeName, Scope] | None = None, default: ScopeName = "patch", **arguments: Any
 ) -> Specimen:
-    kinks = MAX_POOLING if "max" in arguments.get("global_pool", "") else ""
-    model = Timm("models.eva.Eva", VIT | arguments)
-    return Specimen(f"eva-{kind}", "eva", model, scopes or whole(4, 24), default, kinks=kinks)
+    arguments = VIT | arguments
+    return Specimen(
+        f"eva-{kind}",
+        "eva",
+        Timm("models.eva.Eva", arguments),
+        scopes or whole(4, 24),
+        default,
+        image_of(arguments),
+        kinks_of(arguments),
+    )
 
 
 def evas() -> Iterator[Specimen]:
@@ -319,6 +343,8 @@ def evas() -> Iterator[Specimen]:
         **only_rope,
     )
     yield eva("rope_mixed-swiglu", rope_type="mixed", swiglu_mlp=True, **rope)
+    yield eva("rope-oblong", whole(6, 24), img_size=(8, 12), **rope)
+    yield eva("rope_mixed-oblong", whole(6, 24), img_size=(8, 12), rope_type="mixed", **only_rope)
     yield eva("post_norm", use_post_norm=True)
     yield eva("post_norm-swiglu_norm", use_post_norm=True, swiglu_mlp=True, scale_mlp=True, **rope)
     perception: dict[str, Any] = rope | {
@@ -351,23 +377,27 @@ def evas() -> Iterator[Specimen]:
 
 def beits() -> Iterator[Specimen]:
     def beit(kind: str, default: ScopeName, **arguments: Any) -> Specimen:
-        return Specimen(f"beit-{kind}", "beit", Timm("models.beit.Beit", VIT | arguments), whole(4, 24), default)
+        model, image = Timm("models.beit.Beit", VIT | arguments), image_of(VIT | arguments)
+        return Specimen(f"beit-{kind}", "beit", model, whole(image[1] * image[2] // 16, 24), default, image)
 
     yield beit("bias", "patch", use_rel_pos_bias=True, use_abs_pos_emb=False, init_values=0.5)
     yield beit("shared_bias", "patch", use_shared_rel_pos_bias=True, use_abs_pos_emb=False)
     yield beit("cls", "cls", global_pool="token", use_rel_pos_bias=True, init_values=0.5)
     yield beit("both_biases", "cls", global_pool="token", use_rel_pos_bias=True, use_shared_rel_pos_bias=True)
+    yield beit("oblong", "patch", use_rel_pos_bias=True, img_size=(8, 12))
     yield beit("swiglu_norm", "patch", swiglu_mlp=True, scale_mlp=True)
 
 
 def relative_positions() -> Iterator[Specimen]:
     def relpos(kind: str, scopes: Mapping[ScopeName, Scope], default: ScopeName, **arguments: Any) -> Specimen:
         model = Timm("models.vision_transformer_relpos.VisionTransformerRelPos", VIT | {"init_values": 0.5} | arguments)
-        return Specimen(f"relpos-{kind}", "vision_transformer_relpos", model, scopes, default)
+        image = image_of(VIT | arguments)
+        return Specimen(f"relpos-{kind}", "vision_transformer_relpos", model, scopes, default, image)
 
     post = Timm("models.vision_transformer_relpos.ResPostRelPosBlock")
     yield relpos("mlp", patches_only(4, 24), "patch", rel_pos_dim=8)
     yield relpos("bias", patches_only(4, 24), "patch", rel_pos_type="bias", fc_norm=True, init_values=None)
+    yield relpos("oblong", patches_only(6, 24), "patch", rel_pos_type="bias", img_size=(8, 12))
     yield relpos("shared", patches_only(4, 24), "patch", shared_rel_pos=True, rel_pos_dim=8)
     yield relpos("cls", whole(4, 24), "cls", class_token=True, global_pool="token", rel_pos_type="bias", qk_norm=True)
     yield relpos("cls_shared", whole(4, 24), "cls", class_token=True, global_pool="token", shared_rel_pos=True)
@@ -420,10 +450,13 @@ def segment_anythings() -> Iterator[Specimen]:
             "window_size": 2,
             "global_attn_indexes": (1,),
         }  # 3 × 3 patches: windows are padded
-        model = Timm("models.vision_transformer_sam.VisionTransformerSAM", VIT | windows | arguments)
-        return Specimen(f"sam-{kind}", "vision_transformer_sam", model, patches_only(9, 24), "patch", (3, 12, 12))
+        arguments = VIT | windows | arguments
+        model, image = Timm("models.vision_transformer_sam.VisionTransformerSAM", arguments), image_of(arguments)
+        scopes = patches_only(image[1] * image[2] // 16, 24)
+        return Specimen(f"sam-{kind}", "vision_transformer_sam", model, scopes, "patch", image)
 
     yield sam("neck", use_rel_pos=True, neck_chans=12)
+    yield sam("oblong", use_rel_pos=True, neck_chans=12, img_size=(8, 12))
     yield sam("no_neck", neck_chans=0, init_values=0.5)
     yield sam("hidden_head", neck_chans=0, head_hidden_size=12, use_rel_pos=True, use_abs_pos=False, pre_norm=True)
     yield sam("rope", neck_chans=12, use_rope=True, qk_norm=True)
@@ -432,8 +465,8 @@ def segment_anythings() -> Iterator[Specimen]:
 def naflexes() -> Iterator[Specimen]:
     def naflex(kind: str, scopes: Mapping[ScopeName, Scope], default: ScopeName, **arguments: Any) -> Specimen:
         model = Timm("models.naflexvit.NaFlexVit", VIT | {"pos_embed_grid_size": (2, 2)} | arguments)
-        kinks = MAX_POOLING if "max" in arguments.get("global_pool", "") else ""
-        return Specimen(f"naflex-{kind}", "naflexvit", model, scopes, default, kinks=kinks)
+        image = image_of(VIT | arguments)
+        return Specimen(f"naflex-{kind}", "naflexvit", model, scopes, default, image, kinks_of(arguments))
 
     cls: dict[str, Any] = {"class_token": True, "global_pool": "token"}
     yield naflex("map", patches_only(4, 24), "patch")
@@ -445,6 +478,7 @@ def naflexes() -> Iterator[Specimen]:
     )
     yield naflex("rope", whole(4, 24), "cls", rope_type="axial", swiglu_mlp=True, scale_mlp_norm=True, **cls)
     yield naflex("rope_mixed", patches_only(4, 24), "patch", rope_type="mixed", pos_embed="none", attn_gated=True)
+    yield naflex("rope_oblong", patches_only(6, 24), "patch", rope_type="axial", img_size=(8, 12))
     yield naflex("res_post", patches_only(4, 24), "patch", block_fn=Timm("models.vision_transformer.ResPostBlock"))
 
 
@@ -556,5 +590,5 @@ def gathered() -> Iterator[Specimen]:
 
 # By name: all that the installed timm can build. `CASES` is every specimen with each of its scopes.
 ALL = {specimen.name: specimen for specimen in gathered()}
-SPECIMENS = {name: specimen for name, specimen in ALL.items() if specimen.model.is_known()}
+SPECIMENS = {name: specimen for name, specimen in ALL.items() if specimen.is_known()}
 CASES = [(name, scope_name) for name, specimen in SPECIMENS.items() for scope_name in specimen.scopes]
