@@ -10,13 +10,14 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import score
 from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.target import check_target
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.scaling import factor_of, scaled_logits
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.budget import chunks
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import Search, searches
-from neuron_path.types import Measure, OperationName, PathResult, TokenScopeName
+from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName
 
 
 def find_paths(
@@ -28,6 +29,7 @@ def find_paths(
     search: str | Search = "greedy",
     quadrature: str | Quadrature = "gauss_legendre",
     n_steps: int = 8,
+    target: TargetName = "probability",
     token_scope: TokenScopeName | None = None,
     top_k: int = 1,
     micro_batch: int | None = None,
@@ -36,19 +38,22 @@ def find_paths(
     """Find the influential neuron path of each image.
 
     From input to output, each block's neuron is the one with the largest joint attribution score together with the
-    path before it, ``(W + w_j) · ∫ (G + ∂p_y/∂a_j) dα`` (Wang et al., ICLR 2025, arXiv 2503.09046). An image's path
-    depends on that image and its target only, never on what else is in the batch.
+    path before it, ``(W + w_j) · ∫ (G + ∂f/∂a_j) dα``, where f is the target class's probability (Wang et al., ICLR
+    2025, arXiv 2503.09046). An image's path depends on that image and its target only, never on what else is in the
+    batch.
 
     Args:
         model: a timm vision transformer; left exactly as it was.
         images: (B, channels, height, width) preprocessed; moved to the model's device and dtype chunk by chunk.
-        targets: (B,) class indices whose probability is attributed; None takes each image's predicted class.
+        targets: (B,) class indices, what each image's path drives; None takes each image's predicted class.
         scorer: what rates a neuron: a name (`joint_attribution`, `activation`, `influence_pattern`, `random`) or an
             object with its options.
         search: how a path is picked: a name (`greedy`) or an object with its options.
         quadrature: rule of the integral over α: a name, or a `Quadrature` with its own `n_steps`.
         n_steps: number of nodes of a named rule; 8 Gauss–Legendre nodes are closer to the integral than the paper's
             20 of `riemann_left`.
+        target: what of the target class is attributed: "probability" (softmax), "logit", or "margin", its log-odds
+            z_y − log Σ exp of the other logits, which does not saturate.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
         top_k: neurons per block.
         micro_batch: most sequences, i.e. (node, image) pairs, in one pass; None suits it to the device. Only speed and
@@ -69,11 +74,11 @@ def find_paths(
     ((2, 12), (2,))
     """
     finder = PathFinder(
-        Session(model),
+        Session(model, token_scope),
         scorers.create(scorer),
         searches.create(search),
         Quadrature.of(quadrature, n_steps),
-        token_scope=token_scope,
+        target=target,
         top_k=top_k,
         micro_batch=micro_batch,
         keep_candidates=keep_candidates,
@@ -89,18 +94,20 @@ def score_paths(
     *,
     quadrature: str | Quadrature = "gauss_legendre",
     n_steps: int = 8,
+    target: TargetName = "probability",
     token_scope: TokenScopeName | None = None,
     measure: Measure = "joint",
     return_convergence_delta: bool = False,
 ) -> Float[Tensor, "B"] | tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
     """Score given paths in the frozen graph in which only the path's neurons are scaled.
 
-    `joint`: JAS(P) = (Σ_l w_{l,j}) · ∫ Σ_l ∂p_y/∂a_{l,j} dα, per token in scope, then the mean over tokens.
-    `complete`: Σ_l w_{l,j} ∫ ∂p_y/∂a_{l,j} dα, summed over tokens; with an exact integral it is
-    p_y(clean) − p_y(path zeroed), and the convergence delta is what is missing from that.
+    `joint`: JAS(P) = (Σ_l w_{l,j}) · ∫ Σ_l ∂f/∂a_{l,j} dα, per token in scope, then the mean over tokens (where tokens
+    are pooled between blocks, each block's means are taken before the product).
+    `complete`: Σ_l w_{l,j} ∫ ∂f/∂a_{l,j} dα, summed over tokens; with an exact integral it is
+    f(clean) − f(path zeroed), and the convergence delta is what is missing from that.
 
     Args:
-        model, images, quadrature, n_steps, token_scope: as for `find_paths`.
+        model, images, quadrature, n_steps, target, token_scope: as for `find_paths`.
         targets: (B,) class indices; None takes the predicted classes.
         paths: (B, L) or (B, L, k) neuron indices, distinct within a block.
         measure: "joint" or "complete".
@@ -126,18 +133,18 @@ def score_paths(
         raise NeuronPathError(
             "The measure 'joint' is a product of sums and has no convergence delta: use measure='complete'."
         )
-    session, rule = Session(model), Quadrature.of(quadrature, n_steps)
+    check_target(target)
+    session, rule = Session(model, token_scope), Quadrature.of(quadrature, n_steps)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = session.check_paths(paths, len(images))
     if bool((whole.sort(2).values.diff(dim=2) == 0).any()):
         raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
-    scope = session.adapter.scope(token_scope)
     scores, deltas = [], []
     with session.active():
         for run, micro_batch in chunks(session, images, rule.n_steps):
             own = None if checked is None else checked[run]
-            problem = Problem.pose(session.adapter, scope, session.images(images[run]), own, rule, micro_batch)
+            problem = Problem.pose(session.adapter, session.images(images[run]), own, rule, micro_batch, target)
             part, delta = score(problem, whole[run], measure)
             scores.append(part)
             deltas.append(delta)
@@ -169,13 +176,12 @@ def intervene(
     (2, 10)
     """
     factor = factor_of(operation)
-    session = Session(model)
+    session = Session(model, token_scope)
     session.check_images(images)
     whole = session.check_paths(paths, len(images))
-    scope = session.adapter.scope(token_scope)
     with session.active():
         parts = [
-            scaled_logits(session.adapter, scope, session.images(images[run]), whole[run], factor)
+            scaled_logits(session.adapter, session.images(images[run]), whole[run], factor)
             for run, _ in chunks(session, images, 1)
         ]
     return torch.cat(parts)

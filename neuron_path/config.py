@@ -163,7 +163,8 @@ class Config:
     logger: LoggerConfig = MISSING
     paths: PathsConfig = MISSING
     seed: int = 0
-    target: str = "label"
+    target_class: str = "label"
+    target: str = "probability"
     token_scope: str | None = None
     top_k: int = 1
     micro_batch: int | None = None

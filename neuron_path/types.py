@@ -7,7 +7,8 @@ block                   one transformer block; L of them, numbered 0 … L−1 f
 neuron                  one unit of a block's FFN; F of them; its *activation* is the input of the FFN's second linear
                         layer (post-GELU; for a gated FFN, post-gate)
 neuron path             one neuron (or k) per block, from input to output
-target                  the class whose softmax probability is attributed: one per image
+target                  the class that is attributed, one per image; the *target function* says what of it: its softmax
+                        probability, its logit or its margin (log-odds) over the other classes
 token scope             the tokens at which activations count as neurons' values: ``cls`` or ``patch``
 quadrature              the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
 scorer, search          what rates a candidate neuron; what picks a path by those ratings
@@ -32,6 +33,7 @@ from torch import Tensor
 Measure = Literal["joint", "complete"]
 TokenScopeName = Literal["cls", "patch"]
 OperationName = Literal["remove", "enhance"]
+TargetName = Literal["probability", "logit", "margin"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class PathResult:
 
     Attributes:
         paths: (B, L), or (B, L, k) for `top_k` > 1: chosen neurons, in descending order of the scorer's objective.
-        scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of
-            probability; see `neuron_path.score_paths`.
+        scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of the target
+            function; see `neuron_path.score_paths`.
         margins: (B, L) how far each block's choice is from changing: (last chosen − best left out) / |last chosen|,
             which for one neuron a block is the relative gap of best to runner-up.
         targets: (B,) the attributed class of each image.

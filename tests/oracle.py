@@ -35,7 +35,8 @@ class Setting:
     """What the literal computations need: a timm model, the in-scope tokens, the nodes and weights.
 
     The counted blocks are, unless named, those of all modules `*mlp.fc2`. Where the tokens of a block are `pooled`, the
-    objective multiplies their means. The target function is probability (softmax), logit or margin over the best other.
+    objective multiplies their means. The target function is probability (softmax), logit or margin
+    (the logarithm of the odds p / (1 - p)).
     """
 
     model: nn.Module
@@ -102,10 +103,9 @@ def hooked(setting: Setting, hook: Hook) -> Iterator[None]:
 
 def target_values(setting: Setting, logits: Tensor, target: int) -> Tensor:
     """The target function of every row of the logits."""
-    if setting.target_function == "probability":
-        return logits.softmax(1)[:, target]
-    others = torch.cat([logits[:, :target], logits[:, target + 1 :]], 1)
-    return logits[:, target] - {"logit": 0, "margin": others.amax(1)}[setting.target_function]
+    p = logits.softmax(1)
+    values = {"probability": p, "logit": logits, "margin": (p / (1 - p)).log()}
+    return values[setting.target_function][:, target]
 
 
 def clean_activations(setting: Setting, image: Tensor) -> list[Tensor]:

@@ -213,7 +213,7 @@ def test_unsupported_models(call: str, images: Tensor) -> None:
     other: Any = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).double()
     with pytest.raises(neuron_path.NeuronPathError) as error:
         CALLS[call](other, images)
-    assert_one_line(error, "Sequential are not supported. Supported families: ")
+    assert_one_line(error, "Sequential are not supported: NeuronPath reads timm's modules.")
 
 
 @pytest.mark.parametrize(
@@ -305,4 +305,29 @@ def test_class_scope_needs_a_class_token(images: Tensor) -> None:
     model = tiny.make("avg_no_class_token")
     with pytest.raises(neuron_path.NeuronPathError) as error:
         neuron_path.find_paths(model, images, token_scope="cls")
-    assert_one_line(error, "needs a class token, and this model has none: use 'patch'")
+    assert_one_line(error, "needs a class token that the logits depend on, and this model has none: use 'patch'")
+
+
+def test_the_target_function_decides_what_is_attributed(model: VisionTransformer, images: Tensor) -> None:
+    targets: list[int] = [1, 2, 3]
+    options: Any = {"measure": "complete", "n_steps": 48, "return_convergence_delta": True}
+    paths = tiny.random_paths(model, n=3, k=2)
+    p = model(images).softmax(1)
+    scores = set()
+    functions: Any = ("probability", "logit", "margin")
+    for target in functions:
+        _, delta = neuron_path.score_paths(model, images, targets, paths, target=target, **options)
+        assert delta.abs().max() < 1e-9
+        found = neuron_path.find_paths(model, images, targets, target=target)
+        torch.testing.assert_close(found.target_probabilities, p.diagonal(1))  # whatever is attributed
+        scores.add(tuple(found.scores.tolist()))
+    assert len(scores) == 3
+
+
+@pytest.mark.parametrize("function", [neuron_path.find_paths, neuron_path.score_paths])
+def test_unknown_target_function(function: Callable, model: VisionTransformer, images: Tensor) -> None:
+    unknown: Any = "logits"
+    given = [None, tiny.random_paths(model, n=3, k=1)][: 2 * (function is neuron_path.score_paths)]
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        function(model, images, *given, target=unknown)
+    assert_one_line(error, "No target function is named 'logits'. Did you mean 'logit'?")

@@ -54,7 +54,7 @@ def test_version() -> None:
 def test_an_unknown_command_is_named_with_the_nearest() -> None:
     code, out, err = call("runn")
     assert (code, out) == (2, "")
-    assert err == "neuron-path: error: No command is named 'runn'. Did you mean 'run'? Known: run, search.\n"
+    assert err == "neuron-path: error: No command is named 'runn'. Did you mean 'run'? Known: run, search, models.\n"
 
 
 def test_the_module_and_the_console_script_are_one(tmp_path: Path) -> None:
@@ -106,12 +106,12 @@ def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
 
 
 def test_a_sweep_tells_each_job_that_failed_and_runs_the_others(tmp_path: Path) -> None:
-    overrides = ["target=99,3,foo", "data.limit=2", "trainer.threads=1", f"hydra.sweep.dir={tmp_path}"]
+    overrides = ["target_class=99,3,foo", "data.limit=2", "trainer.threads=1", f"hydra.sweep.dir={tmp_path}"]
     code, _, err = call("search", "-m", *overrides)
     assert code == 1
     first, second = err.splitlines()
     assert first.startswith("neuron-path: error: Job 0 (")
-    assert "target is 99" in first
+    assert "target_class is 99" in first
     assert second.startswith("neuron-path: error: Job 2 (")
     assert not (tmp_path / "0" / "paths.parquet").exists()
     assert (tmp_path / "1" / "paths.parquet").exists()
@@ -141,9 +141,13 @@ MISTAKES = {
     "probe that fits nothing": ("head=linear_probe head.held_out=1", "head.held_out is 1.0; expected a share"),
     "probe on another's digits": ("model=timm model.name=test_vit head=linear_probe", "The digits are images of shape"),
     "no data root": ("data=image_folder", "The setting 'data.root' must be given: add data.root=VALUE"),
-    "target outside": ("target=99", "target is 99, which is no class of this model: expected 0 … 9"),
-    "negative target": ("target=-1", "target is -1"),
-    "unknown target": ("target=foo", "target is 'foo'; expected label, prediction or a class index"),
+    "target outside": ("target_class=99", "target_class is 99, which is no class of this model: expected 0 … 9"),
+    "negative target": ("target_class=-1", "target_class is -1"),
+    "unknown target": ("target_class=foo", "target_class is 'foo'; expected label, prediction or a class index"),
+    "unknown target function": ("target=logits", "No target function is named 'logits'. Did you mean 'logit'?"),
+    "class for a target function": ("target=label", "No target function is named 'label'. Known: logit, margin"),
+    "Swin": ("model=timm model.name=swin_tiny_patch4_window7_224", "its tokens are merged between stages"),
+    "convolutions": ("model=timm model.name=resnet18", "it is a convolutional network"),
     "unknown setting": ("data.limitt=3", "There is no setting 'data.limitt'. Did you mean 'data.limit'?"),
     "setting without its group": ("limit=3", "Did you mean 'data.limit'?"),
     "unknown group": ("scorerr=activation", "There is no setting 'scorerr'. Did you mean 'scorer'?"),
@@ -336,8 +340,8 @@ def test_a_warning_is_one_readable_line(tmp_path: Path) -> None:
     outcome = run_in(tmp_path / "run", "search", "model=timm", "model.name=test_vit", *data)
     assert outcome.code == 0
     assert outcome.err == (
-        "neuron-path: warning: The weights of 'test_vit' are random: give checkpoint=FILE or pretrained=True for "
-        "trained ones.\n"
+        "neuron-path: warning: The weights of 'test_vit' are random. For trained ones give model.checkpoint=FILE or "
+        "model.pretrained=true on the command line (checkpoint=FILE or pretrained=True in Python).\n"
     )
 
 

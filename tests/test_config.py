@@ -77,7 +77,7 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
         head.write_bytes(head_bytes(LinearHead(torch.eye(10, 48), torch.zeros(10))))
         overrides.append(MANDATORY[group, option].format(pictures=folder, head=head))
     if (group, option) == ("model", "timm"):
-        overrides += ["model.name=test_vit", "target=prediction", "data=image_folder", f"data.root={folder}"]
+        overrides += ["model.name=test_vit", "target_class=prediction", "data=image_folder", f"data.root={folder}"]
     config = read(*overrides)
     study = build_study(config)
     session, data = study.session, study.data
@@ -150,7 +150,8 @@ def test_every_registered_part_has_an_option() -> None:
 def test_the_paper_s_settings() -> None:
     config = read("experiment=paper")
     assert (config.quadrature.rule, config.quadrature.n_steps) == ("riemann_left", 20)
-    assert (config.scorer.name, config.search.name, config.target) == ("joint_attribution", "greedy", "label")
+    assert (config.scorer.name, config.search.name) == ("joint_attribution", "greedy")
+    assert (config.target_class, config.target) == ("label", "probability")
 
 
 @pytest.mark.filterwarnings("ignore:The weights of .* are random")

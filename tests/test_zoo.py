@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -121,14 +123,6 @@ def test_the_default_scope_is_one_of_the_scopes() -> None:
         assert specimen.default_scope in specimen.scopes
 
 
-def test_what_timm_lacks_is_left_out() -> None:
-    vit = "models.vision_transformer.VisionTransformer"
-    assert zoo.Timm(vit, {"block_fn": zoo.Timm("models.vision_transformer.Block")}).is_known()
-    assert not zoo.Timm("models.no_such_family.Model").is_known()
-    assert not zoo.Timm(vit, {"no_such_argument": 1}).is_known()
-    assert not zoo.Timm(vit, {"block_fn": zoo.Timm("models.vision_transformer.NoSuchBlock")}).is_known()
-
-
 # What the oracle can do beyond a plain block is checked on the specimens that have it.
 
 
@@ -161,14 +155,14 @@ def test_target_functions(name: str) -> None:
     with torch.no_grad():
         logits = model(image.unsqueeze(0))[0].tolist()
     target = 3
-    best_other = max(logit for index, logit in enumerate(logits) if index != target)
+    others = math.log(sum(math.exp(logit) for index, logit in enumerate(logits) if index != target))
     (path,) = specimen.random_paths(1)
-    for function, clean in (("logit", logits[target]), ("margin", logits[target] - best_other)):
+    for function, clean in (("logit", logits[target]), ("margin", logits[target] - others)):
         setting = specimen.literal(model, n_steps=48, target_function=function)
         score, delta = oracle.complete_score(setting, image, target, path)
         nothing = oracle.path_gradients(setting, image, target, [[] for _ in path])[1]
         assert nothing[0].item() == pytest.approx(clean, abs=1e-12)
-        assert delta.abs() < (1e-2 if specimen.kinks or function == "margin" else 1e-6)
+        assert delta.abs() < (1e-2 if specimen.kinks else 1e-6)
         assert score.abs() > 1e-6
 
 

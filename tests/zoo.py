@@ -7,9 +7,8 @@ Blocks, tokens and widths follow the method's rules of scope; the literal oracle
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ EVERY = slice(None)
 
 @dataclass(frozen=True)
 class Timm:
-    """Something of timm by its name, looked up when needed, with arguments of its own; older releases may lack it."""
+    """Something of timm by its name, looked up when needed, with arguments of its own."""
 
     path: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -42,18 +41,6 @@ class Timm:
 
     def values(self) -> dict[str, Any]:
         return {key: value.resolve() if isinstance(value, Timm) else value for key, value in self.arguments.items()}
-
-    def is_known(self) -> bool:
-        """Whether the installed timm has it, with all these arguments."""
-        try:
-            found = Timm(self.path).resolve()
-        except (ImportError, AttributeError):
-            return False
-        parameters = inspect.signature(found).parameters
-        is_open = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-        if not is_open and not set(self.arguments) <= set(parameters):
-            return False
-        return all(value.is_known() for value in self.arguments.values() if isinstance(value, Timm))
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,6 @@ class Specimen:
         default_scope: The one that follows from its pooling.
         image: (channels, height, width).
         kinks: Why the target function has kinks, if it has: there quadrature converges slowly.
-        needs: What else of timm it takes.
         precision: How nearly two ways to compute the same in float64 agree, relative: some of timm's layers compute in
             float32 whatever comes.
     """
@@ -100,11 +86,6 @@ class Specimen:
     image: tuple[int, int, int] = (3, 8, 8)
     kinks: str = ""
     precision: float = 1e-9
-    needs: Timm | None = None
-
-    def is_known(self) -> bool:
-        """Whether the installed timm can build it."""
-        return self.model.is_known() and (self.needs is None or self.needs.is_known())
 
     def make(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
         """The model with random weights, for evaluation."""
@@ -264,8 +245,7 @@ def vision_transformers() -> Iterator[Specimen]:
     yield vit("avgmax", default="patch", global_pool="avgmax")
     yield vit("map", patches_only(4, 24), "patch", global_pool="map", class_token=False)
     yield vit("map_cls", default="patch", global_pool="map")
-    prr = vit("prr", patches_only(4, 24), "patch", global_pool="prr", class_token=False)
-    yield replace(prr, needs=Timm("layers.AttentionPoolPrr"))
+    yield vit("prr", patches_only(4, 24), "patch", global_pool="prr", class_token=False)
     # Blocks of other shapes.
     separate: dict[str, Any] = {"pattern": "blocks.{}.mlp_out_proj"}
     fused: dict[str, Any] = {"pattern": "blocks.{}.out_proj", "columns": slice(-24, None)}
@@ -588,7 +568,6 @@ def gathered() -> Iterator[Specimen]:
         yield from family()
 
 
-# By name: all that the installed timm can build. `CASES` is every specimen with each of its scopes.
-ALL = {specimen.name: specimen for specimen in gathered()}
-SPECIMENS = {name: specimen for name, specimen in ALL.items() if specimen.is_known()}
+# By name. `CASES` is every specimen with each of its scopes.
+SPECIMENS = {specimen.name: specimen for specimen in gathered()}
 CASES = [(name, scope_name) for name, specimen in SPECIMENS.items() for scope_name in specimen.scopes]

@@ -1,16 +1,14 @@
-"""Forward passes: the clean one that records the neurons, edited ones, and the target's probability."""
+"""Forward passes: the clean one that records the neurons, and edited ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.models.adapter import Adapter, Scope
+from neuron_path.models.adapter import Adapter
 
 
 @dataclass(frozen=True)
@@ -20,13 +18,13 @@ class CleanPass:
     Attributes:
         embedded: (B, T, D) the residual stream that enters block 0.
         activations: per block (B, S, F): w, the clean activations in scope.
-        ffn: per block (B, S, D): what the FFN adds in scope at the clean activations.
+        projected: per block (B, S, D): what the FFN's second layer makes of them.
         logits: (B, C).
     """
 
     embedded: Float[Tensor, "B T D"]
     activations: list[Float[Tensor, "B S F"]]
-    ffn: list[Float[Tensor, "B S D"]]
+    projected: list[Float[Tensor, "B S D"]]
     logits: Float[Tensor, "B C"]
 
     def chosen(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S k"]:
@@ -35,51 +33,49 @@ class CleanPass:
         return w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
 
 
-def clean_pass(adapter: Adapter, scope: Scope, images: Float[Tensor, "B c H W"]) -> CleanPass:
+def clean_pass(adapter: Adapter, images: Float[Tensor, "B c H W"]) -> CleanPass:
     """One forward pass of the untouched network, recording the neurons in scope."""
-    embedded = h = adapter.embed(images)
-    activations, ffn = [], []
-    for index, block in enumerate(adapter.blocks):
-        rows = adapter.rows(index, scope)
-        u = block.mix(h, rows)
-        a = block.activations(u)
-        f = block.ffn(a)
-        in_scope = adapter.in_scope(index, scope)
-        activations.append(a[:, in_scope].clone())  # a copy: a view would keep every token's activations alive
-        ffn.append(f[:, in_scope].clone())
-        h = u + f
-    return CleanPass(embedded, activations, ffn, adapter.head(h))
+    activations: list[Tensor] = []
+    projected: list[Tensor] = []
+
+    def record(index: int, scoped: Tensor) -> Tensor:
+        block = adapter.blocks[index]
+        activations.append(block.activations(scoped))
+        projected.append(block.project(activations[-1]))
+        return projected[-1]
+
+    embedded = adapter.embed(images)
+    return CleanPass(embedded, activations, projected, adapter.head(through(adapter, embedded, record)))
 
 
 def edited_logits(
-    adapter: Adapter,
-    scope: Scope,
-    images: Float[Tensor, "B c H W"],
-    edit: Callable[[int, Tensor], Tensor],
+    adapter: Adapter, images: Float[Tensor, "B c H W"], edit: Callable[[int, Tensor], Tensor]
 ) -> Float[Tensor, "B C"]:
     """Logits of the live network in which `edit(block, (B, S, F) activations)` replaces the neurons in scope."""
-    h = adapter.embed(images)
-    for index, block in enumerate(adapter.blocks):
-        rows = adapter.rows(index, scope)
-        u = block.mix(h, rows)
-        a = block.activations(u)
-        edited = edit(index, a[:, adapter.in_scope(index, scope)])
-        a = edited if rows is not None else scope.join(edited, a[:, scope.live])
-        h = u + block.ffn(a)
-    return adapter.head(h)
+
+    def replace(index: int, scoped: Tensor) -> Tensor:
+        block = adapter.blocks[index]
+        return block.project(edit(index, block.activations(scoped)))
+
+    return adapter.head(through(adapter, adapter.embed(images), replace))
 
 
-def target_probability(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """Softmax probability of each row's own target class.
+def through(
+    adapter: Adapter,
+    h: Float[Tensor, "N T D"],
+    project: Callable[[int, Tensor], Tensor],
+    n_blocks: int | None = None,
+) -> Float[Tensor, "N R D"]:
+    """The first `n_blocks` blocks (all by default), the FFNs' second layers in scope as `project` has them.
 
-    Written as exp(log sigmoid(z_y − logsumexp of the others)), so that the gradient p(1 − p) keeps its relative
-    precision when p is near 1: softmax loses it to cancellation.
+    Args:
+        adapter: the model.
+        h: the residual stream that enters the first block.
+        project: from a block's index and the (N, S, E) output of its `mix` in scope to the (N, S, D) projection.
+        n_blocks: how many blocks.
     """
-    return F.logsigmoid(log_odds(logits, targets)).exp()
-
-
-def log_odds(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """log p_y / (1 − p_y) of each row's own target class: z_y − logsumexp of the other logits."""
-    index = targets.unsqueeze(1)
-    others = logits.scatter(1, index, -torch.inf).logsumexp(1)
-    return logits.gather(1, index).squeeze(1) - others
+    for index, block in enumerate(adapter.blocks[:n_blocks]):
+        scoped, live = adapter.split(index, h)
+        z = project(index, scoped)
+        h = adapter.scope.join(block.residual(scoped) + block.after(z), live)
+    return h

@@ -20,8 +20,8 @@ from neuron_path.types import Measure
 class Prefix(ABC):
     """Visited blocks of the frozen graph, at all quadrature nodes, for the images of one problem.
 
-    The *path sum* is Σ_l Σ_i c_{l,i} ∂p_y/∂a_{l,j_{l,i}} over the chosen neurons of visited blocks, with c = 1 for the
-    measure `joint` and c = w for `complete`.
+    The *path sum* is Σ_l Σ_i c_{l,i} ∂f/∂a_{l,j_{l,i}} over the chosen neurons of visited blocks, where f is the target
+    function, c = 1 for the measure `joint` and c = w for `complete`.
 
     Args:
         problem: images, targets, model and quadrature.
@@ -42,7 +42,7 @@ class Prefix(ABC):
 
     @abstractmethod
     def candidate_gradients(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S F"]]:
-        """With the whole next block scaled: the integrals of the path sum and of ∂p_y/∂a of that block's neurons."""
+        """With the whole next block scaled: the integrals of the path sum and of ∂f/∂a of that block's neurons."""
 
     @abstractmethod
     def choose(self, neurons: Int[Tensor, "B k"]) -> None:
@@ -50,24 +50,28 @@ class Prefix(ABC):
 
     @abstractmethod
     def path_gradient(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "m B"]]:
-        """After the last block: the integral of the path sum per token, and p_y at every node.
+        """After the last block: the integral of the path sum per token, and f at every node.
 
-        A tangent cannot tell tokens apart: it gives their sum, with S = 1.
+        A tangent cannot tell tokens apart: it gives their sum (where they are pooled: the sum of their means), S = 1.
         """
 
-    def _candidate_ffn(self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> Float[Tensor, "n S D"]:
-        """FFN output in scope with the whole open block scaled by α: the FFN is affine, so two values give it."""
+    def _open_projection(self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> Float[Tensor, "n S D"]:
+        """The open block's projection, all its neurons scaled by α: it is affine, so two values give it."""
         block, clean = self.adapter.blocks[self.depth], self.problem.clean
-        bias = block.ffn(clean.embedded.new_zeros(1, 1, block.n_neurons))
-        return torch.lerp(bias, clean.ffn[self.depth][images], alpha.view(-1, 1, 1))
+        bias = block.project(clean.embedded.new_zeros(1, 1, block.n_neurons))
+        return torch.lerp(bias, clean.projected[self.depth][images], alpha.view(-1, 1, 1))
 
-    def _split(self, index: int, h: Float[Tensor, "n T D"]) -> tuple[Float[Tensor, "n S D"], Float[Tensor, "n R D"]]:
-        """A visited block but for its leaf FFN: the tokens in scope before the FFN, the live tokens after it."""
-        block, rows = self.adapter.blocks[index], self.adapter.rows(index, self.scope)
-        u = block.mix(h, rows)
-        if rows is not None:
-            return u, u[:, :0]
-        live = u[:, self.scope.live]
-        if live.shape[1]:
-            live = live + block.ffn(block.activations(live))
-        return u[:, self.scope.tokens], live
+    def _written(
+        self, index: int, neurons: Int[Tensor, "B k"]
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B s D"]]:
+        """What path neurons add to their block's projection: at their clean activations, and per unit of the path sum.
+
+        The second is the same for every token, s = 1, but for the measure `complete`.
+        """
+        columns = self.adapter.blocks[index].columns(neurons)
+        w = self.problem.clean.chosen(index, neurons)
+        written = w @ columns
+        if self.measure == "complete":
+            return written, written
+        n_pooled = w.shape[1] if self.scope.pooled else 1
+        return written, columns.sum(1, keepdim=True) / n_pooled

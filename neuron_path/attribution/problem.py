@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuron_path.attribution.forward import CleanPass, clean_pass
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.target import TARGETS
 from neuron_path.models.adapter import Adapter, Scope
 
 
@@ -20,45 +21,64 @@ class Problem:
     """B images, their targets, the model and the settings.
 
     Attributes:
-        adapter: the model.
-        scope: the tokens that count.
+        adapter: the model, with the tokens that count.
         images: (B, c, H, W) preprocessed.
-        targets: (B,) class whose probability is attributed.
+        targets: (B,) each image's target class.
         quadrature: the rule for the integral over α.
         micro_batch: most (node, image) pairs that one pass may hold.
+        target: the function of the logits and the target class that is attributed.
         clean: the clean forward pass of these images.
         sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
     """
 
     adapter: Adapter
-    scope: Scope
     images: Float[Tensor, "B c H W"]
     targets: Int[Tensor, "B"]
     quadrature: Quadrature
     micro_batch: int
+    target: str
     clean: CleanPass
     sample_ids: Sequence[str]
 
     @staticmethod
     def pose(
         adapter: Adapter,
-        scope: Scope,
         images: Tensor,
         targets: Tensor | None,
         quadrature: Quadrature,
         micro_batch: int,
+        target: str = "probability",
         sample_ids: Sequence[str] = (),
     ) -> Problem:
-        """Run the clean pass; without targets, attribute the predicted classes."""
-        clean = clean_pass(adapter, scope, images)
+        """Run the clean pass; without targets, take the predicted classes."""
+        clean = clean_pass(adapter, images)
         if targets is None:
             targets = clean.logits.argmax(1)
-        return Problem(adapter, scope, images, targets, quadrature, micro_batch, clean, sample_ids)
+        return Problem(adapter, images, targets, quadrature, micro_batch, target, clean, sample_ids)
 
     @property
     def n_images(self) -> int:
         """B."""
         return len(self.images)
+
+    @property
+    def scope(self) -> Scope:
+        """The tokens that count."""
+        return self.adapter.scope
+
+    def target_values(self, logits: Float[Tensor, "n C"], images: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The target function of logits that belong to the given images."""
+        return TARGETS[self.target](logits, self.targets[images])
+
+    def values(self, index: int) -> Float[Tensor, "B S F"]:
+        """Clean activations of block `index` as the joint objective takes them: where tokens are pooled, their mean."""
+        w = self.clean.activations[index]
+        return w.mean(1, keepdim=True) if self.scope.pooled else w
+
+    def chosen_sum(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S"]:
+        """Sum of those values over the given neurons of block `index`."""
+        w = self.clean.chosen(index, neurons).sum(2)
+        return w.mean(1, keepdim=True) if self.scope.pooled else w
 
     def nodes(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
         """Quadrature nodes and weights on the images' device, in their dtype."""

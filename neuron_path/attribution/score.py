@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.forward import target_probability
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.reverse import ReversePrefix
@@ -16,27 +15,24 @@ from neuron_path.types import Measure
 
 def make_prefix(problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> Prefix:
     """The faster way of carrying the prefix: a tangent, unless the measure needs several tokens kept apart."""
-    one_sum = measure == "complete" or problem.clean.ffn[0].shape[1] == 1
+    one_sum = measure == "complete" or problem.scope.pooled or problem.clean.projected[0].shape[1] == 1
     return (TangentPrefix if one_sum else ReversePrefix)(problem, measure, at_zero=at_zero)
 
 
 def activation_sum(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B S"]:
-    """W: the path's clean activations, summed over blocks and neurons, per token in scope."""
-    total = torch.zeros_like(problem.clean.ffn[0][:, :, 0])
-    for index in range(paths.shape[1]):
-        total = total + problem.clean.chosen(index, paths[:, index]).sum(-1)
-    return total
+    """W: the path's clean activations, summed over blocks and neurons, per token in scope (pooled tokens: one mean)."""
+    return torch.stack([problem.chosen_sum(index, paths[:, index]) for index in range(paths.shape[1])]).sum(0)
 
 
 def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
-    """JAS(P) = mean over tokens of (Σ w) · ∫ Σ ∂p_y/∂a dα, from a prefix in which `paths` is chosen throughout."""
+    """JAS(P) = mean over tokens of (Σ w) · ∫ Σ ∂f/∂a dα, from a prefix in which `paths` is chosen throughout."""
     return (activation_sum(problem, paths) * prefix.path_gradient()[0]).mean(1)
 
 
 def score(
     problem: Problem, paths: Int[Tensor, "B L k"], measure: Measure = "joint"
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"] | None]:
-    """Scores of given paths; for `complete` also the convergence delta, Σ attributions − (p(clean) − p(zeroed)).
+    """Scores of given paths; for `complete` also the convergence delta, Σ attributions − (f(clean) − f(zeroed)).
 
     Cls scope and `complete`: one forward-mode pass. Joint in patch scope: one forward and one backward.
     """
@@ -46,7 +42,8 @@ def score(
         prefix.choose(paths[:, index])
     if not complete:
         return joint_score(problem, prefix, paths), None
-    gradient, probabilities = prefix.path_gradient()
+    gradient, values = prefix.path_gradient()
     attribution = gradient.sum(1)
-    clean = target_probability(problem.clean.logits, problem.targets)
-    return attribution, attribution - (clean - probabilities[-1])
+    images = torch.arange(problem.n_images, device=problem.targets.device)
+    clean = problem.target_values(problem.clean.logits, images)
+    return attribution, attribution - (clean - values[-1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,10 +13,9 @@ from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from neuron_path.attribution.forward import target_probability
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.tail import tail_gradient
+from neuron_path.attribution.tail import tail_value
 from neuron_path.types import Measure
 
 with warnings.catch_warnings(), forward_ad.dual_level():
@@ -26,14 +27,14 @@ with warnings.catch_warnings(), forward_ad.dual_level():
 class TangentPrefix(Prefix):
     """Carries h(α) and its tangent in the direction c on every chosen neuron; see `Prefix`.
 
-    With ȯut the tangent at the open block's output, the path sum is ⟨∂p_y/∂out, ȯut⟩, summed over tokens in scope.
+    With ȯut the tangent at the open block's output, the path sum is ⟨∂f/∂out, ȯut⟩, summed over all tokens.
     """
 
     def __init__(self, problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> None:
         super().__init__(problem, measure, at_zero=at_zero)
         n_nodes = len(self.sequences.alpha)
         # Before the first choice all nodes agree and the tangent is zero: one evaluation serves them all.
-        self._state = tuple(x.repeat(n_nodes, 1, 1) for x in self._split(0, problem.clean.embedded))
+        self._state = tuple(x.repeat(n_nodes, 1, 1) for x in self._advance(problem.clean.embedded))
         self._tangent = tuple(torch.zeros_like(x) for x in self._state)
         self._is_open = True
         self._h: Tensor = problem.clean.embedded
@@ -41,63 +42,68 @@ class TangentPrefix(Prefix):
 
     def candidate_gradients(self) -> tuple[Tensor, Tensor]:
         self._open()
-        path_sum, at_output = [], []
-        scope, in_scope = self.scope, self.adapter.in_scope(self.depth, self.scope)
+        block = self.adapter.blocks[self.depth]
+        path_sum, at_projection = [], []
         for run, images, alpha in self.sequences.passes():
             scoped, live = (x[run] for x in self._state)
-            out = scope.join(scoped + self._candidate_ffn(images, alpha), live)
-            targets = self.problem.targets[images]
-            gradient = tail_gradient(self.adapter, scope, out, self.depth + 1, targets)
-            tangent = scope.join(*(x[run] for x in self._tangent))
-            path_sum.append((gradient * tangent).sum((1, 2)))
-            at_output.append(gradient[:, in_scope])
-        integral = self.sequences.integrate(torch.cat(at_output))
-        block = self.adapter.blocks[self.depth]
+            z = self._open_projection(images, alpha).requires_grad_()
+            with torch.enable_grad():
+                out = self.scope.join(scoped + block.after(z), live)
+                total = tail_value(self.problem, out, self.depth + 1, images).sum()
+            at_out, at_z = torch.autograd.grad(total, (out, z))
+            tangent = self.scope.join(*(x[run] for x in self._tangent))
+            path_sum.append((at_out * tangent).sum((1, 2)))
+            pooled = self.scope.pooled and self.measure == "joint"
+            at_projection.append(at_z.mean(1, keepdim=True) if pooled else at_z)
+        integral = self.sequences.integrate(torch.cat(at_projection))
         return self.sequences.integrate(torch.cat(path_sum)).unsqueeze(1), block.pullback(integral)
 
     def choose(self, neurons: Tensor) -> None:
         self._open()
-        w = self.problem.clean.chosen(self.depth, neurons)
-        columns = self.adapter.blocks[self.depth].columns(neurons)
-        direction = w if self.measure == "complete" else torch.ones_like(w)
+        written, direction = self._written(self.depth, neurons)
         n_nodes = len(self.sequences.alpha)
         missing = (1 - self.sequences.alpha).repeat_interleave(self.problem.n_images).view(-1, 1, 1)
-        ffn = self.problem.clean.ffn[self.depth].repeat(n_nodes, 1, 1) - missing * (w @ columns).repeat(n_nodes, 1, 1)
+        z = self.problem.clean.projected[self.depth].repeat(n_nodes, 1, 1) - missing * written.repeat(n_nodes, 1, 1)
+        dz = direction.expand_as(written).repeat(n_nodes, 1, 1)
+        z, dz, *_ = jvp(self.adapter.blocks[self.depth].after, (z,), (dz,))
         scoped, live = self._state
-        self._h = self.scope.join(scoped + ffn, live)
+        self._h = self.scope.join(scoped + z, live)
         scoped, live = self._tangent
-        self._dh = self.scope.join(scoped + (direction @ columns).repeat(n_nodes, 1, 1), live)
+        self._dh = self.scope.join(scoped + dz, live)
         self.depth += 1
         self._is_open = False
 
     def path_gradient(self) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "m B"]]:
-        sums, probabilities = [], []
+        sums, values = [], []
         for run, images, _ in self.sequences.passes():
-            targets = self.problem.targets[images]
 
-            def probability(h: Tensor, targets: Tensor = targets) -> Tensor:
-                return target_probability(self.adapter.head(h), targets)
+            def value(h: Tensor, images: Tensor = images) -> Tensor:
+                return tail_value(self.problem, h, self.depth, images)
 
-            p, dp, *_ = jvp(probability, (self._h[run],), (self._dh[run],))
-            sums.append(dp)
-            probabilities.append(p)
+            f, df = self._push(value, self._h[run], self._dh[run])
+            sums.append(df)
+            values.append(f)
         path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(1)
-        return path_sum, torch.cat(probabilities).unflatten(0, (-1, self.problem.n_images))
+        return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
 
     def _open(self) -> None:
-        """Carry state and tangent through the next block, up to its FFN in scope."""
+        """Carry state and tangent through the next block, up to its projection in scope."""
         if self._is_open:
             return
-
-        def split(h: Tensor) -> tuple[Tensor, Tensor]:
-            return self._split(self.depth, h)
-
-        states, tangents = [], []
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-            for run, _, _ in self.sequences.passes():
-                state, tangent, *_ = jvp(split, (self._h[run],), (self._dh[run],))
-                states.append(state)
-                tangents.append(tangent)
+        passes = [self._push(self._advance, self._h[run], self._dh[run]) for run, _, _ in self.sequences.passes()]
+        states, tangents = zip(*passes, strict=True)
         self._state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
         self._tangent = tuple(torch.cat(parts) for parts in zip(*tangents, strict=True))
         self._is_open = True
+
+    def _advance(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The next block's output but for the FFN in scope: tokens in scope, live tokens."""
+        scoped, live = self.adapter.split(self.depth, h)
+        return self.adapter.blocks[self.depth].residual(scoped), live
+
+    @staticmethod
+    def _push(f: Callable[[Tensor], Any], h: Tensor, dh: Tensor) -> tuple[Any, Any]:
+        """f(h) and its tangent."""
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
+            value, tangent, *_ = jvp(f, (h,), (dh,))
+        return value, tangent

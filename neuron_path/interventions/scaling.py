@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuron_path.attribution.forward import edited_logits
 from neuron_path.errors import unknown_name
-from neuron_path.models.adapter import Adapter, Scope
+from neuron_path.models.adapter import Adapter
 
 FACTORS = {"remove": 0.0, "enhance": 2.0}
 
@@ -26,7 +26,6 @@ def factor_of(operation: str) -> float:
 
 def scaled_logits(
     adapter: Adapter,
-    scope: Scope,
     images: Float[Tensor, "B c H W"],
     paths: Int[Tensor, "B L k"],
     factor: float,
@@ -37,4 +36,4 @@ def scaled_logits(
         scale = torch.ones_like(a[:, :1]).scatter(2, paths[:, index].unsqueeze(1), factor)
         return a * scale
 
-    return edited_logits(adapter, scope, images, edit)
+    return edited_logits(adapter, images, edit)

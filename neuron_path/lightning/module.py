@@ -10,7 +10,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from neuron_path.attribution.forward import target_probability
+from neuron_path.attribution.target import target_probability
 from neuron_path.data.folder import unreadable
 from neuron_path.interventions.scaling import FACTORS, scaled_logits
 from neuron_path.lightning.datamodule import Batch
@@ -116,18 +116,14 @@ class InterventionModule(lightning.LightningModule):
         session: the model.
         stored: the methods' paths.
         operations: names of operations, such as "remove" and "enhance".
-        token_scope: whose activations are edited; None follows the head.
     """
 
-    def __init__(
-        self, session: Session, stored: Sequence[StoredPaths], operations: Sequence[str], token_scope: str | None
-    ) -> None:
+    def __init__(self, session: Session, stored: Sequence[StoredPaths], operations: Sequence[str]) -> None:
         super().__init__()
         self.model = session.model
         self.session = session
         self.stored = list(stored)
         self.operations = list(operations)
-        self.scope = session.adapter.scope(token_scope)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Effect]:
         """The effects of every operation on every method's paths."""
@@ -145,7 +141,7 @@ class InterventionModule(lightning.LightningModule):
         paths = self.session.check_paths(torch.stack([method.paths[name] for name in batch.sample_ids]), len(batch))
         own = self.session.check_targets([method.targets[name] for name in batch.sample_ids], len(batch))
         assert own is not None
-        edited = scaled_logits(self.session.adapter, self.scope, images, paths, FACTORS[operation])
+        edited = scaled_logits(self.session.adapter, images, paths, FACTORS[operation])
         return Effect(
             method.scorer,
             method.search,

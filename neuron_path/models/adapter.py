@@ -1,7 +1,7 @@
 """The seam between NeuronPath and a model family: what the maths needs to know of a vision transformer.
 
-A family is one file in `neuron_path.models.families` with a `Block` and an `Adapter`. Nothing else in the package
-knows an attribute name of a model.
+A family is one file in `neuron_path.models.families` with an `Adapter`; most take their blocks from
+`neuron_path.models.blocks`. Nothing else in the package knows an attribute name of a model.
 """
 
 from __future__ import annotations
@@ -16,44 +16,61 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.unsupported import why_not
 from neuron_path.registry import Registry
 from neuron_path.types import TokenScopeName
 
 
 class Block(ABC):
-    """One transformer block, cut at its neurons: ``block(x) = u + ffn(a)`` with ``u = mix(x)``, ``a = activations(u)``.
+    """One transformer block, cut at its neurons: ``block(x) = residual(u) + after(project(a))`` with ``u = mix(x)`` and
+    ``a = activations(u)``.
 
-    Contract: `mix` is where tokens exchange information (attention and its residual; its result may also carry what
-    the FFN needs); `activations` and `ffn` act on each token alone; `ffn` is affine in the activations.
-    All methods are differentiable in both modes and never change the model.
+    Contract: `mix` is where tokens exchange information (attention and its residual); all else acts on each token
+    alone. `project` is affine. All methods are differentiable in both modes and never change the model.
+
+    Attributes:
+        n_neurons: F.
+        feeds_all: whether the FFN sees every token; else those in scope alone, as in class attention, and the others
+            leave `mix` as they leave the block.
     """
 
     n_neurons: int
+    feeds_all: ClassVar[bool] = True
 
     @abstractmethod
-    def mix(self, x: Float[Tensor, "N T D"], rows: slice | None = None) -> Float[Tensor, "N R D"]:
-        """Everything before the FFN branch, at the tokens `rows` (all by default); it reads all tokens."""
+    def mix(self, x: Float[Tensor, "N T D"], rows: slice | None = None) -> Float[Tensor, "N R E"]:
+        """Everything before the FFN branch, at the tokens `rows` (all by default); it reads all tokens.
+
+        The number of tokens may change. The result may be wider than the stream, to carry what `activations` reads.
+        """
+
+    def residual(self, u: Float[Tensor, "N R E"]) -> Float[Tensor, "N R D"]:
+        """What the FFN's output is added to."""
+        return u
 
     @abstractmethod
-    def activations(self, u: Float[Tensor, "N R D"]) -> Float[Tensor, "N R F"]:
+    def activations(self, u: Float[Tensor, "N R E"]) -> Float[Tensor, "N R F"]:
         """The neurons: the input of the FFN's second linear layer."""
 
     @abstractmethod
-    def ffn(self, a: Float[Tensor, "N R F"]) -> Float[Tensor, "N R D"]:
-        """What the FFN adds to the residual stream for given neuron activations (bias and layer scale included)."""
+    def project(self, a: Float[Tensor, "N R F"]) -> Float[Tensor, "N R D"]:
+        """The second linear layer, bias and layer scale included."""
 
     @abstractmethod
     def pullback(self, g: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        """Gradient with respect to the activations, from the gradient with respect to the block's output."""
+        """Gradient with respect to the activations, from that with respect to their projection."""
 
     @abstractmethod
     def columns(self, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B k D"]:
-        """What one unit of each neuron's activation adds to the block's output."""
+        """What one unit of each neuron's activation adds to the projection."""
 
-    def __call__(self, x: Float[Tensor, "N T D"], rows: slice | None = None) -> Float[Tensor, "N R D"]:
-        """The whole block."""
-        u = self.mix(x, rows)
-        return u + self.ffn(self.activations(u))
+    def after(self, z: Float[Tensor, "N R D"]) -> Float[Tensor, "N R D"]:
+        """What the projection passes before it is added, where that is not affine: a norm."""
+        return z
+
+    def feed(self, u: Float[Tensor, "N R E"]) -> Float[Tensor, "N R D"]:
+        """The block's output from that of `mix`."""
+        return self.residual(u) + self.after(self.project(self.activations(u)))
 
 
 @dataclass(frozen=True)
@@ -65,12 +82,24 @@ class Scope:
         tokens: the run in scope.
         live: all other tokens; their activations are never frozen.
         first: whether the run in scope comes before the live tokens.
+        pooled: whether tokens are pooled between blocks, so that sums over blocks take each block's mean over tokens.
     """
 
     name: TokenScopeName
     tokens: slice
     live: slice
     first: bool
+    pooled: bool = False
+
+    @staticmethod
+    def cls(n_tokens: int = 1) -> Scope:
+        """The class token, and the distillation token where there is one."""
+        return Scope("cls", slice(0, n_tokens), slice(n_tokens, None), first=True)
+
+    @staticmethod
+    def patch(n_prefix_tokens: int = 0, *, pooled: bool = False) -> Scope:
+        """All tokens but the class and register tokens, which come first."""
+        return Scope("patch", slice(n_prefix_tokens, None), slice(0, n_prefix_tokens), first=False, pooled=pooled)
 
     def join(self, scoped: Tensor, live: Tensor) -> Float[Tensor, "N T D"]:
         """Put the two groups of tokens back in sequence order."""
@@ -80,25 +109,31 @@ class Scope:
 class Adapter(ABC):
     """A vision transformer as NeuronPath sees it: embed, run blocks, read the head.
 
+    Args:
+        model: a timm module, left exactly as it was; on the meta device nothing is computed.
+        token_scope: "cls", "patch", or None for what follows from the head.
+
     Attributes:
         name: the family's.
-        model: the timm module, left exactly as it was.
-        blocks: the blocks with neurons, from input to output.
+        special: what is special about the family, in a few words.
+        modules: timm's modules whose models the family takes; where there are none, the one of the family's name.
+        blocks: the blocks that a path runs through, from input to output; what comes before and after them is part of
+            `embed` and `head`.
+        scope: the tokens that count.
         n_classes: C.
-        n_prefix_tokens: tokens before the patches (class and register tokens).
-        has_class_token: whether token 0 is a class token.
         head_rows: the tokens whose final values the head reads (None: all), so that the last block can skip the rest.
-        default_scope: the token scope that follows from the head.
+
+    Raises:
+        NeuronPathError: names the part of the model that is not supported, or a scope that it does not have.
     """
 
     name: ClassVar[str]
-    model: Any
+    special: ClassVar[str] = ""
+    modules: ClassVar[tuple[str, ...]] = ()
     blocks: Sequence[Block]
+    scope: Scope
     n_classes: int
-    n_prefix_tokens: int
-    has_class_token: bool
-    head_rows: slice | None
-    default_scope: TokenScopeName
+    head_rows: slice | None = None
 
     @classmethod
     @abstractmethod
@@ -106,55 +141,107 @@ class Adapter(ABC):
         """Whether this family's adapter is the one for `model`."""
 
     @abstractmethod
-    def __init__(self, model: nn.Module) -> None:
-        """Wrap `model`; raise a NeuronPathError that names the part which is not supported, if there is one."""
+    def __init__(self, model: Any, token_scope: str | None = None) -> None:
+        self.model = model
+        self.n_classes = model.num_classes
+        if self.n_classes < 2:
+            raise NeuronPathError(
+                f"The model's head has {self.n_classes} classes; a path drives one class against others: load the "
+                "model with its classifier (num_classes >= 2), or give it one with head=file head.path=FILE or "
+                "head=linear_probe (in Python: neuron_path.attach_head)."
+            )
 
     @abstractmethod
     def embed(self, images: Float[Tensor, "N c H W"]) -> Float[Tensor, "N T D"]:
-        """The residual stream that enters block 0."""
+        """The residual stream that enters the first block; what blocks need beside it is computed here, once."""
 
     @abstractmethod
     def head(self, h: Float[Tensor, "N R D"]) -> Float[Tensor, "N C"]:
         """Logits from the last block's output, at all tokens or at `head_rows` only."""
 
-    def scope(self, name: str | None = None) -> Scope:
-        """The tokens of a named scope (the head's own by default).
+    def input_shape(self) -> tuple[int, int | None, int | None]:
+        """Channels, height and width of the images that the model takes; None where any will do."""
+        first = next(module for module in self.model.modules() if isinstance(module, nn.Conv2d))
+        patch_embed = self.model.patch_embed
+        free = getattr(self.model, "dynamic_img_size", False) or not getattr(patch_embed, "strict_img_size", True)
+        height, width = (None if free else getattr(patch_embed, "img_size", None)) or (None, None)
+        return first.in_channels, height, width
 
-        Raises:
-            NeuronPathError: no such scope, or `cls` of a model without a class token.
-        """
-        name = name or self.default_scope
-        if name == "cls":
-            if not self.has_class_token:
-                raise NeuronPathError("Token scope 'cls' needs a class token, and this model has none: use 'patch'.")
-            return Scope("cls", slice(0, 1), slice(1, None), first=True)
-        if name == "patch":
-            n = self.n_prefix_tokens
-            return Scope("patch", slice(n, None), slice(0, n), first=False)
-        raise NeuronPathError(f"No token scope is named '{name}'. Known: cls, patch.")
+    def check_images(self, images: Float[Tensor, "N c H W"]) -> None:
+        """Raise a NeuronPathError unless the images have the model's own shape."""
+        expected = self.input_shape()
+        found = tuple(images.shape[1:])
+        if any(size is not None and size != own for size, own in zip(expected, found, strict=True)):
+            text = ", ".join("HW"[index - 1] if size is None else str(size) for index, size in enumerate(expected))
+            raise NeuronPathError(
+                f"Images have shape {tuple(images.shape)}, but this model takes (B, {text}): resize them, or load the "
+                "model with another img_size."
+            )
+        patch_embed = getattr(self.model, "patch_embed", None)
+        patch = getattr(patch_embed, "patch_size", None)
+        pads = getattr(patch_embed, "dynamic_img_pad", False)
+        if (
+            isinstance(patch, tuple)
+            and not pads
+            and any(own % size for own, size in zip(found[1:], patch, strict=True))
+        ):
+            raise NeuronPathError(
+                f"Images have shape {tuple(images.shape)}, but this model cuts patches of {patch[0]} × {patch[1]} "
+                "pixels: resize them to a multiple."
+            )
 
-    def rows(self, index: int, scope: Scope) -> slice | None:
+    def rows(self, index: int) -> slice | None:
         """The tokens at which block `index` must be evaluated: all (None), but in the last block only what is read."""
         is_last = index == len(self.blocks) - 1
-        return self.head_rows if is_last and self.head_rows == scope.tokens else None
+        return self.head_rows if is_last and self.head_rows == self.scope.tokens else None
 
-    def in_scope(self, index: int, scope: Scope) -> slice:
-        """Where the tokens in scope lie in what block `index` returns for `rows`."""
-        return scope.tokens if self.rows(index, scope) is None else slice(None)
+    def split(self, index: int, h: Float[Tensor, "N T D"]) -> tuple[Float[Tensor, "N S E"], Float[Tensor, "N R D"]]:
+        """Block `index` but for its neurons: the tokens in scope before the FFN, the live ones after the block."""
+        block, rows = self.blocks[index], self.rows(index)
+        u = block.mix(h, rows)
+        scoped, live = (u, u[:, :0]) if rows is not None else (u[:, self.scope.tokens], u[:, self.scope.live])
+        if block.feeds_all:
+            live = block.feed(live) if live.shape[1] else block.residual(live)
+        return scoped, live
+
+    def run(self, index: int, h: Float[Tensor, "N T D"]) -> Float[Tensor, "N R D"]:
+        """The whole block `index`, at `rows`."""
+        block = self.blocks[index]
+        if block.feeds_all:
+            return block.feed(block.mix(h, self.rows(index)))
+        scoped, live = self.split(index, h)
+        return self.scope.join(block.feed(scoped), live)
+
+    def _choose_scope(self, name: str | None, *scopes: Scope) -> Scope:
+        """The named scope among those that the model has, the head's own first.
+
+        Raises:
+            NeuronPathError: no such scope, or not of this model.
+        """
+        if name is None:
+            return scopes[0]
+        for scope in scopes:
+            if scope.name == name:
+                return scope
+        if name == "cls":
+            raise NeuronPathError(
+                "Token scope 'cls' needs a class token that the logits depend on, and this model has none: use 'patch'."
+            )
+        raise NeuronPathError(f"No token scope is named '{name}'. Known: cls, patch.")
 
 
 families: Registry[Adapter] = Registry("model family", "neuron_path.models.families")
 
 
-def adapt(model: nn.Module) -> Adapter:
+def adapt(model: nn.Module, token_scope: str | None = None) -> Adapter:
     """Wrap a model in its family's adapter.
 
     Raises:
-        NeuronPathError: no family handles the model; the message says which ones there are.
+        NeuronPathError: no family handles the model; the message says why and which ones there are.
     """
     for _, family in families:
         if family.handles(model):
-            return family(model)
-    known = ", ".join(families.names())
-    kind = f"{type(model).__module__}.{type(model).__name__}"
-    raise NeuronPathError(f"Models of type {kind} are not supported. Supported families: {known}.")
+            return family(model, token_scope)
+    raise NeuronPathError(
+        f"{why_not(model)} Supported families: {', '.join(families.names())}; neuron-path models lists the models."
+    )

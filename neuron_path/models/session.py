@@ -23,14 +23,15 @@ class Session:
 
     Args:
         model: a vision transformer of a supported family, on any device, in any floating dtype.
+        token_scope: "cls", "patch", or None for what follows from the model's head.
 
     Raises:
-        NeuronPathError: unsupported model, weights that are not finite, or a model made under inference mode.
+        NeuronPathError: unsupported model or scope, weights that are not finite, or a model made under inference mode.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, token_scope: str | None = None) -> None:
         self.model = model
-        self.adapter = adapt(model)
+        self.adapter = adapt(model, token_scope)
         check_finite(model)
         if next(model.parameters()).is_inference():
             raise NeuronPathError(
@@ -60,7 +61,8 @@ class Session:
         """The same model in float64, with the weights of this moment; on the CPU where the device has no float64."""
         if self._double is None:
             device = "cpu" if self.device.type == "mps" else self.device
-            self._double = Session(copy.deepcopy(self.model).to(device=device, dtype=torch.float64))
+            double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
+            self._double = Session(double, self.adapter.scope.name)
         else:
             self._double.model.load_state_dict(self.model.state_dict())
         return self._double
@@ -75,7 +77,7 @@ class Session:
         return images
 
     def check_images(self, images: Tensor) -> None:
-        """Raise a NeuronPathError unless these are preprocessed, finite images."""
+        """Raise a NeuronPathError unless these are preprocessed, finite images of the model's size."""
         if not isinstance(images, Tensor):
             raise NeuronPathError(f"Images are a {type(images).__name__}; expected a torch tensor (B, channels, H, W).")
         if images.ndim != 4 or not images.is_floating_point():
@@ -85,6 +87,7 @@ class Session:
             )
         if len(images) == 0:
             raise NeuronPathError("There are no images: the batch is empty.")
+        self.adapter.check_images(images)
         finite = torch.isfinite(images).flatten(1).all(1)
         if not finite.all():
             raise NeuronPathError(f"Image {int((~finite).nonzero()[0])} of the batch holds NaN or infinity.")
@@ -145,9 +148,14 @@ class Session:
     def _verify(self, image: Tensor) -> None:
         """The adapter must compute what the model computes."""
         h = self.adapter.embed(image)
-        for block in self.adapter.blocks:
-            h = block(h)
+        for index in range(len(self.adapter.blocks)):
+            h = self.adapter.run(index, h)
         ours, theirs = self.adapter.head(h), self.model(image)
+        if theirs.shape != (1, self.adapter.n_classes):
+            raise NeuronPathError(
+                f"The model returns a tensor of shape {tuple(theirs.shape)} for one image; expected logits of shape "
+                f"(1, {self.adapter.n_classes}): load it with its own global_pool."
+            )
         tolerance = 1e-2 if self.dtype in (torch.float16, torch.bfloat16) else 1e-4
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
             raise NeuronPathError(
@@ -162,7 +170,7 @@ class Session:
         """The neurons' columns must be what the FFN adds: a hook on its second layer would silently bend the scores."""
         like = next(self.model.parameters())
         silent, active = like.new_zeros(1, 1, block.n_neurons), like.new_ones(1, 1, block.n_neurons)
-        added = (block.ffn(active) - block.ffn(silent))[0, 0]
+        added = (block.project(active) - block.project(silent))[0, 0]
         expected = block.columns(torch.arange(block.n_neurons, device=like.device).unsqueeze(0))[0].sum(0)
         if not torch.allclose(added, expected, rtol=tolerance, atol=tolerance * float(expected.abs().amax())):
             raise NeuronPathError(

@@ -53,7 +53,7 @@ def build_study(config: Config) -> Study:
     model = build_model(config)
     data = build_data(config, model)
     head = build_head(config, model)
-    session = Session(model)
+    session = Session(model, config.token_scope)
     classes = head.head.classes if head else ()
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, classes), head)
 
@@ -120,23 +120,27 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
 
 
 def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes: Sequence[str] = ()) -> TargetRule:
-    """The rule `target: label | prediction | <class index>`; `classes` are the model's names, where they are known.
+    """The rule `target_class: label | prediction | <class index>`; `classes` are the model's names, where known.
 
     Raises:
         NeuronPathError: none of these, or a class that the model does not have.
     """
-    if config.target == "prediction":
+    if config.target_class == "prediction":
         return lambda batch: None
-    if config.target == "label":
+    if config.target_class == "label":
         by_order = getattr(config.data, "class_index", None) is None
         _check_labels(n_classes, data, by_order, classes)
         return _labels
     try:
-        constant = int(config.target)
+        constant = int(config.target_class)
     except ValueError:
-        raise NeuronPathError(f"target is '{config.target}'; expected label, prediction or a class index.") from None
+        raise NeuronPathError(
+            f"target_class is '{config.target_class}'; expected label, prediction or a class index."
+        ) from None
     if not 0 <= constant < n_classes:
-        raise NeuronPathError(f"target is {constant}, which is no class of this model: expected 0 … {n_classes - 1}.")
+        raise NeuronPathError(
+            f"target_class is {constant}, which is no class of this model: expected 0 … {n_classes - 1}."
+        )
     return lambda batch: [constant] * len(batch)
 
 
@@ -156,7 +160,7 @@ def build_finders(config: Config, session: Session, baselines: Sequence[str]) ->
             scorer,
             search,
             quadrature,
-            token_scope=config.token_scope,
+            target=config.target,
             top_k=config.top_k,
             micro_batch=config.micro_batch,
         )
@@ -235,16 +239,16 @@ def _check_labels(n_classes: int, data: ImageDataModule, by_order: bool, classes
     if largest >= n_classes:
         raise NeuronPathError(
             f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}: use "
-            "target=prediction, or a model for these classes."
+            "target_class=prediction, or a model for these classes."
         )
     if by_order and n_named != n_classes:
         raise NeuronPathError(
             f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which: give "
-            "data.class_index=FILE.json ({folder: class index}), or use target=prediction."
+            "data.class_index=FILE.json ({folder: class index}), or use target_class=prediction."
         )
     unlike = [pair for pair in zip(data.dataset.classes, classes, strict=False) if pair[0] != pair[1]]
     if by_order and unlike:
         raise NeuronPathError(
             f"The data's class '{unlike[0][0]}' stands where the head has '{unlike[0][1]}': name the folders alike, "
-            "give data.class_index=FILE.json ({folder: class index}), or use target=prediction."
+            "give data.class_index=FILE.json ({folder: class index}), or use target_class=prediction."
         )

@@ -36,11 +36,11 @@ def effects_stage(config: Config, study: Study, run_dir: Path) -> pd.DataFrame:
     paths = load_paths(run_dir)
     stored = [_stored(rows) for _, rows in paths.groupby(["scorer", "search"], sort=False)]
     operations = list(dict.fromkeys(config.operations))
-    module = InterventionModule(study.session, stored, operations, config.token_scope)
+    module = InterventionModule(study.session, stored, operations)
     collector = EffectCollector()
     trainer = build_trainer(config, [collector, ImageProgress("Interventions", len(study.data.dataset))])
     predict(trainer, module, study.data)
-    columns = _columns(collector.effects, config.top_k, module.scope.name)
+    columns = _columns(collector.effects, config.top_k, study.session.adapter.scope.name)
     write_effects(run_dir, build_table(effect_schema(), columns), paths.attrs["provenance"])
     labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
     return summarise_effects(load_effects(run_dir), labels, seed=config.seed)

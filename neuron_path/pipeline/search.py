@@ -61,9 +61,10 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -
         baselines=[finder.scorer.name for finder in finders[1:]],
         search=first.search.name,
         measure="joint",
+        target=first.target,
         quadrature=first.quadrature.rule,
         n_steps=first.quadrature.n_steps,
-        token_scope=first.scope.name,
+        token_scope=study.session.adapter.scope.name,
         top_k=first.top_k,
         n_neurons=[block.n_neurons for block in study.session.adapter.blocks],
     )

@@ -25,6 +25,7 @@ _FACTS: Final = {
     "measure": "Measure of the score",
     "quadrature": "Quadrature",
     "n_steps": "Quadrature nodes",
+    "target": "Target function",
     "token_scope": "Token scope",
     "top_k": "Neurons per block",
     "seed": "Seed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -11,20 +12,24 @@ from torch import Tensor
 from neuron_path.models.session import Session
 
 _CPU_BYTES = 2.5e6  # of residual stream in a pass: enough to fill two cores, not yet so much that page faults cost
+_CPU_ATTENTION_BYTES = 2e9  # of attention maps in a pass, so that thousands of tokens still fit main memory
 _GPU_SHARE = 0.4  # of free memory: the rest is for the prefix, its tangent and fragmentation
+_HEAD_WIDTH = 64  # of nearly all models
 
 
 def default_micro_batch(session: Session, embedded: Float[Tensor, "1 T D"]) -> int:
     """Sequences per pass that suit the device: by cache on a CPU, by free memory on a GPU."""
     n_tokens, width = embedded.shape[1:]
     stream = n_tokens * width * embedded.element_size()
+    # Forward mode holds a block's maps of attention: logits and softmax, with their tangents.
+    attention = 4 * n_tokens**2 * math.ceil(width / _HEAD_WIDTH) * embedded.element_size()
     if session.device.type != "cuda":
-        return max(4, int(_CPU_BYTES / stream))
+        return max(1, min(max(4, int(_CPU_BYTES / stream)), int(_CPU_ATTENTION_BYTES / attention)))
     # What autograd keeps of a block: two normalised inputs, q, k, v, the attention's output, two widths of the FFN.
     ffn = max(block.n_neurons for block in session.adapter.blocks) / width
     kept = stream * (8 + 2 * ffn) * len(session.adapter.blocks)
     free, _ = torch.cuda.mem_get_info(session.device)
-    return max(8, int(_GPU_SHARE * free / kept))
+    return max(1, int(_GPU_SHARE * free / (kept + attention)))
 
 
 def chunks(

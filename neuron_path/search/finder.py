@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.forward import log_odds, target_probability
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer
+from neuron_path.attribution.target import check_target, target_margin, target_probability
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
@@ -30,9 +30,9 @@ class PathFinder:
     """Finds the neuron paths of images; made once, used for many batches.
 
     Args:
-        session: the model.
+        session: the model with its token scope.
         scorer, search, quadrature: the method.
-        token_scope: "cls", "patch" or None for the head's own.
+        target: the function of the logits and the target class that is attributed.
         top_k: neurons a block.
         micro_batch: sequences per pass; None suits it to the device.
         keep_candidates: also return every candidate's score.
@@ -48,11 +48,12 @@ class PathFinder:
         search: Search,
         quadrature: Quadrature,
         *,
-        token_scope: str | None = None,
+        target: str = "probability",
         top_k: int = 1,
         micro_batch: int | None = None,
         keep_candidates: bool = False,
     ) -> None:
+        check_target(target)
         narrowest = min(block.n_neurons for block in session.adapter.blocks)
         if not 1 <= top_k <= narrowest:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
@@ -60,7 +61,7 @@ class PathFinder:
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
-        self.scope = session.adapter.scope(token_scope)
+        self.target = target
         self.top_k, self.micro_batch, self.keep_candidates = top_k, micro_batch, keep_candidates
 
     def with_candidates(self) -> PathFinder:
@@ -121,7 +122,7 @@ class PathFinder:
     ) -> Problem:
         own = None if targets is None else targets.to(session.device)
         images = session.images(images)
-        return Problem.pose(session.adapter, self.scope, images, own, self.quadrature, micro_batch, sample_ids)
+        return Problem.pose(session.adapter, images, own, self.quadrature, micro_batch, self.target, sample_ids)
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits
@@ -160,7 +161,9 @@ def _clearance(problem: Problem, found: Found) -> Float[Tensor, "B L"]:
     clearance = found.clearance
     if clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
         clearance = torch.full_like(clearance, torch.inf)
-    lost = (lead(logits) < CLOSE_CALL) | (log_odds(logits, problem.targets).abs() > _EXTREME_LOG_ODDS)
+    lost = lead(logits) < CLOSE_CALL
+    if problem.target == "probability":
+        lost |= target_margin(logits, problem.targets).abs() > _EXTREME_LOG_ODDS
     return clearance.masked_fill(lost.unsqueeze(1), 0)
 
 

@@ -22,7 +22,8 @@ def path_schema(top_k: int) -> pa.Schema:
 
     ``path`` is a list of L neuron indices for ``top_k`` 1; above, it is L lists of ``top_k`` indices in descending
     objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the measure of ``path``, in units of
-    probability. Only ``label`` (unlabelled images) and ``convergence_delta`` (measure ``complete`` only) may be null.
+    the target function. Only ``label`` (unlabelled images) and ``convergence_delta`` (measure ``complete`` only) may
+    be null.
 
     Raises:
         NeuronPathError: for a ``top_k`` below 1.

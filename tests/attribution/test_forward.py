@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_path.attribution.forward import clean_pass, target_probability
+from neuron_path.attribution.forward import clean_pass
+from neuron_path.attribution.target import target_probability
 from neuron_path.models.adapter import adapt
 from tests import oracle, tiny
 
@@ -16,8 +17,7 @@ from tests import oracle, tiny
 @torch.no_grad()
 def test_the_clean_pass_sees_what_timm_computes(case: tiny.Case, images: Tensor) -> None:
     model, scope = case
-    adapter = adapt(model)
-    clean = clean_pass(adapter, adapter.scope(scope), images)
+    clean = clean_pass(adapt(model, scope), images)
     torch.testing.assert_close(clean.logits, model(images), rtol=1e-12, atol=1e-12)
     for row, image in enumerate(images):
         for ours, theirs in zip(

@@ -19,8 +19,8 @@ CLS = [name for name, scope in tiny.CASES if scope == "cls"]
 
 
 def pose(name: str, scope: str, images: Tensor, targets: Tensor, micro_batch: int = 100) -> Problem:
-    adapter = adapt(tiny.make(name).requires_grad_(requires_grad=False))
-    return Problem.pose(adapter, adapter.scope(scope), images, targets, Quadrature("gauss_legendre", 4), micro_batch)
+    adapter = adapt(tiny.make(name).requires_grad_(requires_grad=False), scope)
+    return Problem.pose(adapter, images, targets, Quadrature("gauss_legendre", 4), micro_batch)
 
 
 def walk(prefix: Prefix, paths: Tensor) -> list[Tensor]:

@@ -142,7 +142,7 @@ def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataM
         dict(zip(names, labels, strict=True)),
     )
     collector = EffectCollector()
-    predict(InterventionModule(session, [stored], ["remove"], None), data, collector)
+    predict(InterventionModule(session, [stored], ["remove"]), data, collector)
     edited = torch.cat([effect.edited_probabilities for effect in collector.effects])
     logits = neuron_path.intervene(session.model, images, paths, "remove")
     torch.testing.assert_close(edited, logits.softmax(1).gather(1, torch.tensor(labels).unsqueeze(1)).squeeze(1))

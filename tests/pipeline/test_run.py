@@ -244,7 +244,7 @@ def test_another_seed_draws_other_random_paths_and_the_same_others(tmp_path: Pat
     [("prediction", "prediction"), ("4", "constant")],
 )
 def test_the_target_can_be_chosen(target: str, expected: str, tmp_path: Path) -> None:
-    assert run_in(tmp_path / "run", "search", f"target={target}", "data.limit=5", "scorer=activation").code == 0
+    assert run_in(tmp_path / "run", "search", f"target_class={target}", "data.limit=5", "scorer=activation").code == 0
     table = neuron_path.load_paths(tmp_path / "run")
     wanted = table["prediction"].tolist() if expected == "prediction" else [4] * 5
     assert table["target"].tolist() == wanted

@@ -32,3 +32,9 @@ def test_the_default_pass_shrinks_with_the_residual_stream() -> None:
     ]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] >= 1
+
+
+def test_maps_of_attention_between_thousands_of_tokens_are_held_one_at_a_time() -> None:
+    session = Session(tiny.make(dtype=torch.float32))
+    assert default_micro_batch(session, torch.zeros(1, 197, 1024)) == 4
+    assert default_micro_batch(session, torch.zeros(1, 4096, 768)) == 1

@@ -15,10 +15,10 @@ from neuron_path.attribution.scorer import Scorer, scorers
 @scorers.register("joint_attribution")
 @dataclass(frozen=True)
 class JointAttribution(Scorer):
-    """(W + w_j) · ∫ (G + ∂p_y/∂a_j) dα with the whole candidate block scaled, the mean over tokens in scope.
+    """(W + w_j) · ∫ (G + ∂f/∂a_j) dα with the whole candidate block scaled, the mean over tokens in scope.
 
-    W and G are the sums of clean activations and of gradients over the neurons chosen in earlier blocks
-    (Wang et al., ICLR 2025).
+    f is the target function; W and G are the sums of clean activations and of gradients over the neurons chosen in
+    earlier blocks (Wang et al., ICLR 2025).
     """
 
     def start(self, problem: Problem) -> JointAttributionScoring:
@@ -32,17 +32,17 @@ class JointAttributionScoring:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._prefix = make_prefix(problem)
-        self._chosen_sum = torch.zeros_like(problem.clean.ffn[0][:, :, 0])
+        self._chosen_sum = torch.zeros_like(problem.values(0)[:, :, 0])
 
     def candidates(self, index: int) -> Tensor:
         """(B, F) objective of block `index`."""
         path_sum, gradient = self._prefix.candidate_gradients()
-        w = self.problem.clean.activations[index]
-        return ((self._chosen_sum.unsqueeze(-1) + w) * (path_sum.unsqueeze(-1) + gradient)).mean(1)
+        w = self._chosen_sum.unsqueeze(-1) + self.problem.values(index)
+        return (w * (path_sum.unsqueeze(-1) + gradient)).mean(1)
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Scale and count the chosen neurons from now on."""
-        self._chosen_sum = self._chosen_sum + self.problem.clean.chosen(index, neurons).sum(-1)
+        self._chosen_sum = self._chosen_sum + self.problem.chosen_sum(index, neurons)
         self._prefix.choose(neurons)
 
     def path_scores(self, paths: Tensor) -> Tensor:

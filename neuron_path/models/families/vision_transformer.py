@@ -1,128 +1,135 @@
-"""timm's standard `VisionTransformer`: pre-norm blocks, class-token or average-pool head."""
+"""timm's `VisionTransformer`, which most of today's models are built from, with all its heads and blocks."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from timm.layers.attention import Attention
-from timm.layers.mlp import Mlp
-from timm.models.vision_transformer import Block as TimmBlock
-from timm.models.vision_transformer import VisionTransformer
+from timm.models import vision_transformer as timm_vit
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.adapter import Adapter, Block, families
-
-
-class PreNormBlock(Block):
-    """``u = x + ls1(attn(norm1(x)))``, ``a = norm(act(fc1(norm2(u))))``, ``ffn(a) = ls2(fc2(a))``."""
-
-    def __init__(self, block: Any) -> None:
-        self.block = block
-        self.mlp = block.mlp
-        self.fc2: nn.Linear = block.mlp.fc2
-        self.n_neurons = self.fc2.in_features
-        self._gamma = getattr(block.ls2, "gamma", None)
-
-    def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
-        block = self.block
-        y = block.norm1(x)
-        if rows is None:
-            return x + block.ls1(block.attn(y))
-        return x[:, rows] + block.ls1(_attend(block.attn, y, rows))
-
-    def activations(self, u: Tensor) -> Tensor:
-        mlp = self.mlp
-        return mlp.norm(mlp.act(mlp.fc1(self.block.norm2(u))))
-
-    def ffn(self, a: Tensor) -> Tensor:
-        return self.block.ls2(self.fc2(a))
-
-    def pullback(self, g: Tensor) -> Tensor:
-        return (g if self._gamma is None else g * self._gamma) @ self.fc2.weight
-
-    def columns(self, neurons: Tensor) -> Tensor:
-        columns = self.fc2.weight.t()[neurons]
-        return columns if self._gamma is None else columns * self._gamma
-
-
-def _attend(attn: Any, y: Tensor, rows: slice) -> Tensor:
-    """Attention whose queries are `rows` only; keys and values come from every token."""
-    if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
-        return attn(y)[:, rows]
-    n_tokens, width = y.shape[1], attn.num_heads * attn.head_dim
-    weight, bias = attn.qkv.weight, attn.qkv.bias
-    q = F.linear(y[:, rows], weight[:width], None if bias is None else bias[:width])
-    kv = F.linear(y, weight[width:], None if bias is None else bias[width:])
-    q = q.unflatten(-1, (attn.num_heads, attn.head_dim)).transpose(1, 2)
-    k, v = kv.view(-1, n_tokens, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-    out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v)
-    out = out.transpose(1, 2).flatten(2)
-    return attn.proj(getattr(attn, "norm", nn.Identity())(out))
+from neuron_path.models.adapter import Adapter, Block, Scope, families
+from neuron_path.models.blocks import Ffn, ParallelBlock, gamma_of, post_norm, pre_norm, scale
 
 
 @families.register("vision_transformer")
 class VisionTransformerAdapter(Adapter):
-    """`timm.models.vision_transformer.VisionTransformer` with `global_pool` "token" or "avg"."""
+    """`timm.models.vision_transformer.VisionTransformer`, which CLIP, DINOv2, DeiT-III, SigLIP and MAE are too."""
+
+    special = "registers, layer scale, q/k norm, parallel and gated FFNs, hybrid stems"
+    modules = ("vision_transformer", "vision_transformer_hybrid", "vitamin")
 
     @classmethod
     def handles(cls, model: nn.Module) -> bool:
-        own = (VisionTransformer.forward, VisionTransformer.forward_features, VisionTransformer.forward_head)
-        return isinstance(model, VisionTransformer) and own == (
-            type(model).forward,
-            type(model).forward_features,
-            type(model).forward_head,
-        )
+        timms, kind = timm_vit.VisionTransformer, type(model)
+        parts = ("forward", "forward_features", "forward_head")
+        return isinstance(model, timms) and all(getattr(kind, part) is getattr(timms, part) for part in parts)
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        _check(model)
-        self.blocks = [PreNormBlock(block) for block in model.blocks]
-        self.n_classes = model.num_classes
-        self.n_prefix_tokens = model.num_prefix_tokens
-        self.has_class_token = model.cls_token is not None
-        reads_class_token = model.global_pool == "token"
+    def __init__(self, model: Any, token_scope: str | None = None) -> None:
+        super().__init__(model)
+        self.blocks = [cut(block, index) for index, block in enumerate(model.blocks)]
+        reads_class_token = model.global_pool == "token" and model.attn_pool is None
+        self.scope = self._choose_scope(token_scope, *scopes(model, reads_class_token=reads_class_token))
         self.head_rows = slice(0, 1) if reads_class_token else None
-        self.default_scope = "cls" if reads_class_token else "patch"
 
     def embed(self, images: Tensor) -> Tensor:
         model = self.model
-        self._check_images(images)
         x = model.patch_drop(model._pos_embed(model.patch_embed(images)))
         return model.norm_pre(x)
 
     def head(self, h: Tensor) -> Tensor:
         return self.model.forward_head(self.model.norm(h))
 
-    def _check_images(self, images: Tensor) -> None:
-        patch = self.model.patch_embed
-        # The first convolution sees the image: the patches' own, or that of a hybrid's backbone.
-        channels = next(module.in_channels for module in patch.modules() if isinstance(module, nn.Conv2d))
-        size = None if self.model.dynamic_img_size or not patch.strict_img_size else patch.img_size
-        expected = f"(B, {channels}, {size[0]}, {size[1]})" if size else f"(B, {channels}, H, W)"
-        fits = images.ndim == 4 and images.shape[1] == channels
-        if not fits or (size is not None and tuple(images.shape[2:]) != tuple(size)):
-            raise NeuronPathError(
-                f"Images have shape {tuple(images.shape)}, but this model takes {expected}: resize them, or load the "
-                "model with another img_size."
-            )
+
+def scopes(model: Any, *, reads_class_token: bool) -> list[Scope]:
+    """The scopes of a model whose prefix tokens come first, the head's own at the head of the list."""
+    patch = Scope.patch(model.num_prefix_tokens)
+    if model.cls_token is None:
+        return [patch]
+    return [Scope.cls(), patch] if reads_class_token else [patch, Scope.cls()]
 
 
-def _check(model: Any) -> None:
-    """Name the first part of the model that this family does not cover."""
-    if model.attn_pool is not None or model.global_pool not in ("token", "avg"):
-        pool = "map" if model.attn_pool is not None else model.global_pool
-        raise NeuronPathError(f"Heads with global_pool='{pool}' are not supported. Supported: 'token' and 'avg'.")
-    if model.num_classes < 2:
-        raise NeuronPathError(
-            f"The model's head has {model.num_classes} classes; a path drives one class against others: load the "
-            "model with its classifier (num_classes >= 2)."
-        )
-    for index, block in enumerate(model.blocks):
-        if type(block) is not TimmBlock:
-            raise NeuronPathError(f"Block {index} is a {type(block).__name__}; only the pre-norm Block is supported.")
-        if type(block.mlp) is not Mlp or not isinstance(block.mlp.fc2, nn.Linear):
-            raise NeuronPathError(
-                f"The FFN of block {index} is a {type(block.mlp).__name__}; only the two-layer Mlp is supported."
-            )
+def cut(block: Any, index: int) -> Block:
+    """The block of whichever kind, cut at its neurons."""
+    kind = type(block)
+    if kind is timm_vit.Block:
+        return pre_norm(block)
+    if kind is timm_vit.ResPostBlock:
+        return post_norm(block)
+    if kind is timm_vit.ParallelThingsBlock:
+        ffns = [(part.norm, Ffn(part.mlp, gamma_of(part, ""))) for part in block.ffns]
+        return ParallelBlock(lambda x: torch.stack([attn(x) for attn in block.attns]).sum(0), ffns)
+    if kind in (timm_vit.ParallelScalingBlock, timm_vit.DiffParallelScalingBlock):
+        return ScalingBlock(block)
+    raise NeuronPathError(f"Block {index} of this model is a {kind.__name__}, whose neurons are not known.")
+
+
+class ScalingBlock(Block):
+    """Attention and FFN side by side, both fed by ``norm(x)`` through one joint layer (ViT-22B).
+
+    `mix` returns the stream behind attention beside the stream before it, which the FFN reads.
+    """
+
+    def __init__(self, block: Any) -> None:
+        self.block = block
+        self.n_neurons = block.in_split[0]
+        self._is_plain = isinstance(block, timm_vit.ParallelScalingBlock)
+        self._gamma = gamma_of(block, "")
+        self._scale = scale(self._gamma)
+
+    def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
+        u = x + self._scale(self._attend(x))
+        both = torch.cat((u, x), dim=-1)
+        return both if rows is None else both[:, rows]
+
+    def residual(self, u: Tensor) -> Tensor:
+        return u.chunk(2, dim=-1)[0]
+
+    def activations(self, u: Tensor) -> Tensor:
+        block = self.block
+        y = self._read(u.chunk(2, dim=-1)[1], slice(0, self.n_neurons))
+        return block.mlp_act(y if block.mlp_bias is None else y + block.mlp_bias)
+
+    def project(self, a: Tensor) -> Tensor:
+        weight, bias = self._second_layer()
+        return self._scale(F.linear(a, weight, bias))
+
+    def pullback(self, g: Tensor) -> Tensor:
+        return self._scale(g) @ self._second_layer()[0]
+
+    def columns(self, neurons: Tensor) -> Tensor:
+        return self._scale(self._second_layer()[0].t()[neurons])
+
+    def _read(self, x: Tensor, outputs: slice) -> Tensor:
+        """Some outputs of the joint first layer."""
+        layer = self.block.in_proj
+        bias = None if layer.bias is None else layer.bias[outputs]
+        return F.linear(self.block.in_norm(x), layer.weight[outputs], bias)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """What attention adds, but for the layer scale; a joint second layer's bias goes with the FFN."""
+        block, n_tokens = self.block, x.shape[1]
+        q, k, v = self._read(x, slice(self.n_neurons, None)).chunk(3, dim=-1)
+        if self._is_plain:
+            q, k, v = (part.view(len(x), n_tokens, block.num_heads, -1).transpose(1, 2) for part in (q, k, v))
+            out = F.scaled_dot_product_attention(block.q_norm(q), block.k_norm(k), v)
+        else:
+            # Two maps of attention per head, on halves of its queries and keys; their difference is what counts.
+            q, k = (part.view(len(x), n_tokens, 2 * block.num_heads, -1).transpose(1, 2) for part in (q, k))
+            v = v.view(len(x), n_tokens, block.num_heads, -1).transpose(1, 2)
+            (q1, q2), (k1, k2) = (part.unflatten(1, (-1, 2)).unbind(2) for part in (block.q_norm(q), block.k_norm(k)))
+            attend = F.scaled_dot_product_attention
+            out = attend(q1, k1, v) - block._compute_lambda().type_as(q) * attend(q2, k2, v)
+            out = block.sub_norm(out) * (1 - block.lambda_init)
+        out = out.transpose(1, 2).flatten(2)
+        joint = getattr(block, "out_proj", None)
+        return block.attn_out_proj(out) if joint is None else F.linear(out, joint.weight[:, : out.shape[-1]])
+
+    def _second_layer(self) -> tuple[Tensor, Tensor | None]:
+        block = self.block
+        joint = getattr(block, "out_proj", None)
+        if joint is not None:
+            return joint.weight[:, -self.n_neurons :], joint.bias
+        return block.mlp_out_proj.weight, block.mlp_out_proj.bias

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+import timm
 import torch
 from timm.layers.hybrid_embed import HybridEmbed
-from timm.layers.mlp import SwiGLU
-from timm.models.mlp_mixer import MlpMixer
-from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
+from timm.layers.mlp import GatedMlp, Mlp
+from timm.models.mlp_mixer import MlpMixer, SpatialGatingUnit
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -21,41 +22,12 @@ from tests import tiny
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
-def test_blocks_compute_what_timms_do(name: str, images: Tensor) -> None:
-    model = tiny.make(name)
-    adapter = adapt(model)
-    h = expected = adapter.embed(images)
-    for block, theirs in zip(adapter.blocks, model.blocks, strict=True):
-        h, expected = block(h), theirs(expected)
-        torch.testing.assert_close(h, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(adapter.head(h), model(images), rtol=1e-12, atol=1e-12)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("name", ["cls", "qk_norm", "inner_norms", "layer_scale"])
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(2, 4), slice(1, None)], ids=str)
 def test_a_block_at_some_tokens_is_the_block_at_those_tokens(name: str, rows: slice) -> None:
-    model = tiny.make(name)
     x = tiny.make_images(2, size=8).reshape(2, 12, 16)
-    for block in adapt(model).blocks:
-        torch.testing.assert_close(block(x, rows), block(x)[:, rows], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
-def test_pullback_and_columns_are_the_ffns_derivatives(name: str) -> None:
-    block = adapt(tiny.make(name)).blocks[1]
-    a = torch.linspace(-1, 1, 2 * 3 * 24, dtype=torch.float64).view(2, 3, 24).requires_grad_()
-    g = torch.linspace(1, -2, 2 * 3 * 16, dtype=torch.float64).view(2, 3, 16)
-    (expected,) = torch.autograd.grad(block.ffn(a), a, g)
-    torch.testing.assert_close(block.pullback(g), expected, rtol=1e-12, atol=1e-12)
-    neurons = torch.tensor([[3, 7], [0, 23]])
-    for image, row in enumerate(neurons):
-        for slot, neuron in enumerate(row):
-            bumped = a.detach().clone()
-            bumped[..., neuron] += 1
-            moved = (block.ffn(bumped) - block.ffn(a.detach()))[0, 0]
-            torch.testing.assert_close(block.columns(neurons)[image, slot], moved, rtol=1e-10, atol=1e-10)
+    for block in adapt(tiny.make(name)).blocks:
+        torch.testing.assert_close(block.mix(x, rows), block.mix(x)[:, rows], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -64,22 +36,19 @@ def test_pullback_and_columns_are_the_ffns_derivatives(name: str) -> None:
 )
 def test_scope_follows_from_the_head(name: str, scope: str, rows: slice | None) -> None:
     adapter = adapt(tiny.make(name))
-    assert adapter.default_scope == adapter.scope().name == scope
+    assert adapter.scope.name == scope
     assert adapter.head_rows == rows
 
 
-@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
-def test_scope_and_live_tokens_are_all_tokens(name: str, images: Tensor) -> None:
+@pytest.mark.parametrize(("name", "scope_name"), tiny.CASES)
+def test_scope_and_live_tokens_are_all_tokens(name: str, scope_name: str) -> None:
     model = tiny.make(name)
-    adapter = adapt(model)
+    scope = adapt(model, scope_name).scope
     tokens = torch.arange(4 + model.num_prefix_tokens).view(1, -1, 1)
-    scope = adapter.scope("patch")
-    assert tokens[:, scope.tokens].shape[1] == 4  # patches, neither class nor register tokens
+    # Patches, neither class nor register tokens; or the class token alone.
+    expected = [0] if scope_name == "cls" else list(range(model.num_prefix_tokens, 4 + model.num_prefix_tokens))
+    assert tokens[:, scope.tokens].flatten().tolist() == expected
     assert torch.equal(scope.join(tokens[:, scope.tokens], tokens[:, scope.live]), tokens)
-    if adapter.has_class_token:
-        scope = adapter.scope("cls")
-        assert tokens[:, scope.tokens].flatten().tolist() == [0]
-        assert torch.equal(scope.join(tokens[:, scope.tokens], tokens[:, scope.live]), tokens)
 
 
 class Backbone(nn.Sequential):
@@ -92,9 +61,9 @@ def test_channels_are_counted_before_a_hybrids_backbone() -> None:
     backbone = Backbone(nn.Conv2d(1, 6, 2, stride=2), nn.ReLU())
     model = small(in_chans=1, embed_layer=partial(HybridEmbed, backbone=backbone, feature_size=(4, 4), feature_ratio=2))
     adapter = adapt(model)
-    assert adapter.embed(torch.zeros(2, 1, 8, 8)).shape[0] == 2
+    adapter.check_images(torch.zeros(2, 1, 8, 8))
     with pytest.raises(NeuronPathError, match=r"takes \(B, 1, 8, 8\)"):
-        adapter.embed(torch.zeros(2, 3, 8, 8))
+        adapter.check_images(torch.zeros(2, 3, 8, 8))
 
 
 class Doubled(VisionTransformer):
@@ -108,22 +77,46 @@ def small(**options: Any) -> VisionTransformer:
     return VisionTransformer(img_size=8, patch_size=4, embed_dim=16, depth=1, num_heads=2, **options)
 
 
+class FiveTokens(SpatialGatingUnit):
+    """A gate that mixes the five tokens of a small model."""
+
+    def __init__(self, dim: int, **options: Any) -> None:
+        super().__init__(dim, seq_len=5, **options)
+
+
+class OtherMlp(Mlp):
+    """An FFN that may do anything."""
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (resnet18, "torchvision.models.resnet.ResNet are not supported. Supported families: "),
-        (lambda: MlpMixer(img_size=8, patch_size=4, num_blocks=1, embed_dim=16), "MlpMixer are not supported"),
-        (lambda: nn.Linear(2, 2), "Linear are not supported"),
-        (lambda: Doubled(img_size=8, patch_size=4, embed_dim=16, depth=1, num_heads=2), "Doubled are not supported"),
-        (lambda: small(global_pool="map"), "global_pool='map' are not supported"),
-        (lambda: small(global_pool="max"), "global_pool='max' are not supported"),
+        (
+            resnet18,
+            "Models of type torchvision.models.resnet.ResNet are not supported: NeuronPath reads timm's",
+        ),
+        (lambda: nn.Linear(2, 2), "nn.modules.linear.Linear are not supported"),
+        (lambda: MlpMixer(img_size=8, patch_size=4, num_blocks=1, embed_dim=16), "an FFN in place of attention"),
+        (lambda: timm.create_model("swin_tiny_patch4_window7_224"), "tokens are merged between stages"),
+        (lambda: timm.create_model("resnet18"), "'resnet' (ResNet) are not supported: it is a convolutional network"),
+        (lambda: timm.create_model("crossvit_tiny_240"), "branches of several resolutions"),
+        (
+            lambda: Doubled(img_size=8, patch_size=4, embed_dim=16, depth=1, num_heads=2),
+            "Doubled are not supported: the class changes timm's VisionTransformer",
+        ),
+        (lambda: timm.create_model("qwen3_vit_88m_enc"), "use the model of the same name without _enc"),
         (lambda: small(num_classes=0), "head has 0 classes"),
-        (lambda: small(block_fn=ParallelScalingBlock), "Block 0 is a ParallelScalingBlock"),
-        (lambda: small(mlp_layer=SwiGLU), "FFN of block 0 is a SwiGLU"),
+        (lambda: small(mlp_layer=OtherMlp), "An FFN of this model is a OtherMlp whose neurons are not known"),
+        (lambda: small(mlp_layer=partial(GatedMlp, gate_layer=FiveTokens)), "GatedMlp"),
     ],
 )
 def test_what_is_not_covered_is_named_in_one_line(make: Callable[[], nn.Module], told: str) -> None:
-    with pytest.raises(NeuronPathError) as error:
+    with torch.device("meta"), pytest.raises(NeuronPathError) as error:
         adapt(make())
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_refusal_names_what_works() -> None:
+    with pytest.raises(NeuronPathError, match=r"Supported families: beit, .*, xcit; neuron-path models lists"):
+        adapt(nn.Linear(2, 2))

@@ -144,9 +144,8 @@ class Counting(JointAttribution):
 
 def posed(model: VisionTransformer) -> Problem:
     session = Session(model)
-    scope = session.adapter.scope()
     images, targets = tiny.make_images(2), torch.tensor([3, 0])
-    return Problem.pose(session.adapter, scope, images, targets, Quadrature("gauss_legendre", 3), 8)
+    return Problem.pose(session.adapter, images, targets, Quadrature("gauss_legendre", 3), 8)
 
 
 def test_settling_rates_only_blocks_in_doubt() -> None:

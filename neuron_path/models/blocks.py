@@ -1,0 +1,238 @@
+"""The blocks that most families share, cut at their neurons: attention and an FFN, each with its residual.
+
+The classes here know timm's layers (`timm.layers`), the families know timm's models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers.attention import Attention
+from timm.layers.mlp import GatedMlp, GluMlp, Mlp, SwiGLU
+from timm.models.gemma4_vit import Gemma4GatedMlp
+from timm.models.vitamin import GeGluMlp
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.adapter import Block
+
+Map = Callable[[Tensor], Tensor]
+Gamma = Callable[[], "Tensor | None"]
+
+
+def _mlp(m: Any, y: Tensor) -> Tensor:
+    return m.norm(m.act(m.fc1(y)))
+
+
+def _glu(m: Any, y: Tensor) -> Tensor:
+    one, two = m.fc1(y).chunk(2, dim=-1)
+    return m.norm(one * m.act(two) if m.gate_last else m.act(one) * two)
+
+
+def _swiglu(m: Any, y: Tensor) -> Tensor:
+    return m.norm(m.act(m.fc1_g(y)) * m.fc1_x(y))
+
+
+def _geglu(m: Any, y: Tensor) -> Tensor:
+    y = m.norm(y)
+    return m.act(m.w0(y)) * m.w1(y)
+
+
+def _gemma(m: Any, y: Tensor) -> Tensor:
+    return m.act(m.gate_proj(y)) * m.up_proj(y)
+
+
+# Per type of FFN: its neurons as a function of its input, and where its second linear layer is.
+_FFNS: dict[type[nn.Module], tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    Mlp: (_mlp, "fc2"),
+    GluMlp: (_glu, "fc2"),
+    SwiGLU: (_swiglu, "fc2"),
+    GatedMlp: (_mlp, "fc2"),  # without its gate, which mixes tokens
+    GeGluMlp: (_geglu, "w2"),
+    Gemma4GatedMlp: (_gemma, "down_proj.linear"),  # the family sees to it that nothing is clipped
+}
+
+
+class Ffn:
+    """An FFN cut at its neurons: ``a = neurons(y)``, then ``γ · linear(a)`` is added to the residual stream.
+
+    Args:
+        mlp: one of timm's token-wise FFN modules.
+        gamma: gives the layer scale γ of this moment; None where there is none.
+
+    Raises:
+        NeuronPathError: an FFN of another kind, or one that mixes tokens.
+    """
+
+    def __init__(self, mlp: Any, gamma: Gamma = lambda: None) -> None:
+        kind = _FFNS.get(type(mlp))
+        linear = None if kind is None else attrgetter(kind[1])(mlp)
+        if kind is None or not isinstance(linear, nn.Linear) or not isinstance(_gate(mlp), nn.Identity):
+            known = ", ".join(kind.__name__ for kind in _FFNS)
+            raise NeuronPathError(
+                f"An FFN of this model is a {type(mlp).__name__} whose neurons are not known; supported are timm's "
+                f"token-wise {known} with linear layers."
+            )
+        self._mlp, (self._neurons, _) = mlp, kind
+        self.linear: nn.Linear = linear
+        self.gamma = gamma
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return self.linear.in_features
+
+    def neurons(self, y: Tensor) -> Tensor:
+        """(…, F) activations."""
+        return self._neurons(self._mlp, y)
+
+    def project(self, a: Tensor) -> Tensor:
+        """(…, D) the second layer's output."""
+        gamma, out = self.gamma(), self.linear(a)
+        return out if gamma is None else out * gamma
+
+    def pullback(self, g: Tensor) -> Tensor:
+        """(…, F) gradient at the neurons."""
+        gamma = self.gamma()
+        return (g if gamma is None else g * gamma) @ self.linear.weight
+
+    def columns(self, neurons: Tensor) -> Tensor:
+        """(B, k, D) what one unit of each neuron adds."""
+        gamma, columns = self.gamma(), self.linear.weight.t()[neurons]
+        return columns if gamma is None else columns * gamma
+
+
+class ResidualBlock(Block):
+    """``u = x + after1(attend(before1(x)))``, ``a = neurons(before2(u))``, ``out = u + after2(γ · linear(a))``.
+
+    Args:
+        attend: attention, from its normalised input to what the residual adds, but for `after1`.
+        ffn: the FFN with its layer scale.
+        before1, after1, before2: norms and layer scales, at each token.
+        after2: a norm behind the FFN, or None.
+    """
+
+    def __init__(
+        self, attend: Map, ffn: Ffn, before1: Map, after1: Map, before2: Map, after2: Map | None = None
+    ) -> None:
+        self._attend, self._ffn = attend, ffn
+        self._before1, self._after1, self._before2, self._after2 = before1, after1, before2, after2
+        self.n_neurons = ffn.width
+
+    def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
+        y = self._before1(x)
+        if rows is None:
+            return x + self._after1(self._attend(y))
+        return x[:, rows] + self._after1(attend_from(self._attend, y, rows))
+
+    def activations(self, u: Tensor) -> Tensor:
+        return self._ffn.neurons(self._before2(u))
+
+    def project(self, a: Tensor) -> Tensor:
+        return self._ffn.project(a)
+
+    def after(self, z: Tensor) -> Tensor:
+        return z if self._after2 is None else self._after2(z)
+
+    def pullback(self, g: Tensor) -> Tensor:
+        return self._ffn.pullback(g)
+
+    def columns(self, neurons: Tensor) -> Tensor:
+        return self._ffn.columns(neurons)
+
+
+def pre_norm(block: Any, attend: Map | None = None) -> ResidualBlock:
+    """timm's usual block: `norm1`, `attn`, `norm2`, `mlp`, each branch with a layer scale or none."""
+    ffn = Ffn(block.mlp, gamma_of(block, 2))
+    return ResidualBlock(attend or block.attn, ffn, block.norm1, scale(gamma_of(block, 1)), block.norm2)
+
+
+def post_norm(block: Any, attend: Map | None = None) -> ResidualBlock:
+    """A block whose norms come after attention and FFN, before the residuals."""
+    return ResidualBlock(attend or block.attn, Ffn(block.mlp), identity, block.norm1, identity, block.norm2)
+
+
+def gamma_of(block: Any, branch: int | str) -> Gamma:
+    """The layer scale of a block's branch (1, 2, or "" for the only one), under any of timm's names for it."""
+    names = [name for name in (f"ls{branch}", f"gamma_{branch}", f"gamma{branch}") if hasattr(block, name)]
+    if not names:
+        return lambda: None
+
+    def gamma() -> Tensor | None:
+        value = getattr(block, names[0])  # the factors, a layer that has them, or nothing of either kind
+        value = getattr(value, "gamma", value)
+        return value if isinstance(value, Tensor) else None
+
+    return gamma
+
+
+def scale(gamma: Gamma) -> Map:
+    """Multiplication by a layer scale, if there is one."""
+
+    def apply(x: Tensor) -> Tensor:
+        factor = gamma()
+        return x if factor is None else x * factor
+
+    return apply
+
+
+def identity(x: Tensor) -> Tensor:
+    """The map that changes nothing."""
+    return x
+
+
+def attend_from(attend: Map, y: Tensor, rows: slice) -> Tensor:
+    """Attention at the tokens `rows` only; keys and values come from every token."""
+    attn: Any = attend
+    if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
+        return attend(y)[:, rows]
+    n_tokens, width = y.shape[1], attn.num_heads * attn.head_dim
+    weight, bias = attn.qkv.weight, attn.qkv.bias
+    q = F.linear(y[:, rows], weight[:width], None if bias is None else bias[:width])
+    kv = F.linear(y, weight[width:], None if bias is None else bias[width:])
+    q = q.unflatten(-1, (attn.num_heads, attn.head_dim)).transpose(1, 2)
+    k, v = kv.view(-1, n_tokens, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+    out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v)
+    out = out.transpose(1, 2).flatten(2)
+    return attn.proj(getattr(attn, "norm", nn.Identity())(out))
+
+
+class ParallelBlock(Block):
+    """FFNs side by side behind attention; their neurons are joined.
+
+    Args:
+        attend: all that attention adds to the stream.
+        ffns: each with the norm before it.
+    """
+
+    def __init__(self, attend: Map, ffns: list[tuple[Map, Ffn]]) -> None:
+        self._attend, self._ffns = attend, ffns
+        self._widths = [ffn.width for _, ffn in ffns]
+        self.n_neurons = sum(self._widths)
+
+    def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
+        u = x + self._attend(x)
+        return u if rows is None else u[:, rows]
+
+    def activations(self, u: Tensor) -> Tensor:
+        return torch.cat([ffn.neurons(norm(u)) for norm, ffn in self._ffns], dim=-1)
+
+    def project(self, a: Tensor) -> Tensor:
+        parts = a.split(self._widths, dim=-1)
+        return torch.stack([ffn.project(part) for (_, ffn), part in zip(self._ffns, parts, strict=True)]).sum(0)
+
+    def pullback(self, g: Tensor) -> Tensor:
+        return torch.cat([ffn.pullback(g) for _, ffn in self._ffns], dim=-1)
+
+    def columns(self, neurons: Tensor) -> Tensor:
+        every = [ffn.columns(torch.arange(ffn.width, device=neurons.device)) for _, ffn in self._ffns]
+        return torch.cat(every)[neurons]
+
+
+def _gate(mlp: Any) -> nn.Module:
+    gate = getattr(mlp, "gate", None)
+    return gate if isinstance(gate, nn.Module) else nn.Identity()
