@@ -1,0 +1,112 @@
+"""Every kind of model in the zoo, in float64, against the literal oracle."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import neuron_path
+from neuron_path.types import TokenScopeName
+from tests import oracle, zoo
+
+# Of the oracle's own steps: its objectives are compared to the precision of timm's layers.
+FUNCTIONS = ("probability", "logit", "margin")
+N_STEPS = 3
+
+every_case = pytest.mark.parametrize(("name", "scope"), zoo.CASES)
+
+
+@cache
+def model_of(name: str) -> nn.Module:
+    return zoo.SPECIMENS[name].make()
+
+
+def images_of(name: str) -> Tensor:
+    return zoo.SPECIMENS[name].images(2)
+
+
+def assert_same(name: str, ours: Tensor, theirs: Tensor) -> None:
+    """As nearly as numbers agree that are computed in two ways."""
+    precision = zoo.SPECIMENS[name].precision
+    torch.testing.assert_close(
+        ours, theirs, rtol=max(1e-7, 100 * precision), atol=max(1e-10, 10 * precision), equal_nan=True
+    )
+
+
+def target_of(name: str, scope: str) -> str:
+    """Another target function for each specimen, so that all kinds of model meet all of them."""
+    return FUNCTIONS[zoo.CASES.index((name, scope)) % len(FUNCTIONS)]
+
+
+def assert_like_the_oracle(name: str, scope: TokenScopeName, found: Any, k: int, target: str) -> None:
+    specimen = zoo.SPECIMENS[name]
+    setting = specimen.literal(model_of(name), scope, n_steps=N_STEPS, target_function=target)
+    for row, (image, y) in enumerate(zip(images_of(name), found.targets.tolist(), strict=True)):
+        path, objectives = oracle.greedy_path(setting, image, y, k)
+        assert found.paths[row].reshape(-1, k).tolist() == path
+        assert_same(name, found.candidate_scores[row], objectives)
+        assert_same(name, found.scores[row], oracle.joint_score(setting, image, y, path))
+
+
+@every_case
+def test_paths_are_the_oracles(name: str, scope: TokenScopeName) -> None:
+    target = target_of(name, scope)
+    found = neuron_path.find_paths(
+        model_of(name),
+        images_of(name),
+        [1, 3],
+        n_steps=N_STEPS,
+        token_scope=scope,
+        micro_batch=4,
+        keep_candidates=True,
+        target=target,  # pyright: ignore[reportArgumentType]
+    )
+    assert_like_the_oracle(name, scope, found, 1, target)
+
+
+@every_case
+def test_paths_of_several_neurons_are_the_oracles(name: str, scope: TokenScopeName) -> None:
+    found = neuron_path.find_paths(
+        model_of(name), images_of(name), n_steps=N_STEPS, token_scope=scope, top_k=3, keep_candidates=True
+    )
+    assert_like_the_oracle(name, scope, found, 3, "probability")
+
+
+@every_case
+def test_scores_interventions_and_influence_patterns_are_the_oracles(name: str, scope: TokenScopeName) -> None:
+    specimen, model, images, target = zoo.SPECIMENS[name], model_of(name), images_of(name), target_of(name, scope)
+    setting = specimen.literal(model, scope, n_steps=N_STEPS, target_function=target)
+    options: dict[str, Any] = {"token_scope": scope, "n_steps": N_STEPS, "target": target}
+    paths = torch.tensor(specimen.random_paths(2, k=2, scope=scope))
+    joint = neuron_path.score_paths(model, images, [1, 3], paths, **options)
+    complete, delta = neuron_path.score_paths(
+        model, images, [1, 3], paths, measure="complete", return_convergence_delta=True, **options
+    )
+    edited = neuron_path.intervene(model, images, paths, "remove", token_scope=scope)
+    patterns = neuron_path.find_paths(
+        model, images, [1, 3], scorer="influence_pattern", keep_candidates=True, **options
+    ).candidate_scores
+    assert patterns is not None
+    for row, (image, y, path) in enumerate(zip(images, [1, 3], paths.tolist(), strict=True)):
+        expected, expected_delta = oracle.complete_score(setting, image, y, path)
+        same = partial(assert_same, name)
+        same(joint[row], oracle.joint_score(setting, image, y, path))
+        same(complete[row], expected)
+        same(delta[row], expected_delta)
+        same(edited[row], oracle.intervened(setting, image, path, 0.0))
+        same(patterns[row], oracle.influence_pattern(setting, image, y))
+
+
+@pytest.mark.parametrize("name", zoo.SPECIMENS)
+def test_an_image_is_on_its_own_in_float32(name: str) -> None:
+    specimen = zoo.SPECIMENS[name]
+    model, images = specimen.make(dtype=torch.float32), specimen.images(3, dtype=torch.float32)
+    together = neuron_path.find_paths(model, images, [1, 2, 3], n_steps=N_STEPS, micro_batch=9)
+    for row in (2, 0, 1):
+        alone = neuron_path.find_paths(model, images[[row]], [row + 1], n_steps=N_STEPS, micro_batch=2)
+        assert alone.paths.tolist() == together.paths[[row]].tolist()
+        torch.testing.assert_close(alone.scores, together.scores[[row]], rtol=1e-5, atol=1e-6)
