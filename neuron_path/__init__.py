@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from neuron_path.attribution.quadrature import Quadrature as Quadrature
     from neuron_path.data.digits import load_digits as load_digits
     from neuron_path.errors import NeuronPathError as NeuronPathError
+    from neuron_path.models.catalogue import supported_models as supported_models
+    from neuron_path.models.heads import attach_head as attach_head
+    from neuron_path.models.heads import load_head as load_head
     from neuron_path.models.loading import load_model as load_model
     from neuron_path.store.reader import load_paths as load_paths
     from neuron_path.types import PathResult as PathResult
@@ -31,24 +34,30 @@ _HOMES = {
     "NeuronPathError": "neuron_path.errors",
     "PathResult": "neuron_path.types",
     "Quadrature": "neuron_path.attribution.quadrature",
+    "attach_head": "neuron_path.models.heads",
     "find_paths": "neuron_path.api",
     "intervene": "neuron_path.api",
     "load_digits": "neuron_path.data.digits",
+    "load_head": "neuron_path.models.heads",
     "load_model": "neuron_path.models.loading",
     "load_paths": "neuron_path.store.reader",
     "score_paths": "neuron_path.api",
+    "supported_models": "neuron_path.models.catalogue",
 }
 __all__ = [
     "NeuronPathError",
     "PathResult",
     "Quadrature",
     "__version__",
+    "attach_head",
     "find_paths",
     "intervene",
     "load_digits",
+    "load_head",
     "load_model",
     "load_paths",
     "score_paths",
+    "supported_models",
 ]
 
 

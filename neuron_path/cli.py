@@ -17,6 +17,7 @@ HYDRA_COMMANDS = {
     "run": "search, then check by remove and enhance, then write figures and a report",
     "search": "search only: paths.parquet, run.json, metrics.json",
 }
+COMMANDS = {**HYDRA_COMMANDS, "models": "list the supported models, or explain one"}
 
 _USAGE = """\
 Find influential neuron paths in vision transformers.
@@ -31,6 +32,8 @@ examples:
   neuron-path run hydra.run.dir=outputs/mine data.limit=32     a part of the data, into a folder of your choice
   neuron-path search model=timm model.name=vit_base_patch16_224 model.pretrained=true \\
                      data=image_folder data.root=DIR           your pictures
+  neuron-path models dinov3                                    the supported models of that name
+  neuron-path models vit_base_patch16_224                      where its neurons are, and what a search costs
   neuron-path run --help                                       all settings
   neuron-path run --cfg job                                    show the configuration and stop
 """
@@ -56,14 +59,32 @@ def _command(arguments: list[str]) -> int:
         print(f"neuron-path {__version__}")
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in HYDRA_COMMANDS.items())))
+        print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
     command, *rest = arguments
-    if command not in HYDRA_COMMANDS:
-        known = ", ".join(HYDRA_COMMANDS)
-        _say("error", f"No command is named '{command}'.{nearest(command, HYDRA_COMMANDS)} Known: {known}.")
+    if command not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        _say("error", f"No command is named '{command}'.{nearest(command, COMMANDS)} Known: {known}.")
         return 2
-    return _hydra_app(command, rest)
+    return _models(rest) if command == "models" else _hydra_app(command, rest)
+
+
+def _models(arguments: list[str]) -> int:
+    from neuron_path import models_command
+
+    if "-h" in arguments or "--help" in arguments:
+        print(models_command.USAGE)
+        return 0
+    try:
+        models_command.show(arguments)
+    except NeuronPathError as error:
+        _say("error", str(error))
+        return 1
+    except KeyboardInterrupt as error:
+        how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
+        _say("error", f"{how}.")
+        return code
+    return 0
 
 
 def _hydra_app(command: str, overrides: list[str]) -> int:

@@ -48,7 +48,8 @@ def load_model(
         model = _from_timm(name, pretrained, timm_kwargs)
         if not pretrained and checkpoint is None:
             warnings.warn(
-                f"The weights of '{name}' are random: give checkpoint=FILE or pretrained=True for trained ones.",
+                f"The weights of '{name}' are random. For trained ones give model.checkpoint=FILE or "
+                "model.pretrained=true on the command line (checkpoint=FILE or pretrained=True in Python).",
                 stacklevel=2,
             )
     if checkpoint is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from neuron_path.models.adapter import adapt
 from neuron_path.models.session import Session
 from neuron_path.search.budget import chunks, default_micro_batch
 from tests import tiny
@@ -25,9 +26,13 @@ def test_chunks_cover_the_batch_in_order_and_fit_a_pass(micro_batch: int | None,
         assert n_images == 1 or n_images * n_steps <= size
 
 
+def by_default(embedded: torch.Tensor) -> int:
+    return default_micro_batch(adapt(tiny.make()), embedded, torch.device("cpu"))
+
+
 def test_the_default_pass_shrinks_with_the_residual_stream() -> None:
     sizes = [
-        default_micro_batch(Session(tiny.make(dtype=dtype)), torch.zeros(1, tokens, width, dtype=dtype))
+        by_default(torch.zeros(1, tokens, width, dtype=dtype))
         for tokens, width, dtype in [(50, 384, torch.float32), (197, 768, torch.float32), (197, 768, torch.float64)]
     ]
     assert sizes == sorted(sizes, reverse=True)
@@ -35,6 +40,5 @@ def test_the_default_pass_shrinks_with_the_residual_stream() -> None:
 
 
 def test_maps_of_attention_between_thousands_of_tokens_are_held_one_at_a_time() -> None:
-    session = Session(tiny.make(dtype=torch.float32))
-    assert default_micro_batch(session, torch.zeros(1, 197, 1024)) == 4
-    assert default_micro_batch(session, torch.zeros(1, 4096, 768)) == 1
+    assert by_default(torch.zeros(1, 197, 1024)) == 4
+    assert by_default(torch.zeros(1, 4096, 768)) == 1
