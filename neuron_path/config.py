@@ -163,7 +163,7 @@ class Config:
     logger: LoggerConfig = MISSING
     paths: PathsConfig = MISSING
     seed: int = 0
-    target_class: str = "label"
+    target_class: str = "auto"
     target: str = "probability"
     token_scope: str | None = None
     top_k: int = 1

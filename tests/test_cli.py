@@ -143,7 +143,7 @@ MISTAKES = {
     "no data root": ("data=image_folder", "The setting 'data.root' must be given: add data.root=VALUE"),
     "target outside": ("target_class=99", "target_class is 99, which is no class of this model: expected 0 … 9"),
     "negative target": ("target_class=-1", "target_class is -1"),
-    "unknown target": ("target_class=foo", "target_class is 'foo'; expected label, prediction or a class index"),
+    "unknown target": ("target_class=foo", "target_class is 'foo'; expected auto, label, prediction or a class index"),
     "unknown target function": ("target=logits", "No target function is named 'logits'. Did you mean 'logit'?"),
     "class for a target function": ("target=label", "No target function is named 'label'. Known: logit, margin"),
     "Swin": ("model=timm model.name=swin_tiny_patch4_window7_224", "its tokens are merged between stages"),
@@ -287,8 +287,8 @@ FOLDERS = {
     "text file": ("", "File 'notes.txt' is no image that can be read"),
     "truncated": ("", "File 'broken.jpg' is no image that can be read (image file is truncated"),
     "broken only": ("data.on_error=skip", "None of the 2 images can be read; the first is 'a.png'"),
-    "too many classes": ("", "The data has label 11, which is outside the model's classes 0 … 9"),
-    "too few classes": ("", "The data has 3 classes and the model 10"),
+    "too many classes": ("target_class=label", "The data has label 11, which is outside the model's classes 0 … 9"),
+    "too few classes": ("target_class=label", "The data has 3 classes and the model 10"),
 }
 
 

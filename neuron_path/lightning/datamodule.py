@@ -85,6 +85,22 @@ class NamedDataset(Protocol):
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
+class Unlabelled:
+    """A data set without its labels, which mean nothing to the model."""
+
+    def __init__(self, dataset: NamedDataset) -> None:
+        self._dataset = dataset
+        self.labels: list[int | None] = [None] * len(dataset)
+        self.sample_ids, self.preprocessing = dataset.sample_ids, dataset.preprocessing
+        self.classes: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {**self._dataset[index], "label": None}
+
+
 class ImageDataModule(lightning.LightningDataModule):
     """Any named data set in prediction batches.
 

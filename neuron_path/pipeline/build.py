@@ -20,7 +20,13 @@ from neuron_path.attribution.scorer import scorers
 from neuron_path.config import Config, FileHeadConfig, ImageFolderConfig, LinearProbeConfig, options_of
 from neuron_path.data.folder import ON_ERROR
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageDataModule, ImageFolderDataModule
+from neuron_path.lightning.datamodule import (
+    Batch,
+    DigitsDataModule,
+    ImageDataModule,
+    ImageFolderDataModule,
+    Unlabelled,
+)
 from neuron_path.lightning.module import TargetRule
 from neuron_path.models.heads import attach_head
 from neuron_path.models.loading import load_model
@@ -120,23 +126,34 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
 
 
 def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes: Sequence[str] = ()) -> TargetRule:
-    """The rule `target_class: label | prediction | <class index>`; `classes` are the model's names, where known.
+    """The rule `target_class: auto | label | prediction | <class index>`; `classes` are the model's names, where known.
+
+    Folders that are not the model's classes are no labels: but for `label`, the data then counts as unlabelled.
 
     Raises:
-        NeuronPathError: none of these, or a class that the model does not have.
+        NeuronPathError: none of these, a class that the model does not have, or labels that are not its classes.
     """
-    if config.target_class == "prediction":
+    rule = config.target_class
+    is_indexed = getattr(config.data, "class_index", None) is not None
+    mended = f"{'mend' if is_indexed else 'give'} data.class_index=FILE.json ({{folder: class index}})"
+    if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
+        if rule == "label" or (rule == "auto" and is_indexed):
+            raise NeuronPathError(f"{unlike}: {mended}, or use target_class=prediction.")
+        if rule == "auto":
+            warnings.warn(
+                f"{unlike}: the pictures count as unlabelled, and their paths drive the predicted classes. To use the "
+                f"labels {mended}.",
+                stacklevel=2,
+            )
+        data.dataset = Unlabelled(data.dataset)
+    if rule == "prediction":
         return lambda batch: None
-    if config.target_class == "label":
-        by_order = getattr(config.data, "class_index", None) is None
-        _check_labels(n_classes, data, by_order, classes)
+    if rule in ("auto", "label"):
         return _labels
     try:
-        constant = int(config.target_class)
+        constant = int(rule)
     except ValueError:
-        raise NeuronPathError(
-            f"target_class is '{config.target_class}'; expected label, prediction or a class index."
-        ) from None
+        raise NeuronPathError(f"target_class is '{rule}'; expected auto, label, prediction or a class index.") from None
     if not 0 <= constant < n_classes:
         raise NeuronPathError(
             f"target_class is {constant}, which is no class of this model: expected 0 … {n_classes - 1}."
@@ -230,25 +247,19 @@ def _labels(batch: Batch) -> list[int] | None:
     return labels if len(labels) == len(batch) else None
 
 
-def _check_labels(n_classes: int, data: ImageDataModule, by_order: bool, classes: Sequence[str]) -> None:
-    """Refuse labels outside the model's classes, and classes numbered by their order that are not all of them."""
+def _unlike_labels(n_classes: int, data: ImageDataModule, is_indexed: bool, classes: Sequence[str]) -> str | None:
+    """Why the data's labels are not the model's classes, if so; numbered by order they must be all of them."""
     n_named = len(data.dataset.classes)
     if not n_named:
-        return
+        return None
     largest = max((label for label in data.dataset.labels if label is not None), default=0)
     if largest >= n_classes:
-        raise NeuronPathError(
-            f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}: use "
-            "target_class=prediction, or a model for these classes."
-        )
-    if by_order and n_named != n_classes:
-        raise NeuronPathError(
-            f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which: give "
-            "data.class_index=FILE.json ({folder: class index}), or use target_class=prediction."
-        )
-    unlike = [pair for pair in zip(data.dataset.classes, classes, strict=False) if pair[0] != pair[1]]
-    if by_order and unlike:
-        raise NeuronPathError(
-            f"The data's class '{unlike[0][0]}' stands where the head has '{unlike[0][1]}': name the folders alike, "
-            "give data.class_index=FILE.json ({folder: class index}), or use target_class=prediction."
-        )
+        return f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}"
+    if is_indexed:
+        return None
+    if n_named != n_classes:
+        return f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which"
+    for own, theirs in zip(data.dataset.classes, classes, strict=False):
+        if own != theirs:
+            return f"The data's class '{own}' stands where the head has '{theirs}'"
+    return None

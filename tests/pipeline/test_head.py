@@ -116,7 +116,14 @@ def test_nothing_held_out_is_nothing_measured(tmp_path: Path) -> None:
 
 def test_other_classes_than_the_head_s_are_refused(tmp_path: Path) -> None:
     colours(tmp_path / "other", each=1, names=("blue", "green", "rot"))
-    outcome = run_in(tmp_path / "run", "search", *FEATURES, *folders(tmp_path), f"data.root={tmp_path / 'other'}")
+    outcome = run_in(
+        tmp_path / "run",
+        "search",
+        *FEATURES,
+        *folders(tmp_path),
+        f"data.root={tmp_path / 'other'}",
+        "target_class=label",
+    )
     assert outcome.is_refusal(), outcome
     assert "class 'rot' stands where the head has 'red'" in outcome.err
 

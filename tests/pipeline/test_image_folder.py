@@ -82,6 +82,27 @@ def test_a_flat_folder_takes_the_predictions_as_targets(checkpoint: Path, tmp_pa
     assert table["target"].tolist() == table["prediction"].tolist()
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("weights", ["random", "file"])
+def test_any_folder_of_photographs_through_any_model(weights: str, tmp_path: Path) -> None:
+    name = "vit_tiny_patch16_224"
+    options = ["model=timm", f"model.name={name}", "data=image_folder", f"data.root={photographs(tmp_path / 'data')}"]
+    if weights == "file":
+        torch.manual_seed(0)
+        save_file(timm.create_model(name).state_dict(), tmp_path / "mine.safetensors")
+        options.append(f"model.checkpoint={tmp_path / 'mine.safetensors'}")
+    outcome = run_in(tmp_path / "run", "search", *options, "data.limit=2", "quadrature.n_steps=2", "trainer=cpu")
+    assert outcome.code == 0
+    told = outcome.err.splitlines()
+    assert len(told) == (2 if weights == "random" else 1)
+    assert "The data has 4 classes and the model 1000, so it is not clear which is which: the pictures" in told[-1]
+    assert weights == "file" or f"The weights of '{name}' are random." in told[0]
+    table = neuron_path.load_paths(tmp_path / "run")
+    assert set(table["label"].isna()) == {True}
+    assert table["target"].tolist() == table["prediction"].tolist()
+    assert np.stack(table["path"].tolist()).shape == (2, 12)
+
+
 def test_a_class_index_names_some_of_the_model_s_classes(checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures.class_folders(tmp_path / "data", classes=2)
     index = tmp_path / "index.json"
