@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -89,7 +90,14 @@ class PathFinder:
                 part = self._find_chunk(images[run], None if checked is None else checked[run], names[run], micro_batch)
                 parts.append(part)
                 bar.advance(task, len(part))
-        return PathResult.cat(parts)
+        result = PathResult.cat(parts)
+        if not result.scores.any() and not result.margins.any():
+            warnings.warn(
+                "All scores are 0, so the paths mean nothing: the logits do not depend on the neurons, as where the "
+                "classifier's weights are 0.",
+                stacklevel=2,
+            )
+        return result
 
     def _find_chunk(
         self, images: Tensor, targets: Tensor | None, sample_ids: Sequence[str], micro_batch: int

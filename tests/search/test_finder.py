@@ -129,3 +129,10 @@ def test_settled_images_keep_the_models_dtype_and_their_place() -> None:
             torch.testing.assert_close(value, reference.float(), rtol=1e-4, atol=1e-6)
         else:
             assert value.tolist() == reference.tolist()
+
+
+def test_a_model_whose_logits_know_no_neuron_is_told() -> None:
+    model = tiny.make()
+    torch.nn.init.zeros_(model.get_submodule("head").weight)
+    with pytest.warns(UserWarning, match="All scores are 0"):
+        assert neuron_path.find_paths(model, tiny.make_images(1)).scores.tolist() == [0]
