@@ -54,6 +54,7 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -
         head=None if study.head is None else study.head.record,
         weight_hash=weight_hash(arrays),
         data=config.data.name,
+        folder=getattr(config.data, "root", None),
         n_images=len(study.data.dataset),
         preprocessing=study.data.dataset.preprocessing,
         classes=list(study.data.dataset.classes),

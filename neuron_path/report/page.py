@@ -19,6 +19,7 @@ _FACTS: Final = {
     "model": "Model",
     "weight_hash": "Weights (hash)",
     "data": "Data",
+    "folder": "Folder",
     "n_images": "Images",
     "scorer": "Scorer",
     "search": "Search",

@@ -132,6 +132,7 @@ def test_the_provenance_says_what_the_numbers_depend_on(paths: pd.DataFrame, fin
         "baselines": ["activation", "random"],
         "search": "greedy",
         "measure": "joint",
+        "target": "probability",
         "quadrature": "gauss_legendre",
         "n_steps": 8,
         "token_scope": "cls",
