@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neuron_path.data.digits import load_digits as load_digits
     from neuron_path.errors import NeuronPathError as NeuronPathError
     from neuron_path.models.catalogue import supported_models as supported_models
+    from neuron_path.models.heads import LinearHead as LinearHead
     from neuron_path.models.heads import attach_head as attach_head
     from neuron_path.models.heads import load_head as load_head
     from neuron_path.models.loading import load_model as load_model
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that `neuron-path --help` does not wait for torch.
 _HOMES = {
+    "LinearHead": "neuron_path.models.heads",
     "NeuronPathError": "neuron_path.errors",
     "PathResult": "neuron_path.types",
     "Quadrature": "neuron_path.attribution.quadrature",
@@ -45,6 +47,7 @@ _HOMES = {
     "supported_models": "neuron_path.models.catalogue",
 }
 __all__ = [
+    "LinearHead",
     "NeuronPathError",
     "PathResult",
     "Quadrature",

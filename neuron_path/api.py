@@ -15,7 +15,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.scaling import factor_of, scaled_logits
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.budget import chunks
-from neuron_path.search.finder import PathFinder
+from neuron_path.search.finder import PathFinder, needs_double
 from neuron_path.search.search import Search, searches
 from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName
 
@@ -140,15 +140,36 @@ def score_paths(
     whole = session.check_paths(paths, len(images))
     if bool((whole.sort(2).values.diff(dim=2) == 0).any()):
         raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
-    scores, deltas = [], []
+    parts = []
     with session.active():
         for run, micro_batch in chunks(session, images, rule.n_steps):
             own = None if checked is None else checked[run]
-            problem = Problem.pose(session.adapter, session.images(images[run]), own, rule, micro_batch, target)
-            part, delta = score(problem, whole[run], measure)
-            scores.append(part)
-            deltas.append(delta)
-    return (torch.cat(scores), torch.cat(deltas)) if return_convergence_delta else torch.cat(scores)
+            parts.append(_score_chunk(session, images[run], own, whole[run], (rule, micro_batch, target), measure))
+    scores, *deltas = map(torch.cat, zip(*parts, strict=True))
+    return (scores, deltas[0]) if return_convergence_delta else scores
+
+
+def _score_chunk(
+    session: Session,
+    images: Tensor,
+    targets: Tensor | None,
+    paths: Tensor,
+    settings: tuple[Quadrature, int, str],
+    measure: Measure,
+) -> list[Tensor]:
+    """Scores, and for `complete` their deltas; images on which float32 is not to be trusted are scored in float64."""
+    problem = Problem.pose(session.adapter, session.images(images), targets, *settings)
+    scored = [values for values in score(problem, paths, measure) if values is not None]
+    if session.dtype != torch.float32:
+        return scored
+    rows = needs_double(problem).nonzero().squeeze(1)
+    if len(rows) == 0:
+        return scored
+    double = session.double()
+    with double.active():
+        own_targets, own_paths = (values[rows].to(double.device) for values in (problem.targets, paths))
+        again = _score_chunk(double, images[rows.to(images.device)], own_targets, own_paths, settings, measure)
+    return [one.index_copy(0, rows, other.to(one)) for one, other in zip(scored, again, strict=True)]
 
 
 def intervene(

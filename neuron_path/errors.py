@@ -31,5 +31,5 @@ def unknown_name(kind: str, found: str, known: Iterable[str]) -> NeuronPathError
     >>> unknown_name("scorer", "activaton", ["activation", "random"])
     NeuronPathError("No scorer is named 'activaton'. Did you mean 'activation'? Known: activation, random.")
     """
-    names = sorted(known)
+    names, found = sorted(known), str(found)  # in a notebook it may be anything
     return NeuronPathError(f"No {kind} is named '{found}'.{nearest(found, names)} Known: {', '.join(names)}.")

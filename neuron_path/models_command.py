@@ -46,6 +46,10 @@ def show(arguments: list[str]) -> None:
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
         raise NeuronPathError(f"neuron-path models takes one pattern or name, not '{' '.join(arguments)}'.")
     pattern = arguments[0] if arguments else ""
+    if ":" in pattern:
+        raise NeuronPathError(
+            f"'{pattern}' names a model of a hub, which is not listed here: neuron-path search takes it as model.name."
+        )
     if pattern and is_model(pattern):
         _explain(pattern)
     else:
@@ -100,7 +104,8 @@ def _caption(names: list[str], pattern: str) -> str:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?[") else pattern in name
+    pattern = pattern.lower()
+    return fnmatchcase(name.lower(), pattern) if any(sign in pattern for sign in "*?[") else pattern in name.lower()
 
 
 def _none(pattern: str) -> NeuronPathError:

@@ -52,11 +52,11 @@ class Registry(Generic[T]):
         Raises:
             NeuronPathError: no part has that name, or it does not take one of the options.
         """
-        if not isinstance(part, str):
+        if part is not None and not isinstance(part, str):
             return part
         self._discover()
-        if part not in self._entries:
-            raise unknown_name(self.kind, part, self._entries)
+        if part is None or part not in self._entries:
+            raise unknown_name(self.kind, str(part), self._entries)
         cls = self._entries[part]
         known = inspect.signature(cls).parameters
         for option in options:

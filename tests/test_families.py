@@ -13,7 +13,6 @@ import neuron_path
 from neuron_path.types import TokenScopeName
 from tests import oracle, zoo
 
-# Of the oracle's own steps: its objectives are compared to the precision of timm's layers.
 FUNCTIONS = ("probability", "logit", "margin")
 N_STEPS = 3
 

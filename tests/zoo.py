@@ -137,6 +137,8 @@ def randomise(model: nn.Module, seed: int) -> None:
                     value.copy_(0.3 * noise)
                 elif name == "running_var":
                     value.copy_((0.3 * noise).exp())
+                elif name in ("input_min", "output_min", "input_max", "output_max"):
+                    value.fill_(-1.0 if name.endswith("min") else 1.0)
                 elif not isinstance(value, nn.Parameter):
                     continue
                 elif isinstance(module, nn.Linear | nn.Conv2d):
@@ -542,6 +544,9 @@ def of_language_models() -> Iterator[Specimen]:
     gemma: dict[str, Any] = shape | {"head_dim": 8, "intermediate_size": 24, "position_embedding_size": 4}
     down = patches_only(4, 24, pattern="encoder.blocks.{}.mlp.down_proj")
     yield Specimen("gemma4-avg", "gemma4_vit", Timm("models.gemma4_vit.Gemma4VitClassifier", gemma), down, "patch")
+    inner = patches_only(4, 24, pattern="encoder.blocks.{}.mlp.down_proj.linear")
+    clipped = Timm("models.gemma4_vit.Gemma4VitClassifier", gemma | {"use_clipped_linears": True})
+    yield Specimen("gemma4-clipped", "gemma4_vit", clipped, inner, "patch", kinks="its layers clip")
     second = patches_only(4, 24, pattern="encoder.blocks.{}.mlp.fc2")
     deepseek = Timm("models.deepseek_vit.DeepseekVitClassifier", VIT)
     yield Specimen("deepseek-avg", "deepseek_vit", deepseek, second, "patch", precision=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 
 from neuron_path.errors import NeuronPathError, unknown_name
 
+_MOST = 4096  # far past convergence; a Gauss–Legendre rule takes the square of it in memory
 _Nodes = tuple[np.ndarray, np.ndarray]
 
 
@@ -64,8 +65,10 @@ class Quadrature:
         if self.rule not in RULES:
             raise unknown_name("quadrature rule", self.rule, RULES)
         least = 2 if self.rule == "trapezoid" else 1
-        if self.n_steps < least:
+        if not isinstance(self.n_steps, int) or self.n_steps < least:
             raise NeuronPathError(f"n_steps is {self.n_steps}; the rule '{self.rule}' needs at least {least}.")
+        if self.n_steps > _MOST:
+            raise NeuronPathError(f"n_steps is {self.n_steps}; expected at most {_MOST}: more nodes change no digit.")
 
     @staticmethod
     def of(rule: str | Quadrature, n_steps: int = 8) -> Quadrature:

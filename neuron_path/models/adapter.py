@@ -239,9 +239,18 @@ def adapt(model: nn.Module, token_scope: str | None = None) -> Adapter:
     Raises:
         NeuronPathError: no family handles the model; the message says why and which ones there are.
     """
+    return check_supported(model)(model, token_scope)
+
+
+def check_supported(model: nn.Module) -> type[Adapter]:
+    """The family that handles a model, which may still have to be given a classifier.
+
+    Raises:
+        NeuronPathError: there is none; the message says why and which ones there are.
+    """
     for _, family in families:
         if family.handles(model):
-            return family(model, token_scope)
+            return family
     raise NeuronPathError(
         f"{why_not(model)} Supported families: {', '.join(families.names())}; neuron-path models lists the models."
     )

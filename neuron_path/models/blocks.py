@@ -43,7 +43,8 @@ def _geglu(m: Any, y: Tensor) -> Tensor:
 
 
 def _gemma(m: Any, y: Tensor) -> Tensor:
-    return m.act(m.gate_proj(y)) * m.up_proj(y)
+    a, second = m.act(m.gate_proj(y)) * m.up_proj(y), m.down_proj
+    return a.clamp(second.input_min, second.input_max) if second.use_clipped else a
 
 
 # Per type of FFN: its neurons as a function of its input, and where its second linear layer is.
@@ -53,7 +54,7 @@ _FFNS: dict[type[nn.Module], tuple[Callable[[Any, Tensor], Tensor], str]] = {
     SwiGLU: (_swiglu, "fc2"),
     GatedMlp: (_mlp, "fc2"),  # without its gate, which mixes tokens
     GeGluMlp: (_geglu, "w2"),
-    Gemma4GatedMlp: (_gemma, "down_proj.linear"),  # the family sees to it that nothing is clipped
+    Gemma4GatedMlp: (_gemma, "down_proj.linear"),  # the family clips what comes out
 }
 
 
@@ -188,7 +189,7 @@ def identity(x: Tensor) -> Tensor:
 def attend_from(attend: Map, y: Tensor, rows: slice) -> Tensor:
     """Attention at the tokens `rows` only; keys and values come from every token."""
     attn: Any = attend
-    if type(attn) is not Attention or getattr(attn, "gate", None) is not None:
+    if type(attn) is not Attention or type(attn.qkv) is not nn.Linear or getattr(attn, "gate", None) is not None:
         return attend(y)[:, rows]
     n_tokens, width = y.shape[1], attn.num_heads * attn.head_dim
     weight, bias = attn.qkv.weight, attn.qkv.bias

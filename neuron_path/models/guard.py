@@ -89,11 +89,14 @@ def _read(setting: Callable[[], T], otherwise: T) -> T:
 
 
 def check_finite(model: nn.Module) -> None:
-    """Refuse a model whose weights hold NaN or infinity.
+    """Refuse a model whose weights hold NaN or infinity, or its buffers NaN (an infinite one may be a bound).
 
     Raises:
         NeuronPathError: names the first such weight.
     """
+    learned = dict(model.named_parameters())
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not tensor.is_floating_point():
+            continue
+        if not (torch.isfinite(tensor) if name in learned else ~tensor.isnan()).all():
             raise NeuronPathError(f"The model's weight '{name}' holds NaN or infinity: the checkpoint is damaged.")

@@ -17,6 +17,7 @@ from timm.models import VisionTransformer
 from torch import nn
 
 from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.models.adapter import check_supported
 from neuron_path.models.checkpoint import load_checkpoint
 
 EMBEDDED = "digits_vit"
@@ -31,12 +32,12 @@ def load_model(
         name: `digits_vit`, the embedded 12-block ViT trained on handwritten digits, or any timm model name.
         checkpoint: a file of weights for that architecture: Google's `.npz`, `.safetensors` or a PyTorch file, in
             timm's, MAE's, Hugging Face's or Lightning's layout. Files that hold other Python objects are refused.
-        pretrained: fetch timm's own weights from the model hub.
+        pretrained: fetch timm's own weights from the model hub, unless there is a checkpoint.
         **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …).
 
     Raises:
-        NeuronPathError: no such model or file, a file that does not fit the architecture or is not only tensors,
-            weights that cannot be fetched.
+        NeuronPathError: no such model or file, a model that is not supported, a file that does not fit the
+            architecture or is not only tensors, weights that cannot be fetched.
 
     >>> model = load_model("digits_vit")
     >>> len(model.blocks), model.training
@@ -45,8 +46,10 @@ def load_model(
     if name == EMBEDDED:
         model = _embedded(checkpoint is None, timm_kwargs)
     else:
-        model = _from_timm(name, pretrained, timm_kwargs)
-        if not pretrained and checkpoint is None:
+        fetched = pretrained and checkpoint is None
+        model = _from_timm(name, fetched, timm_kwargs)
+        check_supported(model)
+        if not fetched and checkpoint is None:
             warnings.warn(
                 f"The weights of '{name}' are random. For trained ones give model.checkpoint=FILE or "
                 "model.pretrained=true on the command line (checkpoint=FILE or pretrained=True in Python).",
@@ -87,7 +90,16 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
     try:
         with _hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
             return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
-    except (OSError, RuntimeError, ValueError, ImportError, TypeError, AssertionError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        ImportError,
+        TypeError,
+        AssertionError,
+    ) as error:
         from_a_hub = ":" in name and isinstance(error, OSError)  # even its configuration
         if isinstance(error, TypeError) or not (pretrained or from_a_hub):
             raise _unmakeable(name, timm_kwargs, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Block, adapt
 from neuron_path.models.guard import check_finite, exact, frozen
+
+# Held by the thread whose session is active.
+_ONE_AT_A_TIME = threading.RLock()
 
 Targets = Int[Tensor, "B"] | Sequence[int] | None
 
@@ -39,7 +43,7 @@ class Session:
                 "or load it outside."
             )
         self._double: Session | None = None
-        self._is_verified = False
+        self._verified: set[torch.Size] = set()
 
     @property
     def device(self) -> torch.device:
@@ -53,8 +57,11 @@ class Session:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Frozen model, exact arithmetic; everything as before on the way out, also after an exception."""
-        with frozen(self.model), exact(self.device):
+        """Frozen model, exact arithmetic; everything as before on the way out, also after an exception.
+
+        One thread of a process at a time: the switches of the arithmetic, and torch's forward mode, are the process's.
+        """
+        with _ONE_AT_A_TIME, frozen(self.model), exact(self.device):
             yield
 
     def double(self) -> Session:
@@ -65,15 +72,18 @@ class Session:
             self._double = Session(double, self.adapter.scope.name)
         else:
             self._double.model.load_state_dict(self.model.state_dict())
+            for mine, theirs in zip(self.model.buffers(), self._double.model.buffers(), strict=True):
+                theirs.data = mine.to(theirs)  # also those that a state dict leaves out
         return self._double
 
     def images(self, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c H W"]:
-        """Images on the model's device in its dtype; the first call also checks the adapter against the model."""
+        """Images on the model's device in its dtype; the first of each size also checks the adapter."""
         images = images.to(device=self.device, dtype=self.dtype)
         if images.is_inference():
             images = images.clone()
-        if not self._is_verified:
+        if images.shape[1:] not in self._verified:
             self._verify(images[:1])
+            self._verified.add(images.shape[1:])
         return images
 
     def check_images(self, images: Tensor) -> None:
@@ -104,7 +114,7 @@ class Session:
             tensor = torch.as_tensor(targets)
         except (TypeError, ValueError, RuntimeError) as error:
             raise NeuronPathError(f"Targets are no integer class indices, one per image: {error}.") from error
-        if tensor.shape != (n_images,) or tensor.is_floating_point():
+        if tensor.shape != (n_images,) or tensor.is_floating_point() or tensor.dtype == torch.bool:
             raise NeuronPathError(
                 f"Targets have shape {tuple(tensor.shape)} and dtype {tensor.dtype}; expected {n_images} integer class "
                 "indices, one per image."
@@ -147,7 +157,15 @@ class Session:
 
     def _verify(self, image: Tensor) -> None:
         """The adapter must compute what the model computes."""
-        h = self.adapter.embed(image)
+        try:
+            h = self.adapter.embed(image)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise NeuronPathError(
+                f"The model does not take images of shape {tuple(image.shape[1:])} ({reason}): resize them."
+            ) from error
         for index in range(len(self.adapter.blocks)):
             h = self.adapter.run(index, h)
         ours, theirs = self.adapter.head(h), self.model(image)
@@ -164,7 +182,6 @@ class Session:
             )
         for index, block in enumerate(self.adapter.blocks):
             self._verify_ffn(index, block, tolerance)
-        self._is_verified = True
 
     def _verify_ffn(self, index: int, block: Block, tolerance: float) -> None:
         """The neurons' columns must be what the FFN adds: a hook on its second layer would silently bend the scores."""

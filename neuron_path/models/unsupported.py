@@ -33,6 +33,11 @@ _REASONS = {
 def why_not(model: nn.Module) -> str:
     """One sentence: the model, and why it is not supported."""
     kind, module = type(model).__name__, type(model).__module__
+    if not isinstance(model, nn.Module):
+        return f"Expected a model, found a {kind}: load one with neuron_path.load_model(NAME)."
+    for name in ("_orig_mod", "module"):  # of torch.compile, of parallel and averaged models
+        if isinstance(getattr(model, name, None), nn.Module):
+            return f"The model is wrapped in a {kind}: give what is inside, model.{name}."
     if not module.startswith("timm.models."):
         bases = [cls.__name__ for cls in type(model).__mro__ if cls.__module__.startswith("timm.models.")]
         why = f"the class changes timm's {bases[0]}" if bases else "NeuronPath reads timm's modules"
@@ -44,6 +49,8 @@ def why_not(model: nn.Module) -> str:
     reason = _REASONS.get(family)
     if kind.endswith("Encoder"):
         reason = "it is an encoder without a classifier; use the model of the same name without _enc"
+    if family == "_features":
+        reason = "with features_only=True a model has no classifier"
     if reason is None:
         has_attention = any("attention" in type(part).__name__.lower() for part in model.modules())
         reason = "its blocks are not of a kind that is known here" if has_attention else _CONVOLUTION

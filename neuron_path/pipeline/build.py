@@ -16,7 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.scorer import scorers
+from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.target import check_target
 from neuron_path.config import Config, FileHeadConfig, ImageFolderConfig, LinearProbeConfig, options_of
 from neuron_path.data.folder import ON_ERROR
 from neuron_path.errors import NeuronPathError, unknown_name
@@ -34,7 +35,7 @@ from neuron_path.models.preprocessing import image_transform
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
 from neuron_path.search.finder import PathFinder
-from neuron_path.search.search import searches
+from neuron_path.search.search import Search, searches
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def build_study(config: Config) -> Study:
     if not 0 <= config.seed < 2**32:
         raise NeuronPathError(f"seed is {config.seed}; expected 0 … {2**32 - 1}.")
     lightning.seed_everything(config.seed, verbose=False)
+    _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
     model = build_model(config)
     data = build_data(config, model)
     head = build_head(config, model)
@@ -65,13 +67,12 @@ def build_study(config: Config) -> Study:
 
 
 def build_model(config: Config) -> nn.Module:
-    """The model that the configuration names; with a checkpoint nothing is fetched."""
+    """The model that the configuration names."""
     model = config.model
     for name in ("name", "checkpoint", "pretrained"):
         if name in model.kwargs:
             raise NeuronPathError(f"The setting 'model.kwargs.{name}' is given elsewhere: set model.{name} instead.")
-    pretrained = model.pretrained and model.checkpoint is None
-    return load_model(model.name, checkpoint=model.checkpoint, pretrained=pretrained, **model.kwargs)
+    return load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs)
 
 
 def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
@@ -163,9 +164,7 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
 
 def build_finders(config: Config, session: Session, baselines: Sequence[str]) -> list[PathFinder]:
     """The configured method first, then the baselines, which take the same search and quadrature."""
-    search = searches.create(config.search.name, **options_of(config.search))
-    quadrature = Quadrature(config.quadrature.rule, config.quadrature.n_steps)
-    chosen = scorers.create(config.scorer.name, **options_of(config.scorer))
+    chosen, search, quadrature = _build_method(config)
     others = [
         scorers.create(name, **({"seed": config.seed} if name == "random" else {}))
         for name in dict.fromkeys(baselines)
@@ -183,6 +182,15 @@ def build_finders(config: Config, session: Session, baselines: Sequence[str]) ->
         )
         for scorer in (chosen, *others)
     ]
+
+
+def _build_method(config: Config) -> tuple[Scorer, Search, Quadrature]:
+    check_target(config.target)
+    return (
+        scorers.create(config.scorer.name, **options_of(config.scorer)),
+        searches.create(config.search.name, **options_of(config.search)),
+        Quadrature(config.quadrature.rule, config.quadrature.n_steps),
+    )
 
 
 def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:

@@ -13,6 +13,7 @@ from neuron_path.models.adapter import Adapter
 from neuron_path.models.session import Session
 
 _CPU_BYTES = 2.5e6  # of residual stream in a pass: enough to fill two cores, not yet so much that page faults cost
+_CPU_MOST_BYTES = 6.4e6  # up to which a pass holds four sequences at least, so that products stay large
 _CPU_ATTENTION_BYTES = 2e9  # of attention maps in a pass, so that thousands of tokens still fit main memory
 _GPU_SHARE = 0.4  # of free memory: the rest is for the prefix, its tangent and fragmentation
 _HEAD_WIDTH = 64  # of nearly all models
@@ -25,7 +26,8 @@ def default_micro_batch(adapter: Adapter, embedded: Float[Tensor, "1 T D"], devi
     # Forward mode holds a block's maps of attention: logits and softmax, with their tangents.
     attention = 4 * n_tokens**2 * math.ceil(width / _HEAD_WIDTH) * size
     if device.type != "cuda":
-        by_cache = max(4, int(_CPU_BYTES / (n_tokens * width * size)))
+        stream = n_tokens * width * size
+        by_cache = max(min(4, int(_CPU_MOST_BYTES / stream)), int(_CPU_BYTES / stream))
         return max(1, min(by_cache, int(_CPU_ATTENTION_BYTES / attention)))
     kept = sum(kept_values(n_tokens, width, block.n_neurons) for block in adapter.blocks) * size
     free, _ = torch.cuda.mem_get_info(device)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.rounding import ILL_CONDITIONED, rounding
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.attribution.target import check_target, target_margin, target_probability
 from neuron_path.errors import NeuronPathError
@@ -56,9 +57,9 @@ class PathFinder:
     ) -> None:
         check_target(target)
         narrowest = min(block.n_neurons for block in session.adapter.blocks)
-        if not 1 <= top_k <= narrowest:
+        if not isinstance(top_k, int) or not 1 <= top_k <= narrowest:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
-        if micro_batch is not None and micro_batch < 1:
+        if micro_batch is not None and (not isinstance(micro_batch, int) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
@@ -163,16 +164,22 @@ def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     return (best[:, 0] - best[:, 1]) / logits.abs().amax(1)
 
 
-def _clearance(problem: Problem, found: Found) -> Float[Tensor, "B L"]:
-    """How clear each decision is to float32: not at all where the target is in doubt or its odds leave the range."""
+def needs_double(problem: Problem) -> Bool[Tensor, "B"]:
+    """Images on which float32 is not to be trusted: where the network amplifies its rounding, where the predicted class
+    is in doubt, or where the odds of the target leave its range."""
     logits = problem.clean.logits
+    lost = (lead(logits) < CLOSE_CALL) | (rounding(problem) > ILL_CONDITIONED)
+    if problem.target == "probability":
+        lost |= target_margin(logits, problem.targets).abs() > _EXTREME_LOG_ODDS
+    return lost
+
+
+def _clearance(problem: Problem, found: Found) -> Float[Tensor, "B L"]:
+    """How clear each decision is to float32."""
     clearance = found.clearance
     if clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
         clearance = torch.full_like(clearance, torch.inf)
-    lost = lead(logits) < CLOSE_CALL
-    if problem.target == "probability":
-        lost |= target_margin(logits, problem.targets).abs() > _EXTREME_LOG_ODDS
-    return clearance.masked_fill(lost.unsqueeze(1), 0)
+    return clearance.masked_fill(needs_double(problem).unsqueeze(1), 0)
 
 
 def _stack(candidates: list[Float[Tensor, "B F"]]) -> Float[Tensor, "B L F"]:

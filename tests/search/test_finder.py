@@ -133,6 +133,23 @@ def test_settled_images_keep_the_models_dtype_and_their_place() -> None:
 
 def test_a_model_whose_logits_know_no_neuron_is_told() -> None:
     model = tiny.make()
-    torch.nn.init.zeros_(model.get_submodule("head").weight)
+    torch.nn.init.zeros_(model.get_parameter("head.weight"))
     with pytest.warns(UserWarning, match="All scores are 0"):
         assert neuron_path.find_paths(model, tiny.make_images(1)).scores.tolist() == [0]
+
+
+def test_a_model_that_amplifies_rounding_is_searched_and_scored_in_float64() -> None:
+    model = tiny.make(dtype=torch.float32, depth=8)
+    with torch.no_grad():
+        for index in range(8):
+            model.get_parameter(f"blocks.{index}.attn.qkv.weight").mul_(4)
+    images, targets = tiny.make_images(6, dtype=torch.float32), torch.tensor([0, 1, 2, 3, 4, 0])
+    together = neuron_path.find_paths(model, images, targets)
+    for paths in by_splits(model, images, targets):
+        assert torch.equal(together.paths, paths)
+    torch.testing.assert_close(
+        neuron_path.score_paths(model, images, targets, together.paths), together.scores, rtol=1e-6, atol=0
+    )
+    exact = neuron_path.find_paths(model.double(), images.double(), targets)
+    assert torch.equal(together.paths, exact.paths)
+    torch.testing.assert_close(together.scores.double(), exact.scores, rtol=1e-6, atol=0)

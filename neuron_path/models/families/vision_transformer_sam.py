@@ -42,6 +42,12 @@ class SamAdapter(Adapter):
         model = self.model
         return model.forward_head(model.neck(h.unflatten(1, self._grid).permute(0, 3, 1, 2)))
 
+    def input_shape(self) -> tuple[int, int | None, int | None]:
+        channels, height, width = super().input_shape()
+        if self.model.rope_global is not None:  # made for one size
+            height, width = self.model.patch_embed.img_size
+        return channels, height, width
+
     def _cut(self, block: Any) -> Block:
         if type(block) is not TimmBlock:
             raise NeuronPathError(f"A block of this model is a {type(block).__name__}, whose neurons are not known.")
