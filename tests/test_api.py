@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 import neuron_path
 from neuron_path.attribution.scorers.activation import Activation
 from neuron_path.attribution.scorers.random import Random
 from neuron_path.search.searches.greedy import Greedy
-from tests import tiny
+from tests import tiny, zoo
 
 SCORERS = ("joint_attribution", "activation", "influence_pattern", "random")
 
@@ -331,3 +332,51 @@ def test_unknown_target_function(function: Callable, model: VisionTransformer, i
     with pytest.raises(neuron_path.NeuronPathError) as error:
         function(model, images, *given, target=unknown)
     assert_one_line(error, "No target function is named 'logits'. Did you mean 'logit'?")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "told"),
+    [
+        (nn.DataParallel, "The model is wrapped in a DataParallel: give what is inside, model.module."),
+        (lambda _: "vit", "Expected a model, found a str: load one with neuron_path.load_model(NAME)."),
+    ],
+)
+def test_a_wrapped_model_is_told_how_to_be_given(wrap: Callable, told: str, images: Tensor) -> None:
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(wrap(tiny.make()), images)
+    assert_one_line(error, told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"top_k": 1.5}, "top_k is 1.5; expected 1 … 24"),
+        ({"micro_batch": 2.5}, "micro_batch is 2.5"),
+        ({"n_steps": 2.5}, "n_steps is 2.5"),
+        ({"n_steps": 10**6}, "n_steps is 1000000; expected at most 4096"),
+        ({"scorer": None}, "No scorer is named 'None'"),
+        ({"target": None}, "No target function is named 'None'"),
+        ({"targets": torch.tensor([True, False, True])}, "dtype torch.bool"),
+    ],
+)
+def test_arguments_of_odd_types(options: dict[str, Any], told: str, model: VisionTransformer, images: Tensor) -> None:
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(model, images, **options)
+    assert_one_line(error, told)
+
+
+@pytest.mark.parametrize("name", ["naflex-cls", "qwen3-avg", "gemma4-avg", "vit-dynamic"])
+def test_images_that_no_patch_fills(name: str) -> None:
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(zoo.SPECIMENS[name].make(), torch.zeros(1, 3, 10, 12, dtype=torch.float64))
+    assert_one_line(error, "(3, 10, 12)" if name != "vit-dynamic" else "patches of 4 × 4 pixels")
+
+
+def test_threads_take_turns() -> None:
+    specimen = zoo.SPECIMENS["eva-rope-swiglu"]
+    model = specimen.make()
+    batches = [specimen.images(2, seed=seed) for seed in range(6)]
+    expected = [neuron_path.find_paths(model, images, n_steps=2).paths.tolist() for images in batches]
+    with ThreadPoolExecutor(3) as pool:
+        found = pool.map(lambda images: neuron_path.find_paths(model, images, n_steps=2).paths.tolist(), batches)
+    assert list(found) == expected
