@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Quadrature:
         if self.rule not in RULES:
             raise unknown_name("quadrature rule", self.rule, RULES)
         least = 2 if self.rule == "trapezoid" else 1
-        if not isinstance(self.n_steps, int) or self.n_steps < least:
+        if not isinstance(self.n_steps, Integral) or self.n_steps < least:
             raise NeuronPathError(f"n_steps is {self.n_steps}; the rule '{self.rule}' needs at least {least}.")
         if self.n_steps > _MOST:
             raise NeuronPathError(f"n_steps is {self.n_steps}; expected at most {_MOST}: more nodes change no digit.")

@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,9 +58,9 @@ class PathFinder:
     ) -> None:
         check_target(target)
         narrowest = min(block.n_neurons for block in session.adapter.blocks)
-        if not isinstance(top_k, int) or not 1 <= top_k <= narrowest:
+        if not isinstance(top_k, Integral) or not 1 <= top_k <= narrowest:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
-        if micro_batch is not None and (not isinstance(micro_batch, int) or micro_batch < 1):
+        if micro_batch is not None and (not isinstance(micro_batch, Integral) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
