@@ -32,7 +32,8 @@ from torch import Tensor
 
 Measure = Literal["joint", "complete"]
 TokenScopeName = Literal["cls", "patch"]
-OperationName = Literal["remove", "enhance"]
+OperationName = Literal["remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"]
+TokensName = Literal["scope", "all"]
 TargetName = Literal["probability", "logit", "margin"]
 
 
@@ -66,9 +67,16 @@ class PathResult:
 
     def cpu(self) -> PathResult:
         """The same result with every tensor in main memory."""
-        kept = self.candidate_scores
-        moved = {f.name: getattr(self, f.name).cpu() for f in fields(self) if f.name != "candidate_scores"}
-        return PathResult(**moved, candidate_scores=None if kept is None else kept.cpu())
+        return self.to(torch.device("cpu"))
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> PathResult:
+        """The same result on another device, its floats of another type where one is given."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {
+            name: None if value is None else value.to(device, dtype if value.is_floating_point() else None)
+            for name, value in values.items()
+        }
+        return PathResult(**moved)
 
     @staticmethod
     def cat(parts: list[PathResult]) -> PathResult:

@@ -1,9 +1,10 @@
-"""Forward passes: the clean one that records the neurons, and edited ones."""
+"""Forward passes: the clean one that records the neurons, and ones with other neurons."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -48,16 +49,19 @@ def clean_pass(adapter: Adapter, images: Float[Tensor, "B c H W"]) -> CleanPass:
     return CleanPass(embedded, activations, projected, adapter.head(through(adapter, embedded, record)))
 
 
-def edited_logits(
-    adapter: Adapter, images: Float[Tensor, "B c H W"], edit: Callable[[int, Tensor], Tensor]
-) -> Float[Tensor, "B C"]:
-    """Logits of the live network in which `edit(block, (B, S, F) activations)` replaces the neurons in scope."""
+def clean_blocks(
+    adapter: Adapter, clean: CleanPass
+) -> Iterator[tuple[int, Float[Tensor, "B S D"], Float[Tensor, "B R D"]]]:
+    """For each block of the untouched network: its index, what its projection is added to, its output at live tokens.
 
-    def replace(index: int, scoped: Tensor) -> Tensor:
-        block = adapter.blocks[index]
-        return block.project(edit(index, block.activations(scoped)))
-
-    return adapter.head(through(adapter, adapter.embed(images), replace))
+    With the projection in scope replaced, these give the block's output when that block alone is edited.
+    """
+    h = clean.embedded
+    for index, block in enumerate(adapter.blocks):
+        scoped, live = adapter.split(index, h)
+        residual = block.residual(scoped)
+        yield index, residual, live
+        h = adapter.scope.join(residual + block.after(clean.projected[index]), live)
 
 
 def through(
@@ -65,6 +69,7 @@ def through(
     h: Float[Tensor, "N T D"],
     project: Callable[[int, Tensor], Tensor],
     n_blocks: int | None = None,
+    feed: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "N R D"]:
     """The first `n_blocks` blocks (all by default), the FFNs' second layers in scope as `project` has them.
 
@@ -73,9 +78,10 @@ def through(
         h: the residual stream that enters the first block.
         project: from a block's index and the (N, S, E) output of its `mix` in scope to the (N, S, D) projection.
         n_blocks: how many blocks.
+        feed: what stands in for the FFN, residual included, at live tokens where there is one; before `project`.
     """
     for index, block in enumerate(adapter.blocks[:n_blocks]):
-        scoped, live = adapter.split(index, h)
+        scoped, live = adapter.split(index, h, None if feed is None else partial(feed, index))
         z = project(index, scoped)
         h = adapter.scope.join(block.residual(scoped) + block.after(z), live)
     return h

@@ -25,15 +25,15 @@ class Prefix(ABC):
 
     Args:
         problem: images, targets, model and quadrature.
-        measure: which sum is carried along.
+        measure: which sum is carried along; None: no sum is asked for.
         at_zero: also carry the node α = 0, with weight 0, for the convergence delta.
     """
 
-    def __init__(self, problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> None:
+    def __init__(self, problem: Problem, measure: Measure | None = "joint", *, at_zero: bool = False) -> None:
         self.problem = problem
         self.adapter = problem.adapter
         self.scope = problem.scope
-        self.measure: Measure = measure
+        self.measure = measure
         alpha, weights = problem.nodes()
         if at_zero:
             alpha, weights = torch.cat((alpha, alpha.new_zeros(1))), torch.cat((weights, weights.new_zeros(1)))
@@ -41,8 +41,8 @@ class Prefix(ABC):
         self.depth = 0
 
     @abstractmethod
-    def candidate_gradients(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S F"]]:
-        """With the whole next block scaled: the integrals of the path sum and of ∂f/∂a of that block's neurons."""
+    def candidate_gradients(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S D"]]:
+        """With the whole next block scaled: the integrals of the path sum and of ∂f/∂z of that block's projection."""
 
     @abstractmethod
     def choose(self, neurons: Int[Tensor, "B k"]) -> None:
@@ -54,12 +54,6 @@ class Prefix(ABC):
 
         A tangent cannot tell tokens apart: it gives their sum (where they are pooled: the sum of their means), S = 1.
         """
-
-    def _open_projection(self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> Float[Tensor, "n S D"]:
-        """The open block's projection, all its neurons scaled by α: it is affine, so two values give it."""
-        block, clean = self.adapter.blocks[self.depth], self.problem.clean
-        bias = block.project(clean.embedded.new_zeros(1, 1, block.n_neurons))
-        return torch.lerp(bias, clean.projected[self.depth][images], alpha.view(-1, 1, 1))
 
     def _written(
         self, index: int, neurons: Int[Tensor, "B k"]

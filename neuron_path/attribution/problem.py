@@ -29,6 +29,7 @@ class Problem:
         target: the function of the logits and the target class that is attributed.
         clean: the clean forward pass of these images.
         sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
+        reference: (B, L, k) paths of the scorer's reference method, where it has one.
     """
 
     adapter: Adapter
@@ -39,6 +40,7 @@ class Problem:
     target: str
     clean: CleanPass
     sample_ids: Sequence[str]
+    reference: Int[Tensor, "B L k"] | None = None
 
     @staticmethod
     def pose(
@@ -49,12 +51,13 @@ class Problem:
         micro_batch: int,
         target: str = "probability",
         sample_ids: Sequence[str] = (),
+        reference: Int[Tensor, "B L k"] | None = None,
     ) -> Problem:
         """Run the clean pass; without targets, take the predicted classes."""
         clean = clean_pass(adapter, images)
         if targets is None:
             targets = clean.logits.argmax(1)
-        return Problem(adapter, images, targets, quadrature, micro_batch, target, clean, sample_ids)
+        return Problem(adapter, images, targets, quadrature, micro_batch, target, clean, sample_ids, reference)
 
     @property
     def n_images(self) -> int:
@@ -72,13 +75,23 @@ class Problem:
 
     def values(self, index: int) -> Float[Tensor, "B S F"]:
         """Clean activations of block `index` as the joint objective takes them: where tokens are pooled, their mean."""
-        w = self.clean.activations[index]
-        return w.mean(1, keepdim=True) if self.scope.pooled else w
+        return self.pooled(self.clean.activations[index])
 
     def chosen_sum(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S"]:
         """Sum of those values over the given neurons of block `index`."""
-        w = self.clean.chosen(index, neurons).sum(2)
-        return w.mean(1, keepdim=True) if self.scope.pooled else w
+        return self.pooled(self.clean.chosen(index, neurons).sum(2))
+
+    def pooled(self, values: Float[Tensor, "B S *n"]) -> Float[Tensor, "B s *n"]:
+        """Values per token as the joint objective takes them: where tokens are pooled, their mean, s = 1."""
+        return values.mean(1, keepdim=True) if self.scope.pooled else values
+
+    def scaled_projection(
+        self, index: int, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]
+    ) -> Float[Tensor, "n S D"]:
+        """The projection of block `index`, all its neurons scaled by α: it is affine, so two values give it."""
+        block = self.adapter.blocks[index]
+        bias = block.project(self.clean.embedded.new_zeros(1, 1, block.n_neurons))
+        return torch.lerp(bias, self.clean.projected[index][images], alpha.view(-1, 1, 1))
 
     def nodes(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
         """Quadrature nodes and weights on the images' device, in their dtype."""

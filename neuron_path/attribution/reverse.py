@@ -31,9 +31,7 @@ class ReversePrefix(Prefix):
             _, gradients = self._gradients(images, alpha, n_blocks=self.depth + 1)
             path_sum.append(self._path_sum(gradients, images))
             at_projection.append(gradients[self.depth])
-        integral = self.sequences.integrate(torch.cat(at_projection))
-        block = self.adapter.blocks[self.depth]
-        return self.sequences.integrate(torch.cat(path_sum)), block.pullback(integral)
+        return self.sequences.integrate(torch.cat(path_sum)), self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
         self._visited.append(self._written(self.depth, neurons))
@@ -56,7 +54,7 @@ class ReversePrefix(Prefix):
 
         def leaf(index: int, scoped: Tensor) -> Tensor:
             if index == self.depth:
-                z = self._open_projection(images, alpha)
+                z = self.problem.scaled_projection(index, images, alpha)
             else:
                 written, _ = self._visited[index]
                 z = self.problem.clean.projected[index][images] - (1 - alpha).view(-1, 1, 1) * written[images]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.forward import through
+from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
 
 # On an image whose nudged gradients move by more than this, rounding may reach the digits that a result promises.
@@ -34,22 +34,11 @@ def rounding(problem: Problem) -> Float[Tensor, "B"]:
 
 def _gradients(problem: Problem, images: Int[Tensor, "n"], nudge: Float[Tensor, "n"]) -> list[Float[Tensor, "n D"]]:
     """∂f/∂z of every block, z the projection, summed over tokens in scope."""
-    adapter, factor = problem.adapter, nudge.view(-1, 1, 1) * torch.finfo(nudge.dtype).eps
+    factor = nudge.view(-1, 1, 1) * torch.finfo(nudge.dtype).eps
     generator = torch.Generator().manual_seed(0)
-    projections: list[Tensor] = []
 
     def moved(x: Tensor) -> Tensor:
         signs = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64).mul_(2).sub_(1)
         return x * (1 + factor * signs.to(x))
 
-    def record(index: int, scoped: Tensor) -> Tensor:
-        block = adapter.blocks[index]
-        z = block.project(block.activations(scoped))
-        projections.append(moved(z if projections else z.detach().requires_grad_()))
-        return projections[-1]
-
-    embedded = moved(problem.clean.embedded[images])
-    with torch.enable_grad():
-        h = through(adapter, embedded, record)
-        total = problem.target_values(adapter.head(h), images).sum()
-    return [g.sum(1) for g in torch.autograd.grad(total, projections)]
+    return [g.sum(1) for g in live_gradients(problem, moved(problem.clean.embedded[images]), images, moved)]

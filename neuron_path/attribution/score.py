@@ -15,8 +15,13 @@ from neuron_path.types import Measure
 
 def make_prefix(problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> Prefix:
     """The faster way of carrying the prefix: a tangent, unless the measure needs several tokens kept apart."""
-    one_sum = measure == "complete" or problem.scope.pooled or problem.clean.projected[0].shape[1] == 1
-    return (TangentPrefix if one_sum else ReversePrefix)(problem, measure, at_zero=at_zero)
+    tangent = measure == "complete" or one_sum(problem)
+    return (TangentPrefix if tangent else ReversePrefix)(problem, measure, at_zero=at_zero)
+
+
+def one_sum(problem: Problem) -> bool:
+    """Whether the joint measure needs no two tokens kept apart: one tangent then gives the final score."""
+    return problem.scope.pooled or problem.clean.projected[0].shape[1] == 1
 
 
 def activation_sum(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B S"]:

@@ -38,9 +38,18 @@ class Scoring(Protocol):
 
 
 class Scorer(ABC):
-    """Options of a way to rate neurons; `start` puts it to work. Its `name` is the one it is registered under."""
+    """Options of a way to rate neurons; `start` puts it to work. Its `name` is the one it is registered under.
+
+    Attributes:
+        in_double: whether it works in float64 whatever the model's type, because float32 would lose its ratings.
+        shortlist: at most how many neurons of a block it rates; None: all. The ratings of the others are −∞.
+        reference: the scorer whose paths it needs, in `Problem.reference`; None: none.
+    """
 
     name: ClassVar[str]
+    in_double: ClassVar[bool] = False
+    shortlist: int | None = None
+    reference: str | None = None
 
     @abstractmethod
     def start(self, problem: Problem) -> Scoring:

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.tail import tail_value
+from neuron_path.attribution.tail import tail_gradients, tail_value
 from neuron_path.types import Measure
 
 with warnings.catch_warnings(), forward_ad.dual_level():
@@ -27,11 +28,13 @@ with warnings.catch_warnings(), forward_ad.dual_level():
 class TangentPrefix(Prefix):
     """Carries h(α) and its tangent in the direction c on every chosen neuron; see `Prefix`.
 
-    With ȯut the tangent at the open block's output, the path sum is ⟨∂f/∂out, ȯut⟩, summed over all tokens.
+    With ȯut the tangent at the open block's output, the path sum is ⟨∂f/∂out, ȯut⟩, summed over all tokens. Without a
+    measure the state goes alone, and the path sum is 0.
     """
 
-    def __init__(self, problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> None:
+    def __init__(self, problem: Problem, measure: Measure | None = "joint", *, at_zero: bool = False) -> None:
         super().__init__(problem, measure, at_zero=at_zero)
+        self._push = push if measure else _still
         n_nodes = len(self.sequences.alpha)
         # Before the first choice all nodes agree and the tangent is zero: one evaluation serves them all.
         self._state = tuple(x.repeat(n_nodes, 1, 1) for x in self._advance(problem.clean.embedded))
@@ -42,21 +45,16 @@ class TangentPrefix(Prefix):
 
     def candidate_gradients(self) -> tuple[Tensor, Tensor]:
         self._open()
-        block = self.adapter.blocks[self.depth]
         path_sum, at_projection = [], []
         for run, images, alpha in self.sequences.passes():
             scoped, live = (x[run] for x in self._state)
-            z = self._open_projection(images, alpha).requires_grad_()
-            with torch.enable_grad():
-                out = self.scope.join(scoped + block.after(z), live)
-                total = tail_value(self.problem, out, self.depth + 1, images).sum()
-            at_out, at_z = torch.autograd.grad(total, (out, z))
+            z = self.problem.scaled_projection(self.depth, images, alpha)
+            at_out, at_z = tail_gradients(self.problem, self.depth, scoped, live, z, images)
             tangent = self.scope.join(*(x[run] for x in self._tangent))
             path_sum.append((at_out * tangent).sum((1, 2)))
-            pooled = self.scope.pooled and self.measure == "joint"
-            at_projection.append(at_z.mean(1, keepdim=True) if pooled else at_z)
-        integral = self.sequences.integrate(torch.cat(at_projection))
-        return self.sequences.integrate(torch.cat(path_sum)).unsqueeze(1), block.pullback(integral)
+            at_projection.append(at_z)
+        integral = self.sequences.integrate(torch.cat(path_sum)).unsqueeze(1)
+        return integral, self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
         self._open()
@@ -101,9 +99,15 @@ class TangentPrefix(Prefix):
         scoped, live = self.adapter.split(self.depth, h)
         return self.adapter.blocks[self.depth].residual(scoped), live
 
-    @staticmethod
-    def _push(f: Callable[[Tensor], Any], h: Tensor, dh: Tensor) -> tuple[Any, Any]:
-        """f(h) and its tangent."""
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-            value, tangent, *_ = jvp(f, (h,), (dh,))
-        return value, tangent
+
+def push(f: Callable[[Tensor], Any], x: Tensor, dx: Tensor) -> tuple[Any, Any]:
+    """f(x) and its tangent in the direction dx."""
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
+        value, tangent, *_ = jvp(f, (x,), (dx,))
+    return value, tangent
+
+
+def _still(f: Callable[[Tensor], Any], x: Tensor, dx: Tensor) -> tuple[Any, Any]:
+    """f(x), and no tangent: zeros that take no room."""
+    value = f(x)
+    return value, tree_map(lambda part: part.new_zeros(()).expand_as(part), value)

@@ -7,7 +7,7 @@ A family is one file in `neuron_path.models.families` with an `Adapter`; most ta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -195,13 +195,18 @@ class Adapter(ABC):
         is_last = index == len(self.blocks) - 1
         return self.head_rows if is_last and self.head_rows == self.scope.tokens else None
 
-    def split(self, index: int, h: Float[Tensor, "N T D"]) -> tuple[Float[Tensor, "N S E"], Float[Tensor, "N R D"]]:
-        """Block `index` but for its neurons: the tokens in scope before the FFN, the live ones after the block."""
+    def split(
+        self, index: int, h: Float[Tensor, "N T D"], feed: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Float[Tensor, "N S E"], Float[Tensor, "N R D"]]:
+        """Block `index` but for its neurons: the tokens in scope before the FFN, the live ones after the block.
+
+        `feed` may stand in for the block's own at live tokens.
+        """
         block, rows = self.blocks[index], self.rows(index)
         u = block.mix(h, rows)
         scoped, live = (u, u[:, :0]) if rows is not None else (u[:, self.scope.tokens], u[:, self.scope.live])
         if block.feeds_all:
-            live = block.feed(live) if live.shape[1] else block.residual(live)
+            live = (feed or block.feed)(live) if live.shape[1] else block.residual(live)
         return scoped, live
 
     def run(self, index: int, h: Float[Tensor, "N T D"]) -> Float[Tensor, "N R D"]:

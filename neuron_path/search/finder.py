@@ -10,23 +10,20 @@ from dataclasses import replace
 from numbers import Integral
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.rounding import ILL_CONDITIONED, rounding
-from neuron_path.attribution.scorer import Scorer
-from neuron_path.attribution.target import check_target, target_margin, target_probability
+from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.target import check_target, target_probability
+from neuron_path.attribution.trust import CLOSE_CALL, needs_double
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
 from neuron_path.search.budget import chunks
-from neuron_path.search.search import CLOSE_CALL, Found, Search
+from neuron_path.search.search import Found, Search
 from neuron_path.types import PathResult
-
-# Past these log-odds p or 1 − p, and with it every gradient, nears float32's smallest numbers (e⁻⁸⁷) or is 0.
-_EXTREME_LOG_ODDS = 60
 
 
 class PathFinder:
@@ -62,10 +59,29 @@ class PathFinder:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
         if micro_batch is not None and (not isinstance(micro_batch, Integral) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
+        if scorer.shortlist is not None and top_k > scorer.shortlist:
+            raise NeuronPathError(
+                f"top_k is {top_k}, but '{scorer.name}' rates only {scorer.shortlist} neurons of a block: raise "
+                "scorer.shortlist, or set it to null for all."
+            )
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
         self.target = target
         self.top_k, self.micro_batch, self.keep_candidates = top_k, micro_batch, keep_candidates
+        self.reference: PathFinder | None = None
+        if scorer.reference is not None:
+            reference = scorers.create(scorer.reference)
+            if reference.reference is not None:
+                raise NeuronPathError(f"The scorer '{scorer.reference}' cannot be a reference: it has one itself.")
+            options = {"target": target, "top_k": top_k, "micro_batch": micro_batch}
+            self.reference = PathFinder(session, reference, search, quadrature, **options)
+
+    def needs(self, other: PathFinder) -> bool:
+        """Whether the other's paths are those of this scorer's reference method."""
+        if self.reference is None or self.session is not other.session:
+            return False
+        mine, theirs = ((f.scorer, f.search, f.quadrature, f.target, f.top_k) for f in (self.reference, other))
+        return mine == theirs
 
     def with_candidates(self) -> PathFinder:
         """The same search, also returning every candidate's score."""
@@ -80,17 +96,33 @@ class PathFinder:
         sample_ids: Sequence[str] | None = None,
         *,
         progress: bool = True,
+        reference: Int[Tensor, "B L"] | Int[Tensor, "B L k"] | None = None,
     ) -> PathResult:
-        """Paths of a batch of any size, on the model's device; `sample_ids` default to a digest of each image."""
+        """Paths of a batch of any size, on the model's device.
+
+        Args:
+            images: (B, c, H, W) preprocessed.
+            targets: (B,) classes; None takes the predicted ones.
+            sample_ids: names of the images; a digest of each by default.
+            progress: whether to show a bar.
+            reference: the paths of the scorer's reference method, where it has one; searched for by default.
+        """
         self.session.check_images(images)
         checked = self.session.check_targets(targets, len(images))
         names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
+        if self.reference is not None and reference is None:
+            reference = self.reference.find(images, targets, names, progress=progress).paths
+        if reference is not None:
+            reference = self.session.check_paths(reference, len(images))
+        is_double = self.scorer.in_double and self.session.dtype != torch.float64
+        session = self.session.double() if is_double else self.session
         parts = []
-        with self.session.active(), progress_bar(disable=not progress) as bar:
+        with session.active(), progress_bar(disable=not progress) as bar:
             task = bar.add_task("Neuron paths", total=len(images))
-            for run, micro_batch in chunks(self.session, images, self.quadrature.n_steps, self.micro_batch):
-                part = self._find_chunk(images[run], None if checked is None else checked[run], names[run], micro_batch)
-                parts.append(part)
+            for run, micro_batch in chunks(session, images, self.quadrature.n_steps, self.micro_batch):
+                own, others = (None if values is None else values[run] for values in (checked, reference))
+                part = self._find_chunk(session, images[run], own, names[run], micro_batch, others)
+                parts.append(part.to(self.session.device, self.session.dtype) if is_double else part)
                 bar.advance(task, len(part))
         result = PathResult.cat(parts)
         if not result.scores.any() and not result.margins.any():
@@ -102,19 +134,25 @@ class PathFinder:
         return result
 
     def _find_chunk(
-        self, images: Tensor, targets: Tensor | None, sample_ids: Sequence[str], micro_batch: int
+        self,
+        session: Session,
+        images: Tensor,
+        targets: Tensor | None,
+        sample_ids: Sequence[str],
+        micro_batch: int,
+        reference: Tensor | None,
     ) -> PathResult:
-        problem = self._pose(self.session, images, targets, sample_ids, micro_batch)
+        problem = self._pose(session, images, targets, sample_ids, micro_batch, reference)
         options = {"top_k": self.top_k, "keep_candidates": self.keep_candidates}
         found = self.search.run(problem, self.scorer, **options)
         result = self._result(problem, found)
-        if self.session.dtype != torch.float32:
+        if session.dtype != torch.float32:
             return result
         found = replace(found, clearance=_clearance(problem, found))
         close = (found.clearance < CLOSE_CALL).any(1).nonzero().squeeze(1)
         if len(close) == 0:
             return result
-        double = self.session.double()
+        double = session.double()
         names = [sample_ids[int(row)] for row in close]
         own = None if targets is None else targets[close]
         with double.active():
@@ -129,10 +167,11 @@ class PathFinder:
         targets: Tensor | None,
         sample_ids: Sequence[str],
         micro_batch: int,
+        reference: Tensor | None = None,
     ) -> Problem:
-        own = None if targets is None else targets.to(session.device)
-        images = session.images(images)
-        return Problem.pose(session.adapter, images, own, self.quadrature, micro_batch, self.target, sample_ids)
+        own, others = (None if values is None else values.to(session.device) for values in (targets, reference))
+        options = (self.quadrature, micro_batch, self.target, sample_ids, others)
+        return Problem.pose(session.adapter, session.images(images), own, *options)
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits
@@ -157,22 +196,6 @@ def digests(images: Float[Tensor, "B c H W"]) -> list[str]:
     """A name for each image that depends on its pixels only."""
     pixels = images.detach().to(device="cpu", dtype=torch.float32).numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
-
-
-def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """How clear the predicted class is: its lead over the next, relative to the largest logit."""
-    best = logits.topk(2, dim=1).values
-    return (best[:, 0] - best[:, 1]) / logits.abs().amax(1)
-
-
-def needs_double(problem: Problem) -> Bool[Tensor, "B"]:
-    """Images on which float32 is not to be trusted: where the network amplifies its rounding, where the predicted class
-    is in doubt, or where the odds of the target leave its range."""
-    logits = problem.clean.logits
-    lost = (lead(logits) < CLOSE_CALL) | (rounding(problem) > ILL_CONDITIONED)
-    if problem.target == "probability":
-        lost |= target_margin(logits, problem.targets).abs() > _EXTREME_LOG_ODDS
-    return lost
 
 
 def _clearance(problem: Problem, found: Found) -> Float[Tensor, "B L"]:

@@ -14,11 +14,6 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.registry import Registry
 
-# A decision whose winner leads by less than this share of the largest score compared is settled in float64. Rounding
-# in float32 moves scores by at most some 5e-6 of it, or else the whole image is searched in float64
-# (docs/decisions/0003-close-calls.md), so no batch turns a choice.
-CLOSE_CALL = 5e-5
-
 
 @dataclass(frozen=True)
 class Found:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuron_path.attribution.forward import through
+from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 
@@ -24,26 +24,12 @@ class InfluencePattern(Scorer):
         """Integrate all blocks' gradients at once."""
         sequences = Sequences(*problem.nodes(), problem.n_images, problem.micro_batch)
         # Summed over tokens at once: the pullback is linear, so (N, D) per block is all that must be kept.
-        passes = [_gradients(problem, images, alpha) for _, images, alpha in sequences.passes()]
+        passes = [self._gradients(problem, images, alpha) for _, images, alpha in sequences.passes()]
         integrals = [sequences.integrate(torch.cat(parts)) for parts in zip(*passes, strict=True)]
         blocks = problem.adapter.blocks
         return BlockwiseScoring(problem, [block.pullback(g) for block, g in zip(blocks, integrals, strict=True)])
 
-
-def _gradients(problem: Problem, images: Tensor, alpha: Tensor) -> list[Tensor]:
-    """∂f/∂z of every block, z the projection, summed over tokens in scope, for inputs α·x: each (n, D)."""
-    adapter = problem.adapter
-    projections: list[Tensor] = []
-
-    def record(index: int, scoped: Tensor) -> Tensor:
-        block = adapter.blocks[index]
-        z = block.project(block.activations(scoped))
-        # No gradient is asked for before the first projection: there the graph begins.
-        projections.append(z if projections else z.detach().requires_grad_())
-        return projections[-1]
-
-    embedded = adapter.embed(problem.images[images] * alpha.view(-1, 1, 1, 1))
-    with torch.enable_grad():
-        h = through(adapter, embedded, record)
-        total = problem.target_values(adapter.head(h), images).sum()
-    return [g.sum(1) for g in torch.autograd.grad(total, projections)]
+    @staticmethod
+    def _gradients(problem: Problem, images: Tensor, alpha: Tensor) -> list[Tensor]:
+        embedded = problem.adapter.embed(problem.images[images] * alpha.view(-1, 1, 1, 1))
+        return [g.sum(1) for g in live_gradients(problem, embedded, images)]

@@ -36,7 +36,8 @@ class JointAttributionScoring:
 
     def candidates(self, index: int) -> Tensor:
         """(B, F) objective of block `index`."""
-        path_sum, gradient = self._prefix.candidate_gradients()
+        path_sum, at_projection = self._prefix.candidate_gradients()
+        gradient = self.problem.adapter.blocks[index].pullback(self.problem.pooled(at_projection))
         w = self._chosen_sum.unsqueeze(-1) + self.problem.values(index)
         return (w * (path_sum.unsqueeze(-1) + gradient)).mean(1)
 

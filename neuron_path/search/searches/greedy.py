@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.search.search import CLOSE_CALL, Found, Search, searches
+from neuron_path.attribution.trust import CLOSE_CALL
+from neuron_path.search.search import Found, Search, searches
 
 # Relative to the largest score compared: far above what rounding moves in float64, far below what a close call that
 # float32 leaves to it can be told apart by.
@@ -69,7 +70,7 @@ def pick(scores: Float[Tensor, "B F"], top_k: int) -> tuple[Int[Tensor, "B k"], 
     >>> neurons.tolist(), margin.tolist()
     ([[1, 2]], [0.25])
     """
-    scale = scores.abs().amax(1)
+    scale = torch.where(scores == -torch.inf, 0, scores).abs().amax(1)  # −∞: neurons that were not rated
     values, order = _sort(scores, TIE * scale)
     gaps = (values[:, :-1] - values[:, 1:])[:, :top_k].clamp(min=0)
     if scores.shape[1] > top_k:

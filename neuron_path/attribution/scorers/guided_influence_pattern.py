@@ -1,0 +1,88 @@
+"""Baseline: guided influence patterns, a greedy chain of derivatives (Lu et al., NeurIPS 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import jvp
+
+from neuron_path.attribution.live import live_gradients
+from neuron_path.attribution.problem import Problem, Sequences
+from neuron_path.attribution.score import score
+from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.tangent import push
+
+
+@scorers.register("guided_influence_pattern")
+@dataclass(frozen=True)
+class GuidedInfluencePattern(Scorer):
+    """∫ (Π_{n<l} ∂a_n/∂a_{n−1}) · ∂a_j/∂a_{l−1} · ∂f/∂a_j dα along the chosen neurons, at the inputs α·x, all live.
+
+    Where several tokens are in scope the factors are Jacobians between tokens, summed over the tokens at both ends;
+    where a block has several chosen neurons, over the chains through all of them. In float64: a product of many small
+    factors is no place for float32.
+    """
+
+    in_double = True
+
+    def start(self, problem: Problem) -> GuidedInfluencePatternScoring:
+        """Begin with the images of one problem."""
+        return GuidedInfluencePatternScoring(problem)
+
+
+class GuidedInfluencePatternScoring:
+    """Greedy state: the live stream at every node, and its tangent along the chain."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._sequences = Sequences(*problem.nodes(), problem.n_images, problem.micro_batch)
+        passes = [self._begin(images, alpha) for _, images, alpha in self._sequences.passes()]
+        streams, gradients = zip(*passes, strict=True)
+        self._gradients = [torch.cat(parts) for parts in zip(*gradients, strict=True)]
+        self._h = torch.cat(streams)
+        self._dh = torch.zeros_like(self._h)
+        # Of the block whose turn it is: residual, live tokens, activations, and how fast these change along the chain.
+        self._block: tuple[Tensor, Tensor, Tensor] = (self._h, self._h, self._h)
+        self._speeds = self._h
+
+    def candidates(self, index: int) -> Tensor:
+        """(B, F) of block `index`."""
+        passes = [self._advance(index, run) for run, _, _ in self._sequences.passes()]
+        residual, live, activations, speeds = (torch.cat(parts) for parts in zip(*passes, strict=True))
+        self._block = (residual, live, activations)
+        self._speeds = torch.ones_like(speeds) if index == 0 else speeds
+        gradient = self.problem.adapter.blocks[index].pullback(self._gradients[index])
+        return self._sequences.integrate((gradient * self._speeds).sum(1))
+
+    def choose(self, index: int, neurons: Tensor) -> None:
+        """Lead the chain on through the chosen neurons alone."""
+        block, scope = self.problem.adapter.blocks[index], self.problem.scope
+        residual, live, activations = self._block
+        every = neurons.repeat(len(self._sequences.alpha), 1)
+        speeds = self._speeds.gather(2, every.unsqueeze(1).expand(-1, self._speeds.shape[1], -1))
+        z, dz, *_ = jvp(block.after, (block.project(activations),), (speeds @ block.columns(every),))
+        self._h = scope.join(residual + z, live)
+        self._dh = scope.join(dz, torch.zeros_like(live))
+
+    def path_scores(self, paths: Tensor) -> Tensor:
+        """JAS of the path."""
+        return score(self.problem, paths)[0]
+
+    def _begin(self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> tuple[Tensor, list[Tensor]]:
+        """The stream that enters the first block, and ∂f/∂z of every block."""
+        embedded = self.problem.adapter.embed(self.problem.images[images] * alpha.view(-1, 1, 1, 1))
+        return embedded, live_gradients(self.problem, embedded, images)
+
+    def _advance(self, index: int, run: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        adapter = self.problem.adapter
+        block = adapter.blocks[index]
+
+        def cut(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            scoped, live = adapter.split(index, h)
+            return block.residual(scoped), live, block.activations(scoped)
+
+        values, tangents = push(cut, self._h[run], self._dh[run])
+        return *values, tangents[2]
