@@ -11,13 +11,15 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import score
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target
+from neuron_path.attribution.trust import needs_double, settled
 from neuron_path.errors import NeuronPathError
-from neuron_path.interventions.scaling import factor_of, scaled_logits
+from neuron_path.interventions.evaluate import Evaluator, Intervention
+from neuron_path.interventions.means import MeanActivations
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.budget import chunks
-from neuron_path.search.finder import PathFinder, needs_double
+from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import Search, searches
-from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName
+from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName, TokensName
 
 
 def find_paths(
@@ -140,11 +142,12 @@ def score_paths(
     whole = session.check_paths(paths, len(images))
     if bool((whole.sort(2).values.diff(dim=2) == 0).any()):
         raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
+    settings = (rule, target)
     parts = []
     with session.active():
         for run, micro_batch in chunks(session, images, rule.n_steps):
             own = None if checked is None else checked[run]
-            parts.append(_score_chunk(session, images[run], own, whole[run], (rule, micro_batch, target), measure))
+            parts.append(_score_chunk(session, images[run], own, whole[run], micro_batch, settings, measure))
     scores, *deltas = map(torch.cat, zip(*parts, strict=True))
     return (scores, deltas[0]) if return_convergence_delta else scores
 
@@ -154,22 +157,20 @@ def _score_chunk(
     images: Tensor,
     targets: Tensor | None,
     paths: Tensor,
-    settings: tuple[Quadrature, int, str],
+    micro_batch: int,
+    settings: tuple[Quadrature, str],
     measure: Measure,
 ) -> list[Tensor]:
     """Scores, and for `complete` their deltas; images on which float32 is not to be trusted are scored in float64."""
-    problem = Problem.pose(session.adapter, session.images(images), targets, *settings)
+    rule, target = settings
+    problem = Problem.pose(session.adapter, session.images(images), targets, rule, micro_batch, target)
     scored = [values for values in score(problem, paths, measure) if values is not None]
-    if session.dtype != torch.float32:
-        return scored
-    rows = needs_double(problem).nonzero().squeeze(1)
-    if len(rows) == 0:
-        return scored
-    double = session.double()
-    with double.active():
-        own_targets, own_paths = (values[rows].to(double.device) for values in (problem.targets, paths))
-        again = _score_chunk(double, images[rows.to(images.device)], own_targets, own_paths, settings, measure)
-    return [one.index_copy(0, rows, other.to(one)) for one, other in zip(scored, again, strict=True)]
+
+    def again(double: Session, rows: Tensor) -> list[Tensor]:
+        own, chosen = (values[rows].to(double.device) for values in (problem.targets, paths))
+        return _score_chunk(double, images[rows.to(images.device)], own, chosen, micro_batch, settings, measure)
+
+    return settled(session, scored, needs_double(problem), again)
 
 
 def intervene(
@@ -178,16 +179,31 @@ def intervene(
     paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
+    *,
+    factor: float | None = None,
+    tokens: TokensName = "scope",
+    reference_images: Float[Tensor, "R c H W"] | None = None,
+    donor_images: Float[Tensor, "B c H W"] | None = None,
 ) -> Float[Tensor, "B C"]:
-    """Logits of the live network with the path's neurons removed (× 0) or enhanced (× 2) at the tokens in scope.
+    """Logits of the live network with the path's neurons edited.
+
+    `remove` multiplies their activations by 0 and `enhance` by a factor; `mean_ablation` sets them to their mean over
+    reference images (over images and tokens; those in scope and the other ones apart), `resample_ablation` to their
+    activations on another image, token by token; `keep_only` zeroes all other neurons of all blocks instead. Each
+    block's activations are those that the edits before it lead to.
 
     Args:
         model, images, token_scope: as for `find_paths`.
         paths: (B, L) or (B, L, k) neuron indices; one that a block names twice is edited once.
-        operation: "remove" or "enhance".
+        operation: one of the five names above.
+        factor: of `enhance`, by default 2.
+        tokens: "scope" edits at the tokens in scope, "all" at every token that the FFN sees.
+        reference_images: (R, channels, height, width) preprocessed, for `mean_ablation`.
+        donor_images: one for each image, preprocessed, for `resample_ablation`.
 
     Raises:
-        NeuronPathError: as for `find_paths`; paths that do not fit the model; no such operation.
+        NeuronPathError: as for `find_paths`; paths that do not fit the model; no such operation, or one that lacks its
+            images or gets what it does not take.
 
     >>> import neuron_path
     >>> model = neuron_path.load_model("digits_vit")
@@ -195,14 +211,39 @@ def intervene(
     >>> found = neuron_path.find_paths(model, images[:2], labels[:2])
     >>> tuple(neuron_path.intervene(model, images[:2], found.paths, "remove").shape)
     (2, 10)
+    >>> tuple(neuron_path.intervene(model, images[:2], found.paths, "mean_ablation", reference_images=images).shape)
+    (2, 10)
     """
-    factor = factor_of(operation)
+    intervention = Intervention(operation, factor, tokens)
+    for name, wanted, given in (
+        ("reference_images", "mean_ablation", reference_images),
+        ("donor_images", "resample_ablation", donor_images),
+    ):
+        if (operation == wanted) != (given is not None):
+            needs = "needs" if given is None else "takes no"
+            raise NeuronPathError(f"The operation '{operation}' {needs} {name}: they belong to '{wanted}'.")
     session = Session(model, token_scope)
     session.check_images(images)
     whole = session.check_paths(paths, len(images))
+    if donor_images is not None:
+        session.check_images(donor_images)
+        if donor_images.shape != images.shape:
+            raise NeuronPathError(
+                f"Donor images have shape {tuple(donor_images.shape)}; expected that of the images, "
+                f"{tuple(images.shape)}: one donor for each."
+            )
+    means = None
+    if reference_images is not None:
+        session.check_images(reference_images)
+        means = MeanActivations(session.adapter)
+        with session.active():
+            for run, _ in chunks(session, reference_images, 1):
+                means.update(session.images(reference_images[run]))
+    evaluator = Evaluator([intervention], None if means is None else means.operation())
+    parts = []
     with session.active():
-        parts = [
-            scaled_logits(session.adapter, session.images(images[run]), whole[run], factor)
-            for run, _ in chunks(session, images, 1)
-        ]
+        for run, micro_batch in chunks(session, images, 1):
+            donors = None if donor_images is None else donor_images[run]
+            _, [measured] = evaluator.measure(session, images[run], None, [whole[run]], micro_batch, donors)
+            parts += measured.logits
     return torch.cat(parts)

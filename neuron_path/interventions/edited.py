@@ -1,0 +1,67 @@
+"""The live network with an operation at work on the path's neurons."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.forward import through
+from neuron_path.interventions.operations import Operation, ResampleAblation
+from neuron_path.models.adapter import Adapter
+
+
+def edited_logits(
+    adapter: Adapter,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L k"],
+    operation: Operation,
+    tokens: str = "scope",
+) -> Float[Tensor, "B C"]:
+    """Logits of the live network with every block's path neurons edited.
+
+    Each block's activations are those that the edits of earlier blocks lead to, then edited themselves.
+
+    Args:
+        adapter: the model.
+        images: preprocessed.
+        paths: neurons of each image and block; one that a block names twice is edited once.
+        operation: what becomes of them.
+        tokens: "scope" edits at the tokens in scope, "all" wherever the FFN is.
+    """
+
+    def scoped(index: int, u: Tensor) -> Tensor:
+        block = adapter.blocks[index]
+        return block.project(operation.edit(index, block.activations(u), paths[:, index], in_scope=True))
+
+    def live(index: int, u: Tensor) -> Tensor:
+        block = adapter.blocks[index]
+        edited = operation.edit(index, block.activations(u), paths[:, index], in_scope=False)
+        return block.residual(u) + block.after(block.project(edited))
+
+    return adapter.head(through(adapter, adapter.embed(images), scoped, feed=live if tokens == "all" else None))
+
+
+def donate(
+    adapter: Adapter, donors: Float[Tensor, "B c H W"], paths: Int[Tensor, "B L k"], tokens: str = "scope"
+) -> ResampleAblation:
+    """The operation that gives each image its donor's activations: one clean pass of the donors."""
+    donated: list[tuple[Tensor, Tensor]] = []
+    others: list[Tensor] = []
+
+    def chosen(a: Tensor, index: int) -> Tensor:
+        return a.gather(2, paths[:, index].unsqueeze(1).expand(-1, a.shape[1], -1))
+
+    def scoped(index: int, u: Tensor) -> Tensor:
+        a = adapter.blocks[index].activations(u)
+        mine = chosen(a, index)
+        donated.append((mine, others.pop() if others else mine[:, :0]))
+        return adapter.blocks[index].project(a)
+
+    def live(index: int, u: Tensor) -> Tensor:
+        block = adapter.blocks[index]
+        a = block.activations(u)
+        others.append(chosen(a, index))
+        return block.residual(u) + block.after(block.project(a))
+
+    through(adapter, adapter.embed(donors), scoped, feed=live if tokens == "all" else None)
+    return ResampleAblation(donated)

@@ -1,0 +1,60 @@
+"""Mean activations of all neurons over reference images, summed batch by batch."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_path.attribution.forward import through
+from neuron_path.interventions.operations import MeanAblation
+from neuron_path.models.adapter import Adapter
+
+
+class MeanActivations:
+    """Sums in float64, so that the means do not depend on how the images are cut into batches.
+
+    Tokens in scope and the other ones are averaged apart, each over images and tokens.
+
+    Args:
+        adapter: the model, with the tokens that count.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._sums = [[torch.zeros(block.n_neurons, dtype=torch.float64) for _ in range(2)] for block in adapter.blocks]
+        self._counts = [[0, 0] for _ in adapter.blocks]
+
+    def update(self, images: Float[Tensor, "B c H W"]) -> None:
+        """Add the images' activations in the untouched network."""
+        adapter = self._adapter
+
+        def scoped(index: int, u: Tensor) -> Tensor:
+            a = adapter.blocks[index].activations(u)
+            self._add(index, 0, a)
+            return adapter.blocks[index].project(a)
+
+        def live(index: int, u: Tensor) -> Tensor:
+            block = adapter.blocks[index]
+            a = block.activations(u)
+            self._add(index, 1, a)
+            return block.residual(u) + block.after(block.project(a))
+
+        through(adapter, adapter.embed(images), scoped, feed=live)
+
+    def operation(self) -> MeanAblation:
+        """The operation that puts the means in place; NaN where no token was seen."""
+        means = []
+        for sums, counts in zip(self._sums, self._counts, strict=True):
+            in_scope, other = (total / count for total, count in zip(sums, map(_or_nan, counts), strict=True))
+            means.append((in_scope, other))
+        return MeanAblation(means)
+
+    def _add(self, index: int, group: int, a: Tensor) -> None:
+        # On the CPU: not every device has float64.
+        self._sums[index][group] += a.sum((0, 1), dtype=torch.float64 if a.device.type != "mps" else None).cpu()
+        self._counts[index][group] += a.shape[0] * a.shape[1]
+
+
+def _or_nan(count: int) -> float:
+    return count or float("nan")

@@ -1,0 +1,111 @@
+"""What an intervention makes of a block's activations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.types import OperationName, TokensName
+
+OPERATIONS: tuple[str, ...] = get_args(OperationName)
+TOKENS: tuple[str, ...] = get_args(TokensName)
+FACTOR = 2.0  # of enhance, as in the paper
+
+
+class Operation(ABC):
+    """An intervention at work on a batch of images."""
+
+    @abstractmethod
+    def edit(
+        self, index: int, a: Float[Tensor, "B n F"], neurons: Int[Tensor, "B k"], *, in_scope: bool
+    ) -> Float[Tensor, "B n F"]:
+        """Block `index`'s activations with the path's neurons edited, at the n tokens in scope or at the other ones."""
+
+
+@dataclass(frozen=True)
+class Scale(Operation):
+    """Remove (× 0) and enhance (× 2, or any other factor).
+
+    Attributes:
+        factor: what the path's neurons are multiplied by.
+    """
+
+    factor: float
+
+    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+        """Multiply the path's neurons."""
+        return a * torch.ones_like(a[:, :1]).scatter(2, neurons.unsqueeze(1), self.factor)
+
+
+class KeepOnly(Operation):
+    """Silence all other neurons of all blocks."""
+
+    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+        """Multiply the other neurons by 0."""
+        return a * torch.zeros_like(a[:, :1]).scatter(2, neurons.unsqueeze(1), 1.0)
+
+
+@dataclass(frozen=True)
+class MeanAblation(Operation):
+    """Set the path's neurons to their mean over reference images.
+
+    Attributes:
+        means: per block the means (F,) over images and tokens, of the tokens in scope and of the other ones.
+    """
+
+    means: Sequence[tuple[Float[Tensor, "F"], Float[Tensor, "F"]]]
+
+    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+        """Put the means in the path neurons' places, the same at every token."""
+        mean = self.means[index][0 if in_scope else 1].to(a)[neurons].unsqueeze(1)
+        return a.scatter(2, _places(a, neurons), mean.expand(-1, a.shape[1], -1))
+
+
+@dataclass(frozen=True)
+class ResampleAblation(Operation):
+    """Set the path's neurons to their activations on another image, token by token.
+
+    Attributes:
+        donated: per block the donors' activations (B, n, k) of the path's neurons, in scope and at the other tokens.
+    """
+
+    donated: Sequence[tuple[Float[Tensor, "B S k"], Float[Tensor, "B R k"]]]
+
+    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+        """Put the donors' activations in the path neurons' places."""
+        return a.scatter(2, _places(a, neurons), self.donated[index][0 if in_scope else 1])
+
+
+def factor_of(operation: str, factor: float | None = None) -> float:
+    """What `remove` or `enhance` multiplies by.
+
+    Raises:
+        NeuronPathError: a factor that is not finite, or one for an operation that takes none.
+    """
+    if factor is None:
+        return 0.0 if operation == "remove" else FACTOR
+    if operation != "enhance":
+        raise NeuronPathError(f"The operation '{operation}' takes no factor: use 'enhance'.")
+    if not -float("inf") < factor < float("inf"):
+        raise NeuronPathError(f"factor is {factor}; expected a finite number.")
+    return float(factor)
+
+
+def check_operation(operation: str, tokens: str = "scope") -> None:
+    """Raise a NeuronPathError for an operation, or tokens to edit at, that do not exist."""
+    if operation not in OPERATIONS:
+        raise unknown_name("operation", operation, OPERATIONS)
+    if tokens not in TOKENS:
+        raise unknown_name("choice of tokens", tokens, TOKENS)
+
+
+def _places(a: Tensor, neurons: Tensor) -> Tensor:
+    """The path's neurons as an index into a."""
+    return neurons.unsqueeze(1).expand(-1, a.shape[1], -1)
