@@ -7,6 +7,7 @@ options of the registered classes, so a new one needs its YAML file only.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
@@ -121,6 +122,17 @@ class QuadratureConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """What is measured of every path; see `neuron_path.pipeline.evaluate`."""
+
+    operations: list[str] = MISSING
+    factor: float = 2.0
+    tokens: str = "scope"
+    reference: str | None = None
+    sizes: list[int] = field(default_factory=list)
+
+
+@dataclass
 class TrainerConfig:
     """Arguments of Lightning's Trainer."""
 
@@ -135,10 +147,11 @@ class LoggerConfig:
     name: str = MISSING
     project: str = "neuron-path"
     entity: str | None = None
-    mode: str = "offline"
+    mode: str = "auto"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    init_timeout: float = 16.0
+    init_timeout: float = 5.0
+    finish_timeout: float = 120.0
 
 
 @dataclass
@@ -159,6 +172,7 @@ class Config:
     scorer: Any = MISSING
     search: Any = MISSING
     quadrature: QuadratureConfig = MISSING
+    evaluation: EvaluationConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     paths: PathsConfig = MISSING
@@ -169,7 +183,7 @@ class Config:
     top_k: int = 1
     micro_batch: int | None = None
     baselines: list[str] = field(default_factory=list)
-    operations: list[str] = field(default_factory=list)
+    run_dir: str | None = None
 
 
 def register_schemas() -> None:
@@ -183,6 +197,7 @@ def register_schemas() -> None:
         "data": {"digits": DigitsConfig, "image_folder": ImageFolderConfig},
         "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig},
+        "evaluation": {"evaluation": EvaluationConfig},
         "trainer": {"trainer": TrainerConfig},
         "logger": {"logger": LoggerConfig},
         "paths": {"paths": PathsConfig},
@@ -207,6 +222,37 @@ def read_config(composed: DictConfig) -> Config:
     for group in ("head", "data", "scorer", "search"):
         _check_name(group, getattr(config, group))
     return config
+
+
+def stored_config(stored: Mapping[str, Any]) -> Config:
+    """The configuration that a run directory keeps, typed again.
+
+    Raises:
+        NeuronPathError: one of another version, whose settings are others.
+    """
+    kinds: dict[str, Any] = {
+        "model": ModelConfig,
+        "head": {kind.name: kind for kind in (HeadConfig, FileHeadConfig, LinearProbeConfig)},
+        "data": {kind.name: kind for kind in (DigitsConfig, ImageFolderConfig)},
+        "preprocessing": PreprocessingConfig,
+        "scorer": _schemas(scorers),
+        "search": _schemas(searches),
+        "quadrature": QuadratureConfig,
+        "evaluation": EvaluationConfig,
+        "trainer": TrainerConfig,
+        "logger": LoggerConfig,
+        "paths": PathsConfig,
+    }
+    parts = dict(stored)
+    try:
+        for name, kind in kinds.items():
+            make = kind[parts[name]["name"]] if isinstance(kind, dict) else kind
+            parts[name] = make(**parts[name])
+        return Config(**parts)
+    except (KeyError, TypeError) as error:
+        raise NeuronPathError(
+            f"The stored configuration is of another version of NeuronPath ({error}): search again."
+        ) from error
 
 
 def unknown_setting(full_key: str, node: object) -> str:

@@ -28,6 +28,8 @@ from neuron_path.config import Config, conf_dir, read_config, register_schemas, 
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.pipeline import run
 
+# An evaluation writes into the directory of the run that it evaluates: Hydra has none to make.
+_IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.dir=.", "hydra.sweep.subdir=.")
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
     "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",
@@ -46,7 +48,8 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     """
     _check_flags(overrides)
     register_schemas()
-    task = {"run": run.run, "search": run.search}[command]
+    if command == "evaluate":
+        overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
     failures: list[str] = []
     unforeseen: list[Exception] = []
@@ -54,7 +57,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     def app(composed: DictConfig) -> None:
         # Kept from Hydra, which would print the overrides above the one line; only across processes must it carry them.
         try:
-            task(_read(composed), Path(HydraConfig.get().runtime.output_dir))
+            _do(command, _grouped(_read(composed)))
         except Exception as error:
             if os.getpid() != home:
                 raise
@@ -74,6 +77,23 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     if unforeseen:
         raise unforeseen[0]
     return failures
+
+
+def _do(command: str, config: Config) -> None:
+    job = HydraConfig.get()
+    if command == "evaluate":
+        run.evaluate(config, [_key(override) for override in job.overrides.task])
+    else:
+        {"run": run.run, "search": run.search}[command](config, Path(job.runtime.output_dir))
+
+
+def _key(override: str) -> str:
+    """The setting that an override names.
+
+    >>> _key("+model.kwargs.depth=3")
+    'model.kwargs.depth'
+    """
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 @contextmanager
@@ -107,6 +127,14 @@ def _read(composed: DictConfig) -> Config:
         return read_config(composed)
     except OmegaConfBaseException as error:
         raise NeuronPathError(explain(error)) from error
+
+
+def _grouped(config: Config) -> Config:
+    """Of a sweep, all jobs share a group: the sweep directory's name, unless another is given."""
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN and config.logger.group is None:
+        config.logger.group = Path(job.sweep.dir).name or None
+    return config
 
 
 def _which_job() -> str:

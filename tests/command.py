@@ -13,7 +13,16 @@ import torch
 
 from neuron_path import cli
 
-RESULTS = ("paths.parquet", "effects.parquet", "parts", "figures", "report.md", "run.json", "metrics.json")
+RESULTS = (
+    "paths.parquet",
+    "effects.parquet",
+    "scores.parquet",
+    "parts",
+    "figures",
+    "report.md",
+    "run.json",
+    "metrics.json",
+)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 import neuron_path
-from neuron_path.cli import main
+from neuron_path.attribution.scorer import scorers
+from neuron_path.cli import COMMANDS, main
 from tests import pictures
 from tests.command import call, run_in
 
@@ -54,7 +55,7 @@ def test_version() -> None:
 def test_an_unknown_command_is_named_with_the_nearest() -> None:
     code, out, err = call("runn")
     assert (code, out) == (2, "")
-    assert err == "neuron-path: error: No command is named 'runn'. Did you mean 'run'? Known: run, search, models.\n"
+    assert err == f"neuron-path: error: No command is named 'runn'. Did you mean 'run'? Known: {', '.join(COMMANDS)}.\n"
 
 
 def test_the_module_and_the_console_script_are_one(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_the_module_and_the_console_script_are_one(tmp_path: Path) -> None:
 def test_the_help_of_a_command_shows_groups_settings_and_examples(command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
-    assert "\n  scorer: activation, influence_pattern, joint_attribution, random\n" in out
+    assert f"\n  scorer: {', '.join(scorers.names())}\n" in out
     assert "schema" not in out
     assert "model.checkpoint=FILE.safetensors \\\n" in out
     assert "\nquadrature:\n  rule: gauss_legendre\n  n_steps: 8\n" in out
@@ -178,8 +179,8 @@ MISTAKES = {
     "unknown class": ("data.classes=[a]", "No class is named 'a'"),
     "no classes": ("data.classes=[]", "data.classes is empty"),
     "unknown baseline": ("baselines=[foo]", "No scorer is named 'foo'"),
-    "unknown operation": ("operations=[foo]", "No operation is named 'foo'. Known: enhance, remove"),
-    "no operation": ("operations=[]", "There are no operations"),
+    "unknown operation": ("evaluation.operations=[foo]", "No operation is named 'foo'. Known: enhance, keep_only"),
+    "no operation": ("evaluation.operations=[]", "There are no operations"),
     "unknown scope": ("token_scope=foo", "No token scope is named 'foo'"),
     "unknown preprocessing": ("preprocessing=papr", "Did you mean 'paper'?"),
     "unknown way with errors": ("data.on_error=foo", "(data.on_error) is named 'foo'"),

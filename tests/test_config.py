@@ -34,7 +34,8 @@ from tests import pictures
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml").split("/") for file in FILES if "/" in file]
-GROUPS = ["model", "head", "data", "preprocessing", "scorer", "search", "quadrature", "trainer", "logger", "paths"]
+GROUPS = ["model", "head", "data", "preprocessing", "scorer", "search", "quadrature"]
+GROUPS += ["evaluation", "trainer", "logger", "paths"]
 ON_HUB = sorted(option for group, option in OPTIONS if group == "model" and option != "digits_vit")
 BUILT_HERE = [pair for pair in OPTIONS if pair[0] != "model" or pair[1] in ("digits_vit", "timm")]
 MANDATORY = {

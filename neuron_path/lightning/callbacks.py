@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from rich.progress import Progress, TaskID
+from torch import Tensor
+from torchmetrics import MeanMetric
 
 from neuron_path.lightning.datamodule import Batch
-from neuron_path.lightning.module import Effect, MethodPaths
+from neuron_path.lightning.evaluation import MethodEvaluation
+from neuron_path.lightning.module import MethodPaths
 from neuron_path.progress import progress_bar
 from neuron_path.store.schema import build_table
 from neuron_path.store.writer import PathWriter
+
+N_RECENT = 10  # batches of the recent speed
 
 
 class ResultWriter(BasePredictionWriter):
@@ -67,29 +75,30 @@ def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:
     }
 
 
-class EffectCollector(BasePredictionWriter):
-    """Keeps the effects of every batch: a few numbers per image, written at once when all are there.
+class EvaluationCollector(BasePredictionWriter):
+    """Keeps what is measured of every batch: a few numbers per image, written at once when all are there.
 
     Attributes:
-        effects: in the order of the batches.
+        batches: what is measured of each, method by method.
     """
 
     def __init__(self) -> None:
         super().__init__(write_interval="batch")
-        self.effects: list[Effect] = []
+        self.batches: list[Sequence[MethodEvaluation]] = []
 
     def write_on_batch_end(
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        prediction: Sequence[Effect],
+        prediction: Sequence[MethodEvaluation],
         batch_indices: Sequence[int] | None,
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Take the batch's effects."""
-        self.effects += prediction
+        """Take the batch's share."""
+        if prediction:
+            self.batches.append(prediction)
 
 
 class ImageProgress(Callback):
@@ -135,15 +144,34 @@ class ImageProgress(Callback):
 
 
 class StreamMetrics(Callback):
-    """Sends each batch's mean score per method to a tracker.
+    """Sends images done, speed and means to a tracker after every batch, in the first process only.
+
+    The names are those of `metrics.json` where they mean the same: `images`, `skipped_images`, `images_per_second`,
+    `mean_score/METHOD` (over all images so far); beside them `images_per_second_recent` (over the last batches) and
+    `score/METHOD` (the batch's mean).
 
     Args:
         log: takes a mapping of names to numbers.
+        read: from a batch's outputs to its (B,) values by name.
+        stage: what the names begin with, as in "effects/images"; nothing where there is one stage.
     """
 
-    def __init__(self, log: Callable[[Mapping[str, float]], None]) -> None:
-        self.send = log
-        self._n_images = 0
+    def __init__(
+        self,
+        log: Callable[[Mapping[str, float]], None],
+        read: Callable[[Any], Mapping[str, Tensor]] | None = None,
+        stage: str = "",
+    ) -> None:
+        self.send, self.read, self.stage = log, read or scores_of, stage
+        self._means: defaultdict[str, MeanMetric] = defaultdict(_running_mean)
+        self._n_images = self._n_skipped = 0
+        self._times: deque[tuple[float, int]] = deque(maxlen=N_RECENT)
+        self._begin = 0.0
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._begin = perf_counter()
+        self._times.append((self._begin, 0))
 
     def on_predict_batch_end(
         self,
@@ -154,7 +182,37 @@ class StreamMetrics(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Images so far, and the batch's means."""
-        self._n_images += len(batch)
-        means = {f"score/{found.scorer}": found.result.scores.mean().item() for found in outputs or ()}
-        self.send({"images": float(self._n_images), **means})
+        """Images so far, their speed, and means of the batch and of all before."""
+        if not trainer.is_global_zero:
+            return
+        self._n_images += len(batch) * trainer.world_size
+        self._n_skipped += len(batch.problems) * trainer.world_size
+        now, (since, before) = perf_counter(), self._times[0]
+        self._times.append((now, self._n_images))
+        values = {
+            "images": float(self._n_images),
+            "skipped_images": float(self._n_skipped),
+            "images_per_second": self._n_images / (now - self._begin),
+            "images_per_second_recent": (self._n_images - before) / (now - since),
+        }
+        for name, rows in self.read(outputs or ()).items():
+            self._means[name].update(rows)
+            values |= {name: rows.double().mean().item(), f"mean_{name}": self._means[name].compute().item()}
+        self.send({self.stage + name: value for name, value in values.items()})
+
+
+def scores_of(outputs: Sequence[MethodPaths]) -> dict[str, Tensor]:
+    """The scores of a batch's paths, by method."""
+    return {f"score/{found.scorer}": found.result.scores for found in outputs}
+
+
+def complete_scores_of(outputs: Sequence[MethodEvaluation]) -> dict[str, Tensor]:
+    """The complete scores of a batch's paths, by method."""
+    return {f"complete/{part.method.scorer}": torch.tensor(part.scores["complete"]) for part in outputs}
+
+
+def _running_mean() -> MeanMetric:
+    # Not synchronised: the processes' batches do not come at the same time, nor in the same number.
+    mean = MeanMetric(nan_strategy="disable", sync_on_compute=False)
+    mean.set_dtype(torch.float64)
+    return mean

@@ -11,7 +11,7 @@ import lightning
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.data.folder import ImageFolderDataset
@@ -85,6 +85,22 @@ class NamedDataset(Protocol):
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
+class Part:
+    """Some images of a data set, by their places in it."""
+
+    def __init__(self, dataset: NamedDataset, places: Sequence[int]) -> None:
+        self._dataset, self._places = dataset, list(places)
+        self.labels: list[int | None] = [dataset.labels[place] for place in places]
+        self.sample_ids = [dataset.sample_ids[place] for place in places]
+        self.classes, self.preprocessing = dataset.classes, dataset.preprocessing
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self._dataset[self._places[index]]
+
+
 class Unlabelled:
     """A data set without its labels, which mean nothing to the model."""
 
@@ -128,22 +144,15 @@ class ImageDataModule(lightning.LightningDataModule):
         )
 
 
-class DigitsPart:
+class DigitsPart(Part):
     """The digits of a split, or some of them."""
 
     def __init__(self, split: str, classes: Sequence[str | int] | None, limit: int | None) -> None:
         whole = DigitsDataset(split)
-        part = choose_part(whole.labels, whole.classes, only=classes, limit=limit)
-        self._items = Subset(whole, part)
-        self.labels = [whole.labels[index] for index in part]
-        self.sample_ids = [whole.sample_ids[index] for index in part]
-        self.classes, self.preprocessing = whole.classes, whole.preprocessing
-
-    def __len__(self) -> int:
-        return len(self._items)
+        super().__init__(whole, choose_part(whole.labels, whole.classes, only=classes, limit=limit))
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return {**self._items[index], "problem": None}
+        return {**super().__getitem__(index), "problem": None}
 
 
 class DigitsDataModule(ImageDataModule):

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from inspect import signature
 from typing import Any
 
 import lightning
@@ -165,8 +166,9 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
 def build_finders(config: Config, session: Session, baselines: Sequence[str]) -> list[PathFinder]:
     """The configured method first, then the baselines, which take the same search and quadrature."""
     chosen, search, quadrature = _build_method(config)
+    seeded = [name for name, scorer in scorers if "seed" in signature(scorer).parameters]
     others = [
-        scorers.create(name, **({"seed": config.seed} if name == "random" else {}))
+        scorers.create(name, **({"seed": config.seed} if name in seeded else {}))
         for name in dict.fromkeys(baselines)
         if name != chosen.name
     ]

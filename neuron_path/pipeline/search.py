@@ -46,13 +46,12 @@ class Searched:
 
 def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -> dict[str, Any]:
     """Everything the numbers depend on."""
-    arrays = ((name, tensor.cpu().numpy()) for name, tensor in study.session.model.state_dict().items())
     first = finders[0]
     return collect_provenance(
         asdict(config),
         model=config.model.name,
         head=None if study.head is None else study.head.record,
-        weight_hash=weight_hash(arrays),
+        weight_hash=weights_of(study),
         data=config.data.name,
         folder=getattr(config.data, "root", None),
         n_images=len(study.data.dataset),
@@ -69,6 +68,12 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -
         top_k=first.top_k,
         n_neurons=[block.n_neurons for block in study.session.adapter.blocks],
     )
+
+
+def weights_of(study: Study) -> str:
+    """The hash of the model's weights."""
+    state = study.session.model.state_dict()
+    return weight_hash((name, tensor.cpu().numpy()) for name, tensor in state.items())
 
 
 def start(

@@ -12,6 +12,7 @@ from neuron_path.store.atomic import TEMPORARY_SUFFIX, write_bytes, write_error
 
 PATHS_FILE = "paths.parquet"
 EFFECTS_FILE = "effects.parquet"
+SCORES_FILE = "scores.parquet"
 PARTS_DIRECTORY = "parts"
 
 _PART_NAME = re.compile(r"part-(\d{5,})-(\d{6,})\.parquet")

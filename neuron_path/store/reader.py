@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.layout import EFFECTS_FILE, PATHS_FILE, list_parts
+from neuron_path.store.layout import EFFECTS_FILE, PATHS_FILE, SCORES_FILE, list_parts
 from neuron_path.store.parquet import read_metadata, read_parquet
-from neuron_path.store.schema import conform, effect_schema, path_schema
+from neuron_path.store.schema import conform, effect_schema, path_schema, score_schema
 
 
 def load_paths(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
@@ -44,7 +45,7 @@ def load_paths(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def load_effects(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return the effects of a run's interventions, one row per image, method and operation.
+    """Return the effects of a run's interventions, one row per image, method, operation and size.
 
     Args:
         run_dir_or_file: a run directory, or its ``effects.parquet``.
@@ -55,11 +56,47 @@ def load_effects(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         NeuronPathError: when there are none, or the file is torn or foreign.
     """
-    path = _locate(run_dir_or_file, EFFECTS_FILE)
+    return _load(run_dir_or_file, EFFECTS_FILE, effect_schema())
+
+
+def load_scores(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return both measures of a run's paths, one row per image and method.
+
+    Args:
+        run_dir_or_file: a run directory, or its ``scores.parquet``.
+
+    Returns:
+        The columns of :func:`neuron_path.store.schema.score_schema`; ``attrs["provenance"]`` says what made them.
+
+    Raises:
+        NeuronPathError: when there are none, or the file is torn or foreign.
+    """
+    return _load(run_dir_or_file, SCORES_FILE, score_schema())
+
+
+def _load(run_dir_or_file: str | os.PathLike[str], name: str, schema: pa.Schema) -> pd.DataFrame:
+    path = _locate(run_dir_or_file, name)
     table, provenance = read_parquet(path)
-    frame = _to_frame(path, table, effect_schema())
+    frame = _to_frame(path, table, schema)
     frame.attrs["provenance"] = provenance
     return frame
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a JSON file of a run directory holds; nothing where there is none.
+
+    Raises:
+        NeuronPathError: a file that is torn, or no JSON mapping.
+    """
+    try:
+        held = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise NeuronPathError(f"Cannot read {os.fspath(path)!r} ({error}): restore it, or remove it.") from error
+    if not isinstance(held, dict):
+        raise NeuronPathError(f"{os.fspath(path)!r} holds no JSON mapping: restore it, or remove it.")
+    return held
 
 
 def read_provenance(run_dir_or_file: str | os.PathLike[str]) -> dict[str, Any]:

@@ -54,12 +54,14 @@ def path_schema(top_k: int) -> pa.Schema:
 
 
 def effect_schema() -> pa.Schema:
-    """Return the columns of ``effects.parquet``: one row per image, method and intervention.
+    """Return the columns of ``effects.parquet``: one row per image, method, intervention and size.
 
-    Probabilities are those of the row's ``target`` class, before and after the edit.
+    ``size`` is how many of the path's neurons were edited in each block, the first ones of its ``top_k``; 0 stands for
+    none. ``tokens`` is where: ``scope`` or ``all``. Probabilities and logits are those of the row's ``target`` class,
+    before and after the edit; ``kl_divergence`` is that of the edited prediction from the clean one, in nats.
 
-    >>> effect_schema().names[:5]
-    ['sample_id', 'scorer', 'search', 'top_k', 'operation']
+    >>> effect_schema().names[:6]
+    ['sample_id', 'scorer', 'search', 'top_k', 'operation', 'size']
     """
     types = {
         "sample_id": pa.string(),
@@ -67,12 +69,37 @@ def effect_schema() -> pa.Schema:
         "search": pa.string(),
         "top_k": pa.int32(),
         "operation": pa.string(),
+        "size": pa.int32(),
         "token_scope": pa.string(),
+        "tokens": pa.string(),
         "target": pa.int32(),
         "clean_probability": pa.float64(),
         "edited_probability": pa.float64(),
+        "clean_logit": pa.float64(),
+        "edited_logit": pa.float64(),
+        "kl_divergence": pa.float64(),
         "clean_prediction": pa.int32(),
         "edited_prediction": pa.int32(),
+    }
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+
+
+def score_schema() -> pa.Schema:
+    """Return the columns of ``scores.parquet``: both measures of each path, one row per image and method.
+
+    ``joint`` and ``complete`` are in units of the target function, as is ``convergence_delta``, that of ``complete``.
+
+    >>> score_schema().names[-3:]
+    ['joint', 'complete', 'convergence_delta']
+    """
+    types = {
+        "sample_id": pa.string(),
+        "scorer": pa.string(),
+        "search": pa.string(),
+        "top_k": pa.int32(),
+        "joint": pa.float64(),
+        "complete": pa.float64(),
+        "convergence_delta": pa.float64(),
     }
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
@@ -81,7 +108,7 @@ def build_table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
     """Build a table of ``schema`` from one NumPy array or list of length N per column.
 
     Args:
-        schema: :func:`path_schema` or :func:`effect_schema`.
+        schema: :func:`path_schema`, :func:`effect_schema` or :func:`score_schema`.
         columns: every column of ``schema`` and no other; ``path`` is (N, L) or (N, L, k), ``margins`` (N, L), the rest
             (N,). ``None`` marks a missing value where the schema allows one.
 

@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_path.store.atomic import fsync_directory, write_error
-from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, next_sequence, part_path
+from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, SCORES_FILE, next_sequence, part_path
 from neuron_path.store.merge import Key, merge_parts
 from neuron_path.store.parquet import write_parquet
-from neuron_path.store.schema import conform, effect_schema
+from neuron_path.store.schema import conform, effect_schema, score_schema
+
+_ADVICE = "Build it with build_table"
 
 
 class PathWriter:
@@ -59,7 +61,7 @@ class PathWriter:
         Raises:
             NeuronPathError: when the columns differ from the writer's schema or the part cannot be written.
         """
-        rows = conform(table, self.schema, "The batch to append", "Build it with build_table")
+        rows = conform(table, self.schema, "The batch to append", _ADVICE)
         if rows.num_rows:
             self._waiting.append(rows)
         if sum(waiting.num_rows for waiting in self._waiting) >= self.flush_rows:
@@ -103,7 +105,15 @@ def write_effects(run_dir: str | os.PathLike[str], table: pa.Table, provenance: 
     Raises:
         NeuronPathError: for other columns, or when the file cannot be written.
     """
-    rows = conform(table, effect_schema(), "The table of effects", "Build it with build_table")
-    target = Path(run_dir) / EFFECTS_FILE
+    return _write(run_dir, EFFECTS_FILE, conform(table, effect_schema(), "The table of effects", _ADVICE), provenance)
+
+
+def write_scores(run_dir: str | os.PathLike[str], table: pa.Table, provenance: Mapping[str, Any]) -> Path:
+    """Write both measures of the paths as ``scores.parquet``; otherwise as :func:`write_effects`."""
+    return _write(run_dir, SCORES_FILE, conform(table, score_schema(), "The table of scores", _ADVICE), provenance)
+
+
+def _write(run_dir: str | os.PathLike[str], name: str, rows: pa.Table, provenance: Mapping[str, Any]) -> Path:
+    target = Path(run_dir) / name
     write_parquet(target, rows, provenance)
     return target

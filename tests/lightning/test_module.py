@@ -15,9 +15,12 @@ import neuron_path
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.callbacks import EffectCollector, ImageProgress, ResultWriter, StreamMetrics
+from neuron_path.interventions.evaluate import Evaluator, Intervention
+from neuron_path.lightning import callbacks
+from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, ResultWriter, StreamMetrics
 from neuron_path.lightning.datamodule import Batch, DigitsDataModule, DigitsPart, ImageDataModule
-from neuron_path.lightning.module import InterventionModule, MethodPaths, PathSearchModule, StoredPaths
+from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
+from neuron_path.lightning.module import MethodPaths, PathSearchModule
 from neuron_path.models.session import Session
 from neuron_path.pipeline.build import quiet
 from neuron_path.search.finder import PathFinder
@@ -135,18 +138,50 @@ def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataM
     images, labels = all_images(data)
     paths = neuron_path.find_paths(session.model, images, labels, scorer="activation").paths
     names = list(data.dataset.sample_ids)
-    stored = StoredPaths(
-        "activation",
-        "greedy",
-        dict(zip(reversed(names), paths.flip(0).unsqueeze(2), strict=True)),  # in another order: joined by name
-        dict(zip(names, labels, strict=True)),
+    chosen = dict(zip(reversed(names), paths.flip(0).unsqueeze(2), strict=True))  # in another order: joined by name
+    stored = StoredPaths("activation", "greedy", 1, chosen, dict.fromkeys(names, 0.5))
+    evaluator = Evaluator([Intervention("remove")], quadrature=Quadrature("gauss_legendre", 2))
+    collector = EvaluationCollector()
+    predict(EvaluationModule(session, [stored], dict(zip(names, labels, strict=True)), evaluator), data, collector)
+    parts = [part for batch in collector.batches for part in batch]
+    effects = [effect for part in parts for effect in part.effects]
+    logits = neuron_path.intervene(session.model, images, paths, "remove").double()
+    target = torch.tensor(labels).unsqueeze(1)
+    clean = session.model(images).double()
+    complete, delta = neuron_path.score_paths(
+        session.model, images, labels, paths, n_steps=2, measure="complete", return_convergence_delta=True
     )
-    collector = EffectCollector()
-    predict(InterventionModule(session, [stored], ["remove"]), data, collector)
-    edited = torch.cat([effect.edited_probabilities for effect in collector.effects])
-    logits = neuron_path.intervene(session.model, images, paths, "remove")
-    torch.testing.assert_close(edited, logits.softmax(1).gather(1, torch.tensor(labels).unsqueeze(1)).squeeze(1))
-    assert [name for effect in collector.effects for name in effect.sample_ids] == names
+    expected = {
+        "sample_id": names,
+        "target": labels,
+        "size": [1] * N,
+        "clean_logit": clean.gather(1, target).squeeze(1).tolist(),
+        "edited_logit": logits.gather(1, target).squeeze(1).tolist(),
+        "edited_probability": logits.softmax(1).gather(1, target).squeeze(1).tolist(),
+        "kl_divergence": (clean.softmax(1) * (clean.log_softmax(1) - logits.log_softmax(1))).sum(1).tolist(),
+        "edited_prediction": logits.argmax(1).tolist(),
+    }
+    for column, values in expected.items():
+        found = [value for effect in effects for value in effect[column]]
+        assert found == (pytest.approx(values, rel=1e-5, abs=1e-6) if isinstance(values[0], float) else values)
+    scores = {name: [v for part in parts for v in part.scores[name]] for name in ("complete", "joint")}
+    assert scores["complete"] == pytest.approx(complete.tolist(), rel=1e-5)
+    assert scores["joint"] == [0.5] * N
+    assert [v for part in parts for v in part.scores["convergence_delta"]] == pytest.approx(
+        delta.tolist(), abs=1e-6
+    )
+
+
+def test_a_reference_method_among_the_others_is_not_run_twice(
+    session: Session, data: DigitsDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = finders(session, "joint_attribution", "activation_matched_random")
+    alone = predict(PathSearchModule(methods[1:], by_label), data)
+    assert methods[1].reference is not None
+    monkeypatch.setattr(methods[1].reference, "find", lambda *_, **__: pytest.fail("searched again"))
+    together = predict(PathSearchModule(methods, by_label), data)
+    for (own,), (_, shared) in zip(alone, together, strict=True):
+        assert torch.equal(own.result.paths, shared.result.paths)
 
 
 def test_progress_counts_images_and_gives_the_screen_back(session: Session, torn: ImageDataModule) -> None:
@@ -162,6 +197,34 @@ def test_progress_counts_images_and_gives_the_screen_back(session: Session, torn
 
 def test_a_tracker_hears_of_every_batch(session: Session, data: DigitsDataModule) -> None:
     heard: list[Mapping[str, float]] = []
-    predict(PathSearchModule(finders(session, "activation"), by_label), data, StreamMetrics(heard.append))
+    found = predict(PathSearchModule(finders(session, "activation"), by_label), data, StreamMetrics(heard.append))
     assert [values["images"] for values in heard] == [2, 4, 5]
-    assert all(isinstance(values["score/activation"], float) for values in heard)
+    batches = [batch[0].result.scores.double() for batch in found]
+    assert [values["score/activation"] for values in heard] == [scores.mean().item() for scores in batches]
+    running = [torch.cat(batches[:n]).mean().item() for n in (1, 2, 3)]
+    assert [values["mean_score/activation"] for values in heard] == pytest.approx(running, rel=1e-12)
+
+
+def test_a_tracker_hears_of_speed_and_of_pictures_left_out(
+    session: Session, torn: ImageDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 12.0, 22.0])
+    monkeypatch.setattr(callbacks, "N_RECENT", 1)
+    monkeypatch.setattr(callbacks, "perf_counter", lambda: next(clock))
+    heard: list[Mapping[str, float]] = []
+    stream = StreamMetrics(heard.append, stage="again/")
+    predict(PathSearchModule(finders(session, "activation"), by_label, "skip"), torn, stream)
+    assert [values["again/images"] for values in heard] == [N, N]
+    assert [values["again/skipped_images"] for values in heard] == [0, 1]
+    assert [values["again/images_per_second"] for values in heard] == [N / 2, N / 12]
+    assert [values["again/images_per_second_recent"] for values in heard] == [N / 2, 0]
+    assert "again/mean_score/activation" in heard[0]
+    assert "again/mean_score/activation" not in heard[1]  # nothing was found in its batch
+
+
+def test_a_tracker_hears_of_other_values_when_told_how_to_read_them(session: Session, data: DigitsDataModule) -> None:
+    heard: list[Mapping[str, float]] = []
+    stream = StreamMetrics(heard.append, lambda outputs: {"targets": outputs[0].result.targets})
+    predict(PathSearchModule(finders(session, "activation"), by_label), data, stream)
+    _, labels = all_images(data)
+    assert heard[-1]["mean_targets"] == pytest.approx(sum(labels) / N)

@@ -232,12 +232,17 @@ def test_the_same_configuration_gives_the_same_file(tmp_path: Path) -> None:
 
 
 def test_another_seed_draws_other_random_paths_and_the_same_others(tmp_path: Path) -> None:
+    options = [
+        "data.limit=1",
+        "evaluation.operations=[remove]",
+        "baselines=[activation,random,activation_matched_random]",
+    ]
     for seed in (1, 2):
-        assert run_in(tmp_path / str(seed), "run", "data.limit=1", "operations=[remove]", f"seed={seed}").code == 0
+        assert run_in(tmp_path / str(seed), "run", *options, f"seed={seed}").code == 0
     one, two = (neuron_path.load_paths(tmp_path / str(seed)) for seed in (1, 2))
-    for scorer in SCORERS:
+    for scorer in [*SCORERS, "activation_matched_random"]:
         first, second = (stacked(table.loc[table["scorer"] == scorer, "path"]) for table in (one, two))
-        assert np.array_equal(first, second) == (scorer != "random")
+        assert np.array_equal(first, second) == ("random" not in scorer)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +276,7 @@ def test_classes_take_a_part(tmp_path: Path) -> None:
 
 
 def test_a_method_named_twice_runs_once(tmp_path: Path) -> None:
-    options = ["baselines=[random,joint_attribution,random]", "operations=[remove,remove]", "data.limit=2"]
+    options = ["baselines=[random,joint_attribution,random]", "evaluation.operations=[remove,remove]", "data.limit=2"]
     assert run_in(tmp_path / "run", "run", *options).code == 0
     assert neuron_path.load_paths(tmp_path / "run")["scorer"].tolist() == ["joint_attribution"] * 2 + ["random"] * 2
     assert len(load_effects(tmp_path / "run")) == 4

@@ -1,0 +1,152 @@
+"""The evaluation stage: from stored paths to `effects.parquet` and `scores.parquet`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.config import Config, DigitsConfig, EvaluationConfig
+from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.summary import summarise_effects
+from neuron_path.interventions.donors import donors_of
+from neuron_path.interventions.evaluate import Evaluator, Intervention
+from neuron_path.interventions.means import MeanActivations
+from neuron_path.interventions.operations import MeanAblation, factor_of
+from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
+from neuron_path.lightning.datamodule import ImageDataModule, NamedDataset, Part
+from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
+from neuron_path.pipeline.build import Study, build_data, build_trainer, predict
+from neuron_path.progress import progress_bar
+from neuron_path.search.budget import chunks
+from neuron_path.store.reader import load_effects, load_paths
+from neuron_path.store.schema import build_table, effect_schema, score_schema
+from neuron_path.store.writer import write_effects, write_scores
+from neuron_path.tracking import Tracker
+
+CURVES = ("remove", "keep_only")  # the operations of the necessity and the sufficiency curve
+
+
+def check_evaluation(config: EvaluationConfig) -> None:
+    """Raise a NeuronPathError for an operation that does not exist, or settings out of range."""
+    if not config.operations:
+        raise NeuronPathError("There are no operations to check the paths by: name some, or use neuron-path search.")
+    for operation in config.operations:
+        Intervention(operation, tokens=config.tokens)
+    factor_of("enhance", config.factor)
+    if any(size < 0 for size in config.sizes):
+        raise NeuronPathError(f"evaluation.sizes is {config.sizes}; expected numbers of neurons, 0 or more.")
+
+
+def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Tracker) -> pd.DataFrame:
+    """Measure the paths stored in `run_dir`; the summary has a row per method and operation.
+
+    The paths are those on disk, joined to the images by sample id. Images without a path, which could not be read, are
+    passed over.
+
+    Raises:
+        NeuronPathError: a stored path whose image the data lacks, or whatever an intervention needs and lacks.
+    """
+    options = config.evaluation
+    paths = load_paths(run_dir)
+    stored = [_stored(rows) for _, rows in paths.groupby(["scorer", "search", "top_k"], sort=False)]
+    targets = dict(zip(paths["sample_id"], paths["target"].tolist(), strict=True))
+    data = _with_paths(study.data, targets)
+    study.session.model.to(build_trainer(config, []).strategy.root_device)
+    evaluator = Evaluator(
+        interventions(options, max(method.top_k for method in stored)),
+        _means(config, study) if "mean_ablation" in options.operations else None,
+        Quadrature(config.quadrature.rule, config.quadrature.n_steps),
+        config.target,
+    )
+    donors = donors_of(list(targets), config.seed) if "resample_ablation" in options.operations else None
+    module = EvaluationModule(study.session, stored, targets, evaluator, donors, _reader(data.dataset))
+    collector = EvaluationCollector()
+    progress = ImageProgress("Evaluation", len(data.dataset))
+    stream = StreamMetrics(tracker.log, complete_scores_of, "evaluation/")
+    predict(build_trainer(config, [collector, progress, stream]), module, data)
+    provenance = paths.attrs["provenance"] | {"evaluation": asdict(options)}
+    batches = collector.batches
+    scores = _joined([part.scores for part in batch] for batch in batches)
+    effects = _joined([table for part in batch for table in part.effects] for batch in batches)
+    write_scores(run_dir, build_table(score_schema(), scores), provenance)
+    write_effects(run_dir, build_table(effect_schema(), effects), provenance)
+    labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
+    return summarise_effects(load_effects(run_dir), labels, seed=config.seed)
+
+
+def interventions(options: EvaluationConfig, top_k: int) -> list[Intervention]:
+    """What is done to every path: each operation to all its neurons, and the curves' to the first ones only."""
+    chosen = []
+    for operation in dict.fromkeys(options.operations):
+        factor = options.factor if operation == "enhance" else None
+        whole = Intervention(operation, factor, options.tokens)
+        sizes = sorted({size for size in options.sizes if size < top_k}) if top_k > 1 and operation in CURVES else []
+        chosen += [*(replace(whole, size=size) for size in sizes), whole]
+    return chosen
+
+
+def _with_paths(data: ImageDataModule, targets: dict[str, int]) -> ImageDataModule:
+    """The data without the images that have no path."""
+    known = data.dataset.sample_ids
+    if lacking := sorted(targets.keys() - set(known)):
+        raise NeuronPathError(
+            f"{len(lacking)} stored path(s) are of images that the data lacks, such as '{lacking[0]}': bring back the "
+            "run's data."
+        )
+    places = [place for place, name in enumerate(known) if name in targets]
+    return ImageDataModule(Part(data.dataset, places), batch_size=data.batch_size, num_workers=data.num_workers)
+
+
+def _means(config: Config, study: Study) -> MeanAblation:
+    """Mean activations over the named reference split, or over the run's own images."""
+    name = config.evaluation.reference
+    data = study.data
+    if name is not None:
+        chosen = {"split": name} if isinstance(config.data, DigitsConfig) else {"root": name, "class_index": None}
+        other = replace(config, data=replace(config.data, **chosen, classes=None, limit=None))
+        data = build_data(other, study.session.model)
+    means, session = MeanActivations(study.session.adapter), study.session
+    with session.active(), progress_bar() as bar:
+        task = bar.add_task("Mean activations", total=len(data.dataset))
+        for batch in data.predict_dataloader():
+            for run, _ in chunks(session, batch.images, 1) if len(batch) else ():
+                means.update(session.images(batch.images[run]))
+            bar.advance(task, len(batch) + len(batch.problems))
+    return means.operation()
+
+
+def _reader(dataset: NamedDataset) -> Callable[[Sequence[str]], Tensor]:
+    places = {name: place for place, name in enumerate(dataset.sample_ids)}
+
+    def images_of(names: Sequence[str]) -> Tensor:
+        return torch.stack([dataset[places[name]]["image"] for name in names])
+
+    return images_of
+
+
+def _stored(rows: pd.DataFrame) -> StoredPaths:
+    names = rows["sample_id"].tolist()
+    paths = [torch.tensor(path.reshape(len(path), -1)) for path in rows["path"]]
+    return StoredPaths(
+        scorer=str(rows["scorer"].iloc[0]),
+        search=str(rows["search"].iloc[0]),
+        top_k=int(rows["top_k"].iloc[0]),
+        paths=dict(zip(names, paths, strict=True)),
+        scores=dict(zip(names, rows["score"].tolist(), strict=True)),
+    )
+
+
+def _joined(batches: Iterable[Sequence[dict[str, list[object]]]]) -> dict[str, list[object]]:
+    """The tables of all batches as one: first the first table of each batch, then the second ones, and so on."""
+    columns: dict[str, list[object]] = {}
+    for tables in zip(*batches, strict=True):
+        for table in tables:
+            for name, values in table.items():
+                columns.setdefault(name, []).extend(values)
+    return columns
