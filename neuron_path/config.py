@@ -183,6 +183,7 @@ class Config:
     top_k: int = 1
     micro_batch: int | None = None
     baselines: list[str] = field(default_factory=list)
+    report: bool = True
     run_dir: str | None = None
 
 

@@ -44,7 +44,9 @@ def run(config: Config, run_dir: Path) -> None:
         summary = evaluation_stage(config, study, run_dir, tracker)
         metrics = searched.metrics | {"effects": summary.to_dict(orient="records")}
         write_json(run_dir / METRICS_FILE, metrics)
-        page = report_stage(run_dir, summary, searched.metrics, searched.problems, study.data.dataset, finders[0])
+        page = None
+        if config.report:
+            page = report_stage(run_dir, summary, searched.metrics, searched.problems, study.data.dataset, finders[0])
         tracker.finish(metrics, result_files(run_dir), {"effects": summary})
     _say(searched, study.head, page)
 

@@ -167,9 +167,7 @@ def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataM
     scores = {name: [v for part in parts for v in part.scores[name]] for name in ("complete", "joint")}
     assert scores["complete"] == pytest.approx(complete.tolist(), rel=1e-5)
     assert scores["joint"] == [0.5] * N
-    assert [v for part in parts for v in part.scores["convergence_delta"]] == pytest.approx(
-        delta.tolist(), abs=1e-6
-    )
+    assert [v for part in parts for v in part.scores["convergence_delta"]] == pytest.approx(delta.tolist(), abs=1e-6)
 
 
 def test_a_reference_method_among_the_others_is_not_run_twice(

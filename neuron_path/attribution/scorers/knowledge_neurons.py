@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from neuron_path.attribution.forward import clean_blocks
 from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 from neuron_path.attribution.shortlist import Shortlist, shortlists
 from neuron_path.attribution.tail import tail_gradients
@@ -23,14 +24,19 @@ class KnowledgeNeurons(Scorer):
 
     Args:
         shortlist: rate only that many neurons of each block, the first ones by gradient × activation; None rates all.
+        n_steps: Gauss–Legendre nodes of its own: along one neuron f is so smooth that few will do. None takes the
+            run's quadrature.
     """
 
     in_double = True
 
-    shortlist: int | None = 8
+    shortlist: int | None = 10
+    n_steps: int | None = 4
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Scale each neuron in turn."""
+        if self.n_steps is not None:
+            problem = replace(problem, quadrature=Quadrature("gauss_legendre", self.n_steps))
         nodes, lists, scores = problem.nodes(), shortlists(problem, self.shortlist), []
         for index, residual, live in clean_blocks(problem.adapter, problem.clean):
             listed, parts = Shortlist(problem, index, lists[index]), []

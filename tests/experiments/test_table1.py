@@ -1,0 +1,54 @@
+"""The recipe of Table 1, on few images and scorers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+
+
+def table1(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "table1.py"), *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_job_runs_and_the_table_has_them_all_twice_the_same(tmp_path: Path) -> None:
+    scorers = ["joint_attribution", "gradient_x_activation", "random"]
+    options = [f"scorer={','.join(scorers)}", "data.limit=8", "top_k=1,2", "trainer.threads=1"]
+    for name in ("one", "two"):
+        ran = table1(name, *options, cwd=tmp_path)
+        assert (ran.returncode, ran.stderr) == (0, "")
+    one, two = (tmp_path / name / "comparison" for name in ("one", "two"))
+    for file in ("table.md", "table.tex", "table.html", "table.csv", "tests.csv", "classes.csv"):
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+    cells = pd.read_csv(one / "table.csv")
+    assert set(cells["scorer"]) == set(scorers)
+    assert set(cells["top_k"]) == {1, 2}
+    assert set(cells["n"]) == {8}
+    assert {"remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"} <= set(cells["operation"].dropna())
+
+
+def test_a_job_that_fails_is_told_and_the_table_made_of_the_others(tmp_path: Path) -> None:
+    options = ["scorer=joint_attribution,ablation", "+scorer.shortlist=1", "data.limit=2", "top_k=2"]
+    ran = table1(*options, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "Job 0" in ran.stderr  # joint_attribution has no shortlist
+    assert "Job 1" in ran.stderr  # and this one is too short
+
+
+def test_a_mistake_shows_how_to_call_it(tmp_path: Path) -> None:
+    ran = table1("one", "two", cwd=tmp_path)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("usage: python experiments/table1.py")
+    assert list(tmp_path.iterdir()) == []
