@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.hooks import RemovableHandle
 
 
@@ -248,3 +249,200 @@ def intervened(setting: Setting, image: Tensor, path: list[list[int]], factor: f
 
     with hooked(setting, edit), torch.no_grad():
         return setting.model(image.unsqueeze(0))[0]
+
+
+def live_network(setting: Setting, inputs: Tensor, target: int) -> tuple[list[list[Tensor]], Tensor]:
+    """Every block's activations, site by site, as parts of the live network's graph; and the target function (N,).
+
+    Plain attention: PyTorch cannot differentiate its fused kernels twice.
+    """
+    seen: list[list[Tensor]] = [[] for _ in counted_blocks(setting)]
+
+    def keep(index: int, where: slice, a: Tensor) -> Tensor:
+        a = a.clone()
+        seen[index].append(a)
+        return a
+
+    with hooked(setting, keep), sdpa_kernel(SDPBackend.MATH):
+        values = target_values(setting, setting.model(inputs), target)
+    return seen, values
+
+
+def gradient_at(values: Tensor, sites: list[Tensor]) -> Tensor:
+    """(N, T, F): ∂f/∂a of one block, everywhere."""
+    return torch.cat(torch.autograd.grad(values.sum(), sites, retain_graph=True), -1)
+
+
+def derivative_along(outputs: list[Tensor], inputs: list[Tensor], direction: list[Tensor]) -> Tensor:
+    """J·direction, J = ∂outputs/∂inputs, exactly: it is the gradient of uᵀJ·direction with respect to u."""
+    u = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+    pulled_back = torch.autograd.grad(outputs, inputs, u, create_graph=True)
+    product = sum((p * d).sum() for p, d in zip(pulled_back, direction, strict=True))
+    return torch.cat(torch.autograd.grad(torch.as_tensor(product), u, retain_graph=True), -1)
+
+
+def gradient_x_activation(setting: Setting, image: Tensor, target: int) -> Tensor:
+    """(L, F): Σ_t w_t ∂f/∂a_t at the clean point."""
+    seen, values = live_network(setting, image.unsqueeze(0), target)
+    products = [torch.cat(sites, -1) * gradient_at(values, sites) for sites in seen]
+    return stacked([product[0, setting.tokens].sum(0).detach() for product in products])
+
+
+def conductance(setting: Setting, image: Tensor, target: int) -> Tensor:
+    """(L, F): Σ_t ∫ ∂f/∂a_t(αx) · da_t(αx)/dα dα."""
+    alpha = setting.alpha.clone().requires_grad_()
+    seen, values = live_network(setting, alpha.view(-1, 1, 1, 1) * image, target)
+    rows = []
+    for sites in seen:
+        speed = derivative_along(sites, [alpha], [torch.ones_like(alpha)])  # a sequence depends on its own α only
+        flow = integral(setting, gradient_at(values, sites) * speed)
+        rows.append(flow[setting.tokens].sum(0).detach())
+    return stacked(rows)
+
+
+def guided_influence_pattern(
+    setting: Setting, image: Tensor, target: int, k: int = 1
+) -> tuple[list[list[int]], Tensor]:
+    """The path along the strongest chain of derivatives at inputs α·x, and all candidates' objectives (L, F).
+
+    Block by block, `chain` (m, T, F) is the sum over all chains of derivatives that lead from the first block's chosen
+    neurons, at any tokens in scope, to each neuron and token: 1 in the first block.
+    """
+    seen, values = live_network(setting, setting.alpha.view(-1, 1, 1, 1) * image, target)
+    path: list[list[int]] = []
+    objectives = []
+    chain = torch.ones_like(torch.cat(seen[0], -1))
+    for index, sites in enumerate(seen):
+        if index > 0:
+            onward = torch.zeros_like(chain)
+            onward[:, setting.tokens, path[-1]] = chain[:, setting.tokens, path[-1]]
+            before = seen[index - 1]
+            chain = derivative_along(sites, before, list(onward.split([a.shape[-1] for a in before], -1)))
+        product = integral(setting, chain * gradient_at(values, sites))
+        objectives.append(product[setting.tokens].sum(0).detach())
+        path.append(objectives[-1].argsort(descending=True, stable=True)[:k].tolist())
+    return path, stacked(objectives)
+
+
+def one_block_gradients(
+    setting: Setting, image: Tensor, target: int, index: int, leaf: Tensor
+) -> tuple[Tensor, Tensor]:
+    """∂f/∂leaf and f, where leaf (N, S, F) takes the place of the in-scope activations of one block alone."""
+    leaf = leaf.clone().requires_grad_()
+
+    def overwrite(this: int, where: slice, a: Tensor) -> Tensor | None:
+        if this != index:
+            return None
+        a = a.clone()
+        a[:, setting.tokens] = leaf[..., where]
+        return a
+
+    with hooked(setting, overwrite):
+        values = target_values(setting, setting.model(image.expand(len(leaf), *image.shape)), target)
+    return torch.autograd.grad(values.sum(), leaf)[0], values.detach()
+
+
+def integrated_gradients(setting: Setting, image: Tensor, target: int) -> Tensor:
+    """(L, F): Σ_t w_t ∫ ∂f/∂a_t with the block's whole in-scope layer scaled, all before it clean."""
+    rows = []
+    for index, w in enumerate(clean_activations(setting, image)):
+        gradients, _ = one_block_gradients(setting, image, target, index, scaled(setting, w, None))
+        rows.append((w * integral(setting, gradients)).sum(0))
+    return stacked(rows)
+
+
+def knowledge_neurons(setting: Setting, image: Tensor, target: int) -> Tensor:
+    """(L, F): Σ_t w_t ∫ ∂f/∂a_t with this neuron alone scaled, at all its tokens in scope."""
+    rows = []
+    for index, w in enumerate(clean_activations(setting, image)):
+        leaves = torch.stack([scaled(setting, w, [neuron]) for neuron in range(w.shape[1])])
+        gradients, _ = one_block_gradients(setting, image, target, index, leaves.flatten(0, 1))
+        own = gradients.view_as(leaves).diagonal(dim1=0, dim2=3)  # (m, S, F): of each neuron where it was scaled
+        rows.append((w * integral(setting, own)).sum(0))
+    return stacked(rows)
+
+
+def ablation(setting: Setting, image: Tensor, target: int) -> Tensor:
+    """(L, F): f(clean) − f(this neuron zeroed at its tokens in scope); 0 where that is no more than rounding."""
+    rows = []
+    for index, w in enumerate(clean_activations(setting, image)):
+        leaves = w.expand(1 + w.shape[1], *w.shape).clone()
+        for neuron in range(w.shape[1]):
+            leaves[1 + neuron, :, neuron] = 0
+        _, (clean, *zeroed) = one_block_gradients(setting, image, target, index, leaves)
+        difference = clean - torch.stack(zeroed)
+        rounding = 8 * torch.finfo(clean.dtype).eps * clean.abs().clamp(min=1)
+        rows.append(difference.where(difference.abs() > rounding, 0.0))
+    return stacked(rows)
+
+
+def shortlisted(ratings: Tensor, quick: Tensor, shortlist: int | None) -> Tensor:
+    """(L, F) ratings with −∞ for all but each block's `shortlist` best by the quick ratings."""
+    if shortlist is None:
+        return ratings
+    rows = []
+    for rating, rough in zip(ratings, quick, strict=True):
+        left_out = rough.nan_to_num(-torch.inf).argsort(descending=True, stable=True)[shortlist:]
+        row = rating.clone()
+        row[left_out] = row[left_out].where(row[left_out].isnan(), -torch.inf)  # padding stays
+        rows.append(row)
+    return torch.stack(rows)
+
+
+def everywhere(setting: Setting) -> Setting:
+    """The same with every token in scope."""
+    return replace(setting, tokens=slice(None))
+
+
+def operated(
+    setting: Setting,
+    image: Tensor,
+    path: list[list[int]],
+    operation: str,
+    *,
+    factor: float = 2.0,
+    all_tokens: bool = False,
+    references: Tensor | None = None,
+    donor: Tensor | None = None,
+) -> Tensor:
+    """(C,) logits of the live network with its activations edited: at the tokens in scope, or at all of them.
+
+    `remove`, `enhance`, `mean_ablation` and `resample_ablation` edit the path's neurons, `keep_only` all others.
+    """
+    means, donated = [], []
+    if operation == "mean_ablation":
+        assert references is not None
+        runs = [clean_activations(everywhere(setting), reference) for reference in references]
+        for block in zip(*runs, strict=True):
+            a = torch.stack(block)  # (R, T, F)
+            scope = in_scope(setting, a.shape[1])
+            mean = torch.empty_like(a[0])
+            mean[scope] = a[:, scope].mean((0, 1))
+            mean[~scope] = a[:, ~scope].mean((0, 1))
+            means.append(mean)
+    elif operation == "resample_ablation":
+        assert donor is not None
+        donated = clean_activations(everywhere(setting), donor)
+
+    def edit(index: int, where: slice, a: Tensor) -> Tensor:
+        edited = {
+            "remove": lambda: torch.zeros_like(a),
+            "enhance": lambda: factor * a,
+            "mean_ablation": lambda: means[index][:, where].expand_as(a),
+            "resample_ablation": lambda: donated[index][:, where].expand_as(a),
+            "keep_only": lambda: torch.zeros_like(a),
+        }[operation]()
+        on_path = torch.tensor([neuron in path[index] for neuron in range(where.start, where.stop)])
+        neurons = ~on_path if operation == "keep_only" else on_path
+        tokens = torch.ones(a.shape[1], dtype=torch.bool) if all_tokens else in_scope(setting, a.shape[1])
+        return edited.where(tokens.unsqueeze(1) & neurons, a)
+
+    with hooked(setting, edit), torch.no_grad():
+        return setting.model(image.unsqueeze(0))[0]
+
+
+def in_scope(setting: Setting, n_tokens: int) -> Tensor:
+    """(T,) which tokens are in scope."""
+    marks = torch.zeros(n_tokens, dtype=torch.bool)
+    marks[setting.tokens] = True
+    return marks

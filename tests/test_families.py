@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import neuron_path
+from neuron_path.attribution.scorers.ablation import Ablation
+from neuron_path.attribution.scorers.knowledge_neurons import KnowledgeNeurons
 from neuron_path.types import TokenScopeName
 from tests import oracle, zoo
 
@@ -98,6 +102,87 @@ def test_scores_interventions_and_influence_patterns_are_the_oracles(name: str, 
         same(delta[row], expected_delta)
         same(edited[row], oracle.intervened(setting, image, path, 0.0))
         same(patterns[row], oracle.influence_pattern(setting, image, y))
+
+
+SCORERS = (
+    "complete_attribution",
+    "gradient_x_activation",
+    "integrated_gradients",
+    "knowledge_neurons",
+    "conductance",
+    "ablation",
+    "guided_influence_pattern",
+)
+OPERATIONS = [
+    ("remove", "all"),
+    *product(("enhance", "mean_ablation", "resample_ablation", "keep_only"), ("scope", "all")),
+]
+
+
+def turn_of(name: str, scope: str, items: Sequence[Any]) -> Sequence[Any]:
+    """One or more of the items for each case, so that every family meets all of them over its cases."""
+    family = [case for case in zoo.CASES if zoo.SPECIMENS[case[0]].family == zoo.SPECIMENS[name].family]
+    return items[family.index((name, scope)) % len(items) :: len(family)]
+
+
+def literal_search(setting: oracle.Setting, image: Tensor, y: int, scorer: str, k: int) -> tuple[Any, Tensor]:
+    """A path of k neurons a block and all candidates' ratings; shortlists hold five."""
+    if scorer == "complete_attribution":
+        return oracle.greedy_path(setting, image, y, k, complete=True)
+    if scorer == "guided_influence_pattern":
+        return oracle.guided_influence_pattern(setting, image, y, k)
+    ratings = getattr(oracle, scorer)(setting, image, y)
+    if scorer in ("knowledge_neurons", "ablation"):
+        ratings = oracle.shortlisted(ratings, oracle.gradient_x_activation(setting, image, y), 5)
+    best = ratings.nan_to_num(-torch.inf).argsort(dim=1, descending=True, stable=True)
+    return best[:, :k].tolist(), ratings
+
+
+@every_case
+def test_every_familys_ratings_are_the_oracles(name: str, scope: TokenScopeName) -> None:
+    model, images, target = model_of(name), images_of(name), target_of(name, scope)
+    setting = zoo.SPECIMENS[name].literal(model, scope, n_steps=N_STEPS, target_function=target)
+    k = 1 + zoo.CASES.index((name, scope)) // 2 % 2
+    for scorer in turn_of(name, scope, SCORERS):
+        given: Any = {"knowledge_neurons": KnowledgeNeurons(5, n_steps=None), "ablation": Ablation(shortlist=5)}
+        found = neuron_path.find_paths(
+            model,
+            images,
+            [1, 3],
+            scorer=given.get(scorer, scorer),
+            n_steps=N_STEPS,
+            token_scope=scope,
+            top_k=k,
+            micro_batch=4,
+            keep_candidates=True,
+            target=target,  # pyright: ignore[reportArgumentType]
+        )
+        assert found.candidate_scores is not None
+        for row, (image, y) in enumerate(zip(images, [1, 3], strict=True)):
+            path, ratings = literal_search(setting, image, y, scorer, k)
+            assert_same(name, found.candidate_scores[row], ratings)
+            assert found.paths[row].reshape(-1, k).tolist() == path
+            assert_same(name, found.scores[row], oracle.joint_score(setting, image, y, path))
+
+
+@every_case
+def test_every_familys_interventions_are_the_oracles(name: str, scope: TokenScopeName) -> None:
+    specimen, model, images = zoo.SPECIMENS[name], model_of(name), images_of(name)
+    setting, others = specimen.literal(model, scope), specimen.images(3, seed=9)
+    paths = specimen.random_paths(2, k=2, scope=scope)
+    for operation, tokens in turn_of(name, scope, OPERATIONS):
+        options: dict[str, Any] = {
+            "mean_ablation": {"reference_images": others},
+            "resample_ablation": {"donor_images": others[:2]},
+        }.get(operation, {})
+        logits = neuron_path.intervene(
+            model, images, torch.tensor(paths), operation, token_scope=scope, tokens=tokens, **options
+        )
+        for row, (image, path) in enumerate(zip(images, paths, strict=True)):
+            expected = oracle.operated(
+                setting, image, path, operation, all_tokens=tokens == "all", references=others, donor=others[row]
+            )
+            assert_same(name, logits[row], expected)
 
 
 @pytest.mark.parametrize("name", zoo.SPECIMENS)
