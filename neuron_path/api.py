@@ -234,6 +234,8 @@ def intervene(
             )
     means = None
     if reference_images is not None:
+        if not len(reference_images):
+            raise NeuronPathError("reference_images is empty: a mean needs images.")
         session.check_images(reference_images)
         means = MeanActivations(session.adapter)
         with session.active():

@@ -11,21 +11,14 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.scorers.gradient_x_activation import gradient_x_activation
-from neuron_path.errors import NeuronPathError
 
 
 def shortlists(problem: Problem, length: int | None) -> list[Int[Tensor, "B n"]]:
-    """The first `length` neurons of every block by gradient × activation (ties: the lowest index); None: all.
-
-    Raises:
-        NeuronPathError: a list of no neuron.
-    """
+    """The first `length` neurons of every block by gradient × activation (ties: the lowest index); None: all."""
     if length is None:
         widths = (block.n_neurons for block in problem.adapter.blocks)
         device = problem.targets.device
         return [torch.arange(width, device=device).expand(problem.n_images, -1) for width in widths]
-    if length < 1:
-        raise NeuronPathError(f"shortlist is {length}; expected at least 1 neuron, or null for all.")
     ratings = gradient_x_activation(problem)
     return [scores.argsort(dim=1, descending=True, stable=True)[:, :length] for scores in ratings]
 

@@ -59,9 +59,12 @@ class PathFinder:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
         if micro_batch is not None and (not isinstance(micro_batch, Integral) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
-        if scorer.shortlist is not None and top_k > scorer.shortlist:
+        shortlist = scorer.shortlist
+        if shortlist is not None and (not isinstance(shortlist, Integral) or shortlist < 1):
+            raise NeuronPathError(f"shortlist is {shortlist}; expected at least 1 neuron, or null for all.")
+        if shortlist is not None and top_k > shortlist:
             raise NeuronPathError(
-                f"top_k is {top_k}, but '{scorer.name}' rates only {scorer.shortlist} neurons of a block: raise "
+                f"top_k is {top_k}, but '{scorer.name}' rates only {shortlist} neurons of a block: raise "
                 "scorer.shortlist, or set it to null for all."
             )
         self.session = session
