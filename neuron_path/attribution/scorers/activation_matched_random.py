@@ -21,7 +21,8 @@ class ActivationMatchedRandom(Scorer):
 
     What is left of an effect against this null is not owed to the activations' size. The draw is uniform over the
     window of ranks (of Σ w over tokens in scope) around the reference's neuron, moved inwards where it would reach past
-    the first or the last, and of which the reference's own neurons of that block are left out; it is keyed by (seed, sample id). In float64, so that no rounding moves a rank.
+    the first or the last; the reference's own neurons of that block are left out. It is keyed by (seed, sample id). In
+    float64, so that no rounding moves a rank.
 
     Args:
         seed: another seed draws other paths.
