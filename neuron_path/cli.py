@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import FrameType
 
 from neuron_path import __version__
@@ -16,8 +17,13 @@ from neuron_path.errors import NeuronPathError, nearest
 HYDRA_COMMANDS = {
     "run": "search, then check by remove and enhance, then write figures and a report",
     "search": "search only: paths.parquet, run.json, metrics.json",
+    "evaluate": "measure stored paths again, without searching: run_dir=DIR",
 }
-COMMANDS = {**HYDRA_COMMANDS, "models": "list the supported models, or explain one"}
+COMMANDS = {
+    **HYDRA_COMMANDS,
+    "compare": "gather runs into one table of methods, with intervals and paired tests",
+    "models": "list the supported models, or explain one",
+}
 
 _USAGE = """\
 Find influential neuron paths in vision transformers.
@@ -32,6 +38,7 @@ examples:
   neuron-path run hydra.run.dir=outputs/mine data.limit=32     a part of the data, into a folder of your choice
   neuron-path search model=timm model.name=vit_base_patch16_224 model.pretrained=true \\
                      data=image_folder data.root=DIR           your pictures
+  neuron-path compare outputs/sweeps/DATE                      all methods and measures of a sweep in one table
   neuron-path models dinov3                                    the supported models of that name
   neuron-path models vit_base_patch16_224                      where its neurons are, and what a search costs
   neuron-path run --help                                       all settings
@@ -66,17 +73,17 @@ def _command(arguments: list[str]) -> int:
         known = ", ".join(COMMANDS)
         _say("error", f"No command is named '{command}'.{nearest(command, COMMANDS)} Known: {known}.")
         return 2
-    return _models(rest) if command == "models" else _hydra_app(command, rest)
+    return _hydra_app(command, rest) if command in HYDRA_COMMANDS else _plain(command, rest)
 
 
-def _models(arguments: list[str]) -> int:
-    from neuron_path import models_command
-
+def _plain(command: str, arguments: list[str]) -> int:
+    """A command without Hydra: a module with its `USAGE`, and `show`, which takes the arguments."""
+    module = import_module(f"neuron_path.{command}_command")
     if "-h" in arguments or "--help" in arguments:
-        print(models_command.USAGE)
+        print(module.USAGE)
         return 0
     try:
-        models_command.show(arguments)
+        module.show(arguments)
     except NeuronPathError as error:
         _say("error", str(error))
         return 1

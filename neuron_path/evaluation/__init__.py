@@ -1,8 +1,19 @@
 """Evaluation: what editing a path does to a prediction, with the uncertainty of the answer.
 
-- ``measures``    per-image effects of an intervention
+- ``measures``    per-image effects of an intervention, and areas under curves
 - ``statistics``  means with bootstrap intervals over images
+- ``paired``      tests of two methods on the same images, and their correction for being many
+- ``resampling``  the draws behind both
 - ``summary``     the table of a run: one row per method and operation
+
+and, over many runs,
+
+- ``discovery``   run directories below a folder, also those without results
+- ``methods``     a run's methods as per-image values
+- ``agreement``   what runs must have in common
+- ``columns``     what is compared, and which direction is better
+- ``contrasts``   means, tests and the best method of one model
+- ``comparison``  all of it: ``compare``
 
 It reads what the store holds and never runs a model, so nothing here imports torch.
 """

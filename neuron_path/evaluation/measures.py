@@ -1,9 +1,10 @@
-"""Per-image effects of an intervention, as plain NumPy; B is the number of images."""
+"""Per-image effects of an intervention, as plain NumPy; B is the number of images, S that of sizes on a curve."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import trapezoid
 
 from neuron_path.errors import NeuronPathError
 
@@ -66,6 +67,63 @@ def accuracy_deviation(
     truth = _classes("labels", labels)
     _check_lengths(clean_predictions=before, edited_predictions=after, labels=truth)
     return 100.0 * ((after == truth).astype(np.float64) - (before == truth))
+
+
+def logit_difference(clean: ArrayLike, edited: ArrayLike) -> NDArray[np.float64]:
+    """Return what an edit does to each image's target logit: edited − clean.
+
+    Args:
+        clean: (B,) target logits of the untouched network.
+        edited: (B,) target logits of the same images and targets after the edit.
+
+    Returns:
+        (B,) differences, in logits.
+
+    Raises:
+        NeuronPathError: for unequal shapes.
+
+    >>> logit_difference([4.0, 2.0], [3.0, 2.5])
+    array([-1. ,  0.5])
+    """
+    before = _vector("clean", np.asarray(clean, dtype=np.float64))
+    after = _vector("edited", np.asarray(edited, dtype=np.float64))
+    _check_lengths(clean=before, edited=after)
+    return after - before
+
+
+def curve_area(sizes: ArrayLike, retained: ArrayLike) -> NDArray[np.float64]:
+    """Return the area under each image's necessity or sufficiency curve.
+
+    The curve is p_edit / p_clean against size / largest size, with straight lines between the measured sizes, so that
+    a curve that stays at 1 has the area 1, whatever the sizes.
+
+    Args:
+        sizes: (S,) how many neurons per block were edited, at least two different sizes from 0 up, in any order.
+        retained: (B, S) p_edit / p_clean of each image at each size, dimensionless.
+
+    Returns:
+        (B,) areas, dimensionless.
+
+    Raises:
+        NeuronPathError: for other shapes, fewer than two sizes, a size twice, or sizes that do not begin at 0.
+
+    >>> curve_area([0, 5, 10], [[1.0, 0.5, 0.0], [1.0, 1.0, 1.0]])
+    array([0.5, 1. ])
+    """
+    places, heights = np.asarray(sizes, dtype=np.float64), np.asarray(retained, dtype=np.float64)
+    if heights.ndim != 2 or places.ndim != 1 or heights.shape[1] != len(places):
+        raise NeuronPathError(
+            f"The curves have shape {heights.shape} and the sizes {places.shape}; expected (B, S) and (S,). "
+            "Give one value per image and size."
+        )
+    order = np.argsort(places)
+    places, heights = places[order], heights[:, order]
+    if len(places) < 2 or places[0] != 0 or (np.diff(places) == 0).any():
+        raise NeuronPathError(
+            f"A curve was measured at sizes {places.tolist()}; expected 0 and at least one more, each once. "
+            "Evaluate the path at growing sizes."
+        )
+    return np.asarray(trapezoid(heights, places / places[-1], axis=1), dtype=np.float64)
 
 
 def _probabilities(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -6,12 +6,9 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from neuron_path.errors import NeuronPathError
-
-_BATCH_VALUES = 2**22
-"""Values resampled at once: 32 MiB of float64, whatever the number of images."""
+from neuron_path.evaluation.resampling import resampled_means
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,33 +65,53 @@ def bootstrap_mean(values: ArrayLike, *, confidence: float = 0.95, n_resamples: 
     (0.25, True, True, 4)
     """
     sample = np.asarray(values, dtype=np.float64)
-    _check(sample, confidence, n_resamples)
-    mean, n = float(sample.mean()), len(sample)
-    if n == 1:
-        return Interval(mean, float("nan"), float("nan"), n, confidence)
-    if (sample == sample[0]).all():
-        # The rounded mean of equal values may differ from them in the last digit.
-        return Interval(*[float(sample[0])] * 3, n=n, confidence=confidence)
-    bounds = stats.bootstrap(
-        (sample,),
-        np.mean,
-        n_resamples=n_resamples,
-        batch=max(1, min(n_resamples, _BATCH_VALUES // n)),
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean, float(bounds.low), float(bounds.high), n, confidence)
+    if sample.ndim != 1:
+        raise NeuronPathError(f"The values to average have shape {sample.shape}; expected (n,), one per image.")
+    return bootstrap_means(sample[None], confidence=confidence, n_resamples=n_resamples, seed=seed)[0]
+
+
+def bootstrap_means(
+    rows: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 9999, seed: int = 0
+) -> list[Interval]:
+    """Return the interval of each of ``rows``, K sets of values for the same n images, from the same redraws.
+
+    Args:
+        rows: (K, n) finite numbers; a row's interval is that of :func:`bootstrap_mean`, to rounding.
+        confidence: as there.
+        n_resamples: as there.
+        seed: as there.
+
+    Raises:
+        NeuronPathError: as there.
+
+    >>> [interval.mean for interval in bootstrap_means([[1.0, 3.0], [0.0, 0.0]])]
+    [2.0, 0.0]
+    """
+    samples = np.asarray(rows, dtype=np.float64)
+    _check(samples, confidence, n_resamples)
+    n = samples.shape[1]
+    means, constant = samples.mean(axis=1), (samples == samples[:, :1]).all(axis=1)
+    # The rounded mean of equal values may differ from them in the last digit.
+    means[constant] = samples[constant, 0]
+    low, high = (
+        (np.full(len(samples), np.nan), np.full(len(samples), np.nan)) if n == 1 else (means.copy(), means.copy())
+    )
+    if n > 1 and not constant.all():
+        redrawn = resampled_means(samples[~constant], n_resamples, seed)
+        low[~constant], high[~constant] = np.quantile(redrawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return [
+        Interval(*map(float, numbers), n=n, confidence=confidence) for numbers in zip(means, low, high, strict=True)
+    ]
 
 
 def _check(sample: np.ndarray, confidence: float, n_resamples: int) -> None:
-    if sample.ndim != 1:
-        raise NeuronPathError(f"The values to average have shape {sample.shape}; expected (n,), one per image.")
-    if not len(sample):
+    if sample.ndim != 2:
+        raise NeuronPathError(f"The rows to average have shape {sample.shape}; expected (K, n), a column per image.")
+    if not sample.shape[1]:
         raise NeuronPathError("There are no values to average; expected at least one image. Check the selection.")
     if wrong := int((~np.isfinite(sample)).sum()):
         raise NeuronPathError(
-            f"{wrong} of {len(sample)} values to average are NaN or infinite; expected finite numbers. "
+            f"{wrong} of {sample.size} values to average are NaN or infinite; expected finite numbers. "
             "Find the images that gave them, or leave them out."
         )
     if not 0 < confidence < 1:

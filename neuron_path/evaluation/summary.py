@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.measures import accuracy_deviation, probability_deviation
-from neuron_path.evaluation.statistics import Interval, bootstrap_mean
+from neuron_path.evaluation.measures import accuracy_deviation, logit_difference, probability_deviation
+from neuron_path.evaluation.statistics import Interval, bootstrap_mean, bootstrap_means
 
-GROUP_COLUMNS = ["scorer", "search", "top_k", "token_scope", "operation"]
-"""What a row of the summary stands for; effects of different sizes of path or scopes are never averaged."""
+GROUP_COLUMNS = ["scorer", "search", "top_k", "token_scope", "operation", "size", "tokens"]
+"""What a row of the summary stands for; effects of different sizes of path, edit or scope are never averaged."""
 
-_VALUE_COLUMNS = ["sample_id", "clean_probability", "edited_probability", "clean_prediction", "edited_prediction"]
+_VALUE_COLUMNS = [
+    "sample_id", "target", "clean_probability", "edited_probability", "clean_logit", "edited_logit", "kl_divergence",
+    "clean_prediction", "edited_prediction",
+]  # fmt: skip
 
 
 def summarise_effects(
     effects: pd.DataFrame,
     labels: Mapping[str, Any] | pd.Series,
     *,
+    by: Literal["class"] | None = None,
+    headline: bool = True,
     confidence: float = 0.95,
     n_resamples: int = 9999,
     seed: int = 0,
@@ -32,32 +37,46 @@ def summarise_effects(
         effects: the columns of ``effects.parquet``; see :func:`neuron_path.store.reader.load_effects`.
         labels: the true class of each ``sample_id``, as a mapping or a series with ``sample_id`` as its index. Images
             that it lacks or holds as missing count as unlabelled.
+        by: ``"class"`` gives each class a row of its own; None averages over all images.
+        headline: take only the edits of the whole path (``size`` = ``top_k``). False takes all sizes, which are the
+            points of the necessity (remove) and sufficiency (keep_only) curves: 1 + ``probability_deviation`` against
+            ``size``.
         confidence: of the intervals, in (0, 1).
         n_resamples: bootstrap samples per interval.
         seed: of the bootstrap.
 
     Returns:
-        One row per scorer, search and operation (and top_k and token_scope, where they vary), in the order in which
-        they appear, with
+        One row per scorer, search and operation (and top_k, token_scope, size and tokens, where they vary; and class,
+        if asked), in the order in which they appear (classes in ascending order), with
 
+        - ``class_kind`` and ``class``, if asked: ``label`` and the true class where every image has one, else
+          ``target`` and the class whose probability was measured;
         - ``n``, ``clean_probability``, ``edited_probability``: images and mean target probabilities;
         - ``probability_deviation``, with ``_low`` and ``_high``: mean of p_edit / p_clean − 1, dimensionless;
         - ``includes_zero``: whether that interval cannot exclude no effect;
+        - ``logit_difference``, with ``_low`` and ``_high``: mean of edited − clean target logit;
+        - ``kl_divergence``, with ``_low`` and ``_high``: mean of that of the edited prediction from the clean, in nats;
         - ``n_labelled``, ``clean_accuracy``, ``edited_accuracy``: labelled images and top-1 in percent;
         - ``accuracy_deviation``, with ``_low`` and ``_high``, in percentage points, and ``accuracy_includes_zero``.
           With no labelled image these are NaN, and ``accuracy_includes_zero`` is true.
 
     Raises:
-        NeuronPathError: when a column is missing, there are no effects, or a group holds an image twice.
+        NeuronPathError: when a column is missing, there are no effects, a group holds an image twice, or ``by`` is
+            unknown.
     """
     missing = [name for name in GROUP_COLUMNS + _VALUE_COLUMNS if name not in effects.columns]
     if missing:
         raise NeuronPathError(f"The effects lack column(s) {', '.join(missing)}; give the table of load_effects.")
+    if by not in (None, "class"):
+        raise NeuronPathError(f"Effects are not summarised by '{by}'; expected class, or nothing.")
+    if headline:
+        effects = effects.loc[effects["size"] == effects["top_k"]]
     if effects.empty:
         raise NeuronPathError("There are no effects to summarise; expected at least one image. Run the interventions.")
     known = dict(labels.items())
     # As a column of its own, so that rows keep their label whatever the index of the table that was given.
     effects = effects.assign(label=pd.array([known.get(name) for name in effects["sample_id"]], dtype="Int64"))
+    kind = "label" if not effects["label"].isna().to_numpy().any() else "target"
     options: dict[str, Any] = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
     rows = []
     for _, group in effects.groupby(GROUP_COLUMNS, sort=False, dropna=False):
@@ -66,19 +85,30 @@ def summarise_effects(
             raise NeuronPathError(
                 f"Image {doubled[0]!r} appears more than once for {names}; expected one row per image and method."
             )
-        rows.append(names | _summarise_probability(group, options) | _summarise_accuracy(group, options))
+        # The bootstrap draws by position: in one order of the images the digits are always the same.
+        images = group.sort_values("sample_id")
+        if by is None:
+            rows.append(names | _summarise(images, options))
+            continue
+        for index, members in images.groupby(kind):
+            rows.append(names | {"class_kind": kind, "class": index} | _summarise(members, options))
     return pd.DataFrame(rows)
 
 
-def _summarise_probability(group: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
+def _summarise(group: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     clean, edited = group["clean_probability"].to_numpy(), group["edited_probability"].to_numpy()
-    interval = bootstrap_mean(probability_deviation(clean, edited), **options)
+    logits = logit_difference(group["clean_logit"].to_numpy(), group["edited_logit"].to_numpy())
+    values = [probability_deviation(clean, edited), logits, group["kl_divergence"].to_numpy()]
+    probability, logit, divergence = bootstrap_means(values, **options)
     return {
         "n": len(group),
         "clean_probability": float(clean.mean()),
         "edited_probability": float(edited.mean()),
-        **_columns("probability_deviation", interval),
-        "includes_zero": interval.includes_zero,
+        **_columns("probability_deviation", probability),
+        "includes_zero": probability.includes_zero,
+        **_columns("logit_difference", logit),
+        **_columns("kl_divergence", divergence),
+        **_summarise_accuracy(group, options),
     }
 
 

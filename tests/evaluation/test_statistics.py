@@ -82,6 +82,7 @@ def test_zero_on_a_bound_counts_as_included(low: float, high: float, included: b
         ([1.0, float("nan")], {}, "1 of 2"),
         ([1.0, float("inf")], {}, "1 of 2"),
         ([[1.0, 2.0]], {}, "(1, 2)"),
+        (1.0, {}, "shape ()"),
         ([1.0, 2.0], {"confidence": 95}, "confidence is 95"),
         ([1.0, 2.0], {"n_resamples": 0}, "n_resamples is 0"),
     ],

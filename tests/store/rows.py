@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from neuron_path.store.schema import build_table, effect_schema, path_schema
+from neuron_path.store.schema import build_table, effect_schema, path_schema, score_schema
 
 BLOCKS = 4
 PROVENANCE: dict[str, Any] = {"model": "digits_vit", "config": {"seed": 0}, "environment": {"created": "now"}}
@@ -48,14 +48,33 @@ def effect_table(ids: Sequence[str]) -> pa.Table:
         "search": ["greedy"] * n,
         "top_k": [1] * n,
         "operation": ["remove"] * n,
+        "size": [1] * n,
         "token_scope": ["cls"] * n,
+        "tokens": ["scope"] * n,
         "target": [0] * n,
         "clean_probability": np.linspace(0.5, 0.9, n),
         "edited_probability": np.linspace(0.4, 0.9, n),
+        "clean_logit": np.linspace(1.0, 5.0, n),
+        "edited_logit": np.linspace(0.5, 5.0, n),
+        "kl_divergence": np.linspace(0.0, 0.1, n),
         "clean_prediction": [0] * n,
         "edited_prediction": [0] * n,
     }
     return build_table(effect_schema(), columns)
+
+
+def score_table(ids: Sequence[str]) -> pa.Table:
+    n = len(ids)
+    columns = {
+        "sample_id": list(ids),
+        "scorer": ["activation"] * n,
+        "search": ["greedy"] * n,
+        "top_k": [1] * n,
+        "joint": np.linspace(-0.1, 2.0, n),
+        "complete": np.linspace(-0.2, 0.4, n),
+        "convergence_delta": np.linspace(-1e-6, 1e-6, n),
+    }
+    return build_table(score_schema(), columns)
 
 
 def keys(ids: Sequence[str], scorer: str = "joint_attribution") -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ import pytest
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.parquet import write_parquet
-from neuron_path.store.reader import load_effects, load_paths, read_provenance
+from neuron_path.store.reader import load_effects, load_paths, load_scores, read_provenance
 from neuron_path.store.schema import path_schema
 from neuron_path.store.writer import PathWriter
 from tests.store.rows import BLOCKS, PROVENANCE, keys, path_columns, path_table
@@ -71,6 +71,8 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     assert "no run directory" in one_line("nul\0byte") or "Cannot read" in one_line("nul\0byte")
     with pytest.raises(NeuronPathError, match=r"holds no effects\.parquet"):
         load_effects(tmp_path)
+    with pytest.raises(NeuronPathError, match=r"holds no scores\.parquet"):
+        load_scores(tmp_path)
 
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:

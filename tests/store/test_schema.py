@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.schema import build_table, conform, describe_mismatch, effect_schema, path_schema
+from neuron_path.store.schema import build_table, conform, describe_mismatch, effect_schema, path_schema, score_schema
 from tests.store.rows import path_columns, path_table
 
 
@@ -21,7 +21,8 @@ def test_columns_of_the_path_table() -> None:
     assert [field.name for field in path_schema(1) if field.nullable] == ["label", "convergence_delta"]
     assert path_schema(1).field("path").type == pa.list_(pa.int32())
     assert path_schema(5).field("path").type == pa.list_(pa.list_(pa.int32()))
-    assert not any(field.nullable for field in effect_schema())
+    assert not any(field.nullable for schema in (effect_schema(), score_schema()) for field in schema)
+    assert {"operation", "size", "tokens"} < set(effect_schema().names)
 
 
 @pytest.mark.parametrize("top_k", [1, 3])

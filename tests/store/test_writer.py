@@ -18,10 +18,10 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.store.layout import list_parts, open_run_dir
 from neuron_path.store.merge import merge_parts, read_parts
 from neuron_path.store.parquet import read_parquet
-from neuron_path.store.reader import load_effects
-from neuron_path.store.schema import effect_schema, path_schema
-from neuron_path.store.writer import PathWriter, write_effects
-from tests.store.rows import PROVENANCE, effect_table, keys, path_table
+from neuron_path.store.reader import load_effects, load_scores
+from neuron_path.store.schema import effect_schema, path_schema, score_schema
+from neuron_path.store.writer import PathWriter, write_effects, write_scores
+from tests.store.rows import PROVENANCE, effect_table, keys, path_table, score_table
 
 IDS = [f"class/{index:02d}.png" for index in range(12)]
 SCHEMA = path_schema(1)
@@ -203,3 +203,14 @@ def test_effects_come_back_with_their_provenance(tmp_path: Path) -> None:
     assert frame.attrs["provenance"] == PROVENANCE
     with pytest.raises(NeuronPathError, match="missing"):
         write_effects(tmp_path, effect_table(IDS).drop_columns("target"), PROVENANCE)
+
+
+def test_scores_come_back_with_their_provenance(tmp_path: Path) -> None:
+    write_scores(tmp_path, score_table(IDS), PROVENANCE)
+    frame = load_scores(tmp_path)
+    assert list(frame.columns) == score_schema().names
+    assert frame["sample_id"].tolist() == IDS
+    assert frame["complete"].tolist() == score_table(IDS)["complete"].to_pylist()
+    assert frame.attrs["provenance"] == PROVENANCE
+    with pytest.raises(NeuronPathError, match="complete missing"):
+        write_scores(tmp_path, score_table(IDS).drop_columns("complete"), PROVENANCE)
