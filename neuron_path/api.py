@@ -48,8 +48,10 @@ def find_paths(
         model: a timm vision transformer; left exactly as it was.
         images: (B, channels, height, width) preprocessed; moved to the model's device and dtype chunk by chunk.
         targets: (B,) class indices, what each image's path drives; None takes each image's predicted class.
-        scorer: what rates a neuron: a name (`joint_attribution`, `activation`, `influence_pattern`, `random`) or an
-            object with its options.
+        scorer: what rates a neuron: a name (`joint_attribution`, `complete_attribution`, `activation`,
+            `influence_pattern`, `guided_influence_pattern`, `gradient_x_activation`, `integrated_gradients`,
+            `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
+            options.
         search: how a path is picked: a name (`greedy`) or an object with its options.
         quadrature: rule of the integral over α: a name, or a `Quadrature` with its own `n_steps`.
         n_steps: number of nodes of a named rule; 8 Gauss–Legendre nodes are closer to the integral than the paper's

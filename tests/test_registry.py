@@ -47,7 +47,7 @@ def test_a_new_part_is_one_decorated_class() -> None:
     [
         (scorers, "joint_atribution", "No scorer is named 'joint_atribution'. Did you mean 'joint_attribution'?"),
         (searches, "gredy", "No search is named 'gredy'. Did you mean 'greedy'?"),
-        (scorers, "xyzzy", "Known: activation, influence_pattern, joint_attribution, random"),
+        (scorers, "xyzzy", "Known: ablation, activation, activation_matched_random, "),
     ],
 )
 def test_an_unknown_name_is_one_line(registry: Registry, name: str, told: str) -> None:

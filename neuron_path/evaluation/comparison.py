@@ -83,15 +83,19 @@ def compare(
     """
     settings = Settings(reference, tuple(nulls), confidence, n_bootstrap, n_permutations, alpha, seed)
     found, missing = find_runs(run_dirs)
-    if not found:
-        lacks = "; ".join(f"{run.run_dir}: {run.reason}" for run in missing[:3])
-        raise NeuronPathError(f"None of {len(missing)} run directories can be compared ({lacks}).")
     methods: list[Method] = []
     notes: list[str] = []
     for run_dir in found:
-        read, told = read_methods(run_dir)
+        try:
+            read, told = read_methods(run_dir)
+        except NeuronPathError as error:  # torn or foreign: of a sweep, the other runs are not lost by it
+            missing.append(Missing(str(run_dir), str(error)))
+            continue
         methods += read
         notes += told
+    if not methods:
+        lacks = "; ".join(f"{run.run_dir}: {run.reason.rstrip('.')}" for run in missing[:3])
+        raise NeuronPathError(f"None of {len(missing)} run directories can be compared ({lacks}).")
     scorers = {method.scorer for method in methods}
     if reference not in scorers:
         raise unknown_name("compared scorer", reference, scorers)

@@ -398,9 +398,16 @@ def test_equal_methods_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tests[["difference", "low", "high"]] == 0).all(axis=None)
 
 
-def test_torn_effects_are_named(sweep: Path, tmp_path: Path) -> None:
+def test_torn_effects_are_named_and_lose_no_other_run(sweep: Path, tmp_path: Path) -> None:
     shutil.copytree(sweep / "0", tmp_path / "a")
-    (tmp_path / "a" / "effects.parquet").write_bytes(b"PAR1 torn")
+    whole = compare([tmp_path], **FAST)
+    shutil.copytree(sweep / "1", tmp_path / "b")
+    (tmp_path / "b" / "effects.parquet").write_bytes(b"PAR1 torn")
+    found = compare([tmp_path], **FAST)
+    assert [Path(run.run_dir).name for run in found.missing] == ["b"]
+    assert "effects.parquet': it is torn" in found.missing[0].reason
+    pd.testing.assert_frame_equal(found.cells, whole.cells)
+    shutil.rmtree(tmp_path / "a")
     assert "effects.parquet': it is torn" in refusal(tmp_path)
 
 

@@ -28,7 +28,7 @@ class Ablation(Scorer):
 
     in_double = True
 
-    shortlist: int | None = 32
+    shortlist: int | None = 16
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Zero each neuron in turn."""

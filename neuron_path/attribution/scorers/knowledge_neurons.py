@@ -30,8 +30,8 @@ class KnowledgeNeurons(Scorer):
 
     in_double = True
 
-    shortlist: int | None = 10
-    n_steps: int | None = 4
+    shortlist: int | None = 8
+    n_steps: int | None = 3
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Scale each neuron in turn."""
