@@ -71,12 +71,13 @@ class PathResult:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> PathResult:
         """The same result on another device, its floats of another type where one is given."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {
-            name: None if value is None else value.to(device, dtype if value.is_floating_point() else None)
-            for name, value in values.items()
-        }
-        return PathResult(**moved)
+
+        def moved(values: Tensor) -> Tensor:
+            return values.to(device, dtype if values.is_floating_point() else None)
+
+        kept = self.candidate_scores
+        others = {f.name: moved(getattr(self, f.name)) for f in fields(self) if f.name != "candidate_scores"}
+        return PathResult(**others, candidate_scores=None if kept is None else moved(kept))
 
     @staticmethod
     def cat(parts: list[PathResult]) -> PathResult:
