@@ -40,11 +40,15 @@ def test_every_job_runs_and_the_table_has_them_all_twice_the_same(tmp_path: Path
 
 
 def test_a_job_that_fails_is_told_and_the_table_made_of_the_others(tmp_path: Path) -> None:
-    options = ["scorer=joint_attribution,ablation", "+scorer.shortlist=1", "data.limit=2", "top_k=2"]
+    options = ["scorer=joint_attribution,ablation", "data.limit=2", "top_k=20", "evaluation.operations=[remove]"]
     ran = table1(*options, cwd=tmp_path)
     assert ran.returncode == 1
-    assert "Job 0" in ran.stderr  # joint_attribution has no shortlist
-    assert "Job 1" in ran.stderr  # and this one is too short
+    assert ran.stderr.count("\n") == 1
+    assert "Job 1" in ran.stderr
+    assert "top_k is 20, but 'ablation' rates only 16 neurons of a block" in ran.stderr
+    table = (tmp_path / "outputs" / "table1" / "comparison" / "table.md").read_text()
+    assert "| joint attribution" in table
+    assert "ablation/top_20: empty: its run failed" in table
 
 
 def test_a_mistake_shows_how_to_call_it(tmp_path: Path) -> None:
