@@ -15,8 +15,8 @@ from neuron_path.attribution.trust import needs_double, settled
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.evaluate import Evaluator, Intervention
 from neuron_path.interventions.means import MeanActivations
+from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
-from neuron_path.search.budget import chunks
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import Search, searches
 from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName, TokensName
@@ -239,10 +239,8 @@ def intervene(
         if not len(reference_images):
             raise NeuronPathError("reference_images is empty: a mean needs images.")
         session.check_images(reference_images)
-        means = MeanActivations(session.adapter)
-        with session.active():
-            for run, _ in chunks(session, reference_images, 1):
-                means.update(session.images(reference_images[run]))
+        means = MeanActivations(session)
+        means.update(reference_images)
     evaluator = Evaluator([intervention], None if means is None else means.operation())
     parts = []
     with session.active():

@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.models.adapter import Adapter
+from neuron_path.models.budget import default_micro_batch, kept_values
 from neuron_path.models.catalogue import blueprint, with_classes
 from neuron_path.models.guard import exact
 from neuron_path.models.preprocessing import input_size
-from neuron_path.search.budget import default_micro_batch, kept_values
 
 # Of the arithmetic of a block's forward pass, at each node: three for the state, its tangent and the clean pass of a
 # block, and 1.7 for each block before it, whose candidates need a forward and an input-only backward through this one.

@@ -83,6 +83,11 @@ def _do(command: str, config: Config) -> None:
     job = HydraConfig.get()
     if command == "evaluate":
         run.evaluate(config, [_key(override) for override in job.overrides.task])
+    elif config.run_dir is not None:
+        raise NeuronPathError(
+            f"run_dir names the run that neuron-path evaluate measures; where neuron-path {command} writes is "
+            "hydra.run.dir=DIR."
+        )
     else:
         {"run": run.run, "search": run.search}[command](config, Path(job.runtime.output_dir))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, localcontext
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -329,6 +330,12 @@ def one_block_gradients(
 ) -> tuple[Tensor, Tensor]:
     """∂f/∂leaf and f, where leaf (N, S, F) takes the place of the in-scope activations of one block alone."""
     leaf = leaf.clone().requires_grad_()
+    values = target_values(setting, one_block_logits(setting, image, index, leaf), target)
+    return torch.autograd.grad(values.sum(), leaf)[0], values.detach()
+
+
+def one_block_logits(setting: Setting, image: Tensor, index: int, leaf: Tensor) -> Tensor:
+    """(N, C), where leaf (N, S, F) takes the place of the in-scope activations of one block alone."""
 
     def overwrite(this: int, where: slice, a: Tensor) -> Tensor | None:
         if this != index:
@@ -338,8 +345,7 @@ def one_block_gradients(
         return a
 
     with hooked(setting, overwrite):
-        values = target_values(setting, setting.model(image.expand(len(leaf), *image.shape)), target)
-    return torch.autograd.grad(values.sum(), leaf)[0], values.detach()
+        return setting.model(image.expand(len(leaf), *image.shape))
 
 
 def integrated_gradients(setting: Setting, image: Tensor, target: int) -> Tensor:
@@ -369,11 +375,26 @@ def ablation(setting: Setting, image: Tensor, target: int) -> Tensor:
         leaves = w.expand(1 + w.shape[1], *w.shape).clone()
         for neuron in range(w.shape[1]):
             leaves[1 + neuron, :, neuron] = 0
-        _, (clean, *zeroed) = one_block_gradients(setting, image, target, index, leaves)
-        difference = clean - torch.stack(zeroed)
-        rounding = 8 * torch.finfo(clean.dtype).eps * clean.abs().clamp(min=1)
+        clean, *zeroed = one_block_logits(setting, image, index, leaves).detach()
+        difference = torch.stack([fallen(setting, clean, other, target) for other in zeroed])
+        # What logits that are off in their last digits make of f, a probability's derivative being at most p (1 − p).
+        rounding = 8 * torch.finfo(clean.dtype).eps * clean.abs().max().clamp(min=1)
+        if setting.target_function == "probability":
+            p = clean.softmax(0)
+            rounding = rounding * p[target] * (p.sum() - p[target])
         rows.append(difference.where(difference.abs() > rounding, 0.0))
     return stacked(rows)
+
+
+def fallen(setting: Setting, clean: Tensor, edited: Tensor, target: int) -> Tensor:
+    """f(clean) − f(edited) from logits (C,); of probabilities in fifty digits, for near 1 they leave no difference."""
+    if setting.target_function != "probability":
+        before, after = target_values(setting, torch.stack([clean, edited]), target)
+        return before - after
+    with localcontext(prec=50):
+        powers = [[Decimal(z).exp() for z in logits.tolist()] for logits in (clean, edited)]
+        before, after = (row[target] / sum(row) for row in powers)
+        return clean.new_tensor(float(before - after))
 
 
 def shortlisted(ratings: Tensor, quick: Tensor, shortlist: int | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.scorers.gradient_x_activation import gradient_x_activation
+from neuron_path.attribution.ties import ranked
 
 
 def shortlists(problem: Problem, length: int | None) -> list[Int[Tensor, "B n"]]:
@@ -19,8 +20,7 @@ def shortlists(problem: Problem, length: int | None) -> list[Int[Tensor, "B n"]]
         widths = (block.n_neurons for block in problem.adapter.blocks)
         device = problem.targets.device
         return [torch.arange(width, device=device).expand(problem.n_images, -1) for width in widths]
-    ratings = gradient_x_activation(problem)
-    return [scores.argsort(dim=1, descending=True, stable=True)[:, :length] for scores in ratings]
+    return [ranked(scores)[1][:, :length] for scores in gradient_x_activation(problem)]
 
 
 @dataclass(frozen=True)

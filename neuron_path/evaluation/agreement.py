@@ -20,6 +20,8 @@ _TOLD: Final = {
     "quadrature": "Scores are integrals by these rules.",
     "n_steps": "Scores are integrals by these rules.",
     "seed": "Random paths and the donors of resample ablation depend on it.",
+    "git": "They were made by other code.",
+    "versions": "They were made with other libraries.",
 }
 _SHOWN: Final = 60
 _CLOSE: Final = {"rtol": 1e-4, "atol": 1e-5}
@@ -89,6 +91,42 @@ def drop_copies(methods: Sequence[Method]) -> list[Method]:
         if method.values.keys() - before.values.keys():
             kept[method.key] = replace(before, values=method.values | before.values, sizes=method.sizes | before.sizes)
     return list(kept.values())
+
+
+def drop_unlike(methods: Sequence[Method]) -> tuple[list[Method], list[str]]:
+    """Return the methods without the ablations whose replacements differ among them, and a line for each left out.
+
+    What a mean-ablation puts in place depends on the reference images, what a resample-ablation does on the seed and on
+    the whole data set: between runs that differ in these such effects cannot be compared image by image.
+    """
+    kinds = {
+        "mean_ablation": (_reference, "the reference images of their means differ"),
+        "resample_ablation": (
+            _lenders,
+            "their donors come from other images or another seed (scorer.seed draws other random paths alone)",
+        ),
+    }
+    notes = []
+    for operation, (depends_on, why) in kinds.items():
+        having = [method for method in methods if any(column.operation == operation for column in method.values)]
+        if len({depends_on(method) for method in having}) > 1:
+            notes.append(f"{operation} is left out: {why}.")
+            methods = [
+                replace(
+                    method,
+                    values={column: rows for column, rows in method.values.items() if column.operation != operation},
+                )
+                for method in methods
+            ]
+    return list(methods), notes
+
+
+def _reference(method: Method) -> str:
+    return str(method.provenance.get("evaluated", {}).get("reference"))
+
+
+def _lenders(method: Method) -> tuple[str, bytes]:
+    return str(method.provenance.get("seed")), method.images.tobytes()
 
 
 def share_images(model: str, methods: Sequence[Method]) -> tuple[list[Method], list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.evaluation.agreement import check_agreement, drop_copies, share_images, unlike
+from neuron_path.evaluation.agreement import check_agreement, drop_copies, drop_unlike, share_images, unlike
 from neuron_path.evaluation.contrasts import Records, Settings, contrast, contrast_classes, order_methods
 from neuron_path.evaluation.discovery import Missing, find_runs
 from neuron_path.evaluation.methods import Method, read_methods
@@ -104,8 +104,9 @@ def compare(
     classes: Records = []
     for model, own in _by_model(methods).items():
         check_agreement(model, own)
-        shared, told = share_images(model, drop_copies(own))
-        notes += [*told, *(f"{model}: {note}" for note in unlike(shared))]
+        kept, left_out = drop_unlike(drop_copies(own))
+        shared, told = share_images(model, kept)
+        notes += [*told, *(f"{model}: {note}" for note in [*left_out, *unlike(shared)])]
         rows = order_methods(shared, settings)
         name = {"model": model, "weight_hash": rows[0].provenance.get("weight_hash")}
         averaged, tested = contrast(rows, settings)

@@ -12,7 +12,7 @@ from neuron_path.models.adapter import Adapter
 
 def edited_logits(
     adapter: Adapter,
-    images: Float[Tensor, "B c H W"],
+    embedded: Float[Tensor, "B T D"],
     paths: Int[Tensor, "B L k"],
     operation: Operation,
     tokens: str = "scope",
@@ -23,7 +23,7 @@ def edited_logits(
 
     Args:
         adapter: the model.
-        images: preprocessed.
+        embedded: the images' residual stream that enters the first block.
         paths: neurons of each image and block; one that a block names twice is edited once.
         operation: what becomes of them.
         tokens: "scope" edits at the tokens in scope, "all" wherever the FFN is.
@@ -38,13 +38,13 @@ def edited_logits(
         edited = operation.edit(index, block.activations(u), paths[:, index], in_scope=False)
         return block.residual(u) + block.after(block.project(edited))
 
-    return adapter.head(through(adapter, adapter.embed(images), scoped, feed=live if tokens == "all" else None))
+    return adapter.head(through(adapter, embedded, scoped, feed=live if tokens == "all" else None))
 
 
 def donate(
-    adapter: Adapter, donors: Float[Tensor, "B c H W"], paths: Int[Tensor, "B L k"], tokens: str = "scope"
+    adapter: Adapter, donors: Float[Tensor, "B T D"], paths: Int[Tensor, "B L k"], tokens: str = "scope"
 ) -> ResampleAblation:
-    """The operation that gives each image its donor's activations: one clean pass of the donors."""
+    """The operation that gives each image its donor's activations: one clean pass of the embedded donors."""
     donated: list[tuple[Tensor, Tensor]] = []
     others: list[Tensor] = []
 
@@ -63,5 +63,5 @@ def donate(
         others.append(chosen(a, index))
         return block.residual(u) + block.after(block.project(a))
 
-    through(adapter, adapter.embed(donors), scoped, feed=live if tokens == "all" else None)
+    through(adapter, donors, scoped, feed=live if tokens == "all" else None)
     return ResampleAblation(donated)

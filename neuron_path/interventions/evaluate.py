@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -94,29 +95,31 @@ class Evaluator:
             micro_batch: sequences per pass of the score.
             donors: preprocessed, one for each image, of a resample-ablation.
         """
-        if donors is None:
-            assert all(one.operation != "resample_ablation" for one in self.interventions), "donors are needed"
-            donors = images
+        resampled = any(one.operation == "resample_ablation" for one in self.interventions)
+        assert donors is not None or not resampled, "donors are needed"
+        given = donors if donors is not None and resampled else images[:0]
         quadrature = self.quadrature or Quadrature("midpoint", 1)
 
         def values(
             session: Session, images: Tensor, targets: Tensor | None, paths: list[Tensor], donors: Tensor
-        ) -> tuple[Problem, list[Tensor]]:
-            problem = Problem.pose(
-                session.adapter, session.images(images), targets, quadrature, micro_batch, self.target
-            )
-            return problem, [problem.clean.logits, *self._values(problem, paths, session.images(donors))]
+        ) -> tuple[list[Problem], list[Tensor]]:
+            settings = (quadrature, micro_batch, self.target)
+            problem = Problem.pose(session.adapter, session.images(images), targets, *settings)
+            posed = [problem]
+            if len(donors):
+                posed.append(Problem.pose(session.adapter, session.images(donors), None, *settings))
+            return posed, [problem.clean.logits, *self._values(problem, paths, posed[-1].clean.embedded)]
 
-        problem, first = values(session, images, targets, list(paths), donors)
-        doubtful = needs_double(problem)
+        posed, first = values(session, images, targets, list(paths), given)
+        problem, doubtful = posed[0], torch.stack([needs_double(one) for one in posed]).any(0)
         for value in first:
             if value.ndim == 2:
                 doubtful |= lead(value) < CLOSE_CALL
 
         def again(double: Session, rows: Tensor) -> list[Tensor]:
             own, *chosen = (part[rows].to(double.device) for part in (problem.targets, *paths))
-            here = rows.to(images.device)
-            return values(double, images[here], own, chosen, donors[here])[1]
+            seen, lent = (part[rows.to(part.device)] if len(part) else part for part in (images, given))
+            return values(double, seen, own, chosen, lent)[1]
 
         clean, *rest = settled(session, first, doubtful, again)
         return clean, [self._measured(rest) for _ in paths]
@@ -142,7 +145,7 @@ class Evaluator:
             operation = KeepOnly()
         else:
             operation = Scale(factor_of(one.operation, one.factor))
-        return edited_logits(adapter, problem.images, paths, operation, one.tokens)
+        return edited_logits(adapter, problem.clean.embedded, paths, operation, one.tokens)
 
     def _measured(self, values: list[Tensor]) -> Measured:
         """The first method's share of the values, which are taken out."""

@@ -1,4 +1,4 @@
-"""Mean activations of all neurons over reference images, summed batch by batch."""
+"""Mean activations of all neurons over reference images, batch by batch."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from torch import Tensor
 
 from neuron_path.attribution.forward import through
 from neuron_path.interventions.operations import MeanAblation
-from neuron_path.models.adapter import Adapter
+from neuron_path.models.budget import chunks
+from neuron_path.models.session import Session
 
 
 class MeanActivations:
-    """Sums in float64, so that the means do not depend on how the images are cut into batches.
+    """Computed in float64, so that the means do not depend on how the images are cut into batches.
 
     Tokens in scope and the other ones are averaged apart, each over images and tokens.
 
     Args:
-        adapter: the model, with the tokens that count.
+        session: the model, with the tokens that count.
     """
 
-    def __init__(self, adapter: Adapter) -> None:
-        self._adapter = adapter
-        self._sums = [[torch.zeros(block.n_neurons, dtype=torch.float64) for _ in range(2)] for block in adapter.blocks]
-        self._counts = [[0, 0] for _ in adapter.blocks]
+    def __init__(self, session: Session) -> None:
+        self._session = session if session.dtype == torch.float64 else session.double()
+        blocks = self._session.adapter.blocks
+        self._sums = [[torch.zeros(block.n_neurons, dtype=torch.float64) for _ in range(2)] for block in blocks]
+        self._counts = [[0, 0] for _ in blocks]
 
     def update(self, images: Float[Tensor, "B c H W"]) -> None:
         """Add the images' activations in the untouched network."""
-        adapter = self._adapter
+        with self._session.active():
+            for run, _ in chunks(self._session, images, 1):
+                self._update(self._session.images(images[run]))
+
+    def _update(self, images: Float[Tensor, "B c H W"]) -> None:
+        adapter = self._session.adapter
 
         def scoped(index: int, u: Tensor) -> Tensor:
             a = adapter.blocks[index].activations(u)
@@ -51,8 +58,7 @@ class MeanActivations:
         return MeanAblation(means)
 
     def _add(self, index: int, group: int, a: Tensor) -> None:
-        # On the CPU: not every device has float64.
-        self._sums[index][group] += a.sum((0, 1), dtype=torch.float64 if a.device.type != "mps" else None).cpu()
+        self._sums[index][group] += a.sum((0, 1)).cpu()
         self._counts[index][group] += a.shape[0] * a.shape[1]
 
 

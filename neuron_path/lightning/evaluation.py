@@ -12,10 +12,11 @@ from torch import Tensor
 from torchmetrics.functional.regression import kl_divergence
 
 from neuron_path.attribution.target import target_logit, target_probability
+from neuron_path.data.folder import unreadable
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Measured
 from neuron_path.lightning.datamodule import Batch
+from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
-from neuron_path.search.budget import chunks
 
 # From image names to their (n, c, H, W) preprocessed images.
 ImagesOf = Callable[[Sequence[str]], Tensor]
@@ -89,9 +90,9 @@ class EvaluationModule(lightning.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[MethodEvaluation]:
         """What is measured of every method's paths."""
+        if batch.problems:  # a picture that could be read when its path was found
+            raise unreadable(*batch.problems[0])
         names = batch.sample_ids
-        if not names:
-            return []
         session = self.session
         targets = session.check_targets([self.targets[name] for name in names], len(names))
         assert targets is not None

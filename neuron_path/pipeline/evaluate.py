@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -12,18 +14,19 @@ from torch import Tensor
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.config import Config, DigitsConfig, EvaluationConfig
+from neuron_path.data.folder import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.evaluate import Evaluator, Intervention
 from neuron_path.interventions.means import MeanActivations
-from neuron_path.interventions.operations import MeanAblation, factor_of
+from neuron_path.interventions.operations import MeanAblation
 from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
 from neuron_path.lightning.datamodule import ImageDataModule, NamedDataset, Part
 from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
 from neuron_path.pipeline.build import Study, build_data, build_trainer, predict
 from neuron_path.progress import progress_bar
-from neuron_path.search.budget import chunks
+from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
 from neuron_path.store.schema import build_table, effect_schema, score_schema
 from neuron_path.store.writer import write_effects, write_scores
@@ -38,7 +41,8 @@ def check_evaluation(config: EvaluationConfig) -> None:
         raise NeuronPathError("There are no operations to check the paths by: name some, or use neuron-path search.")
     for operation in config.operations:
         Intervention(operation, tokens=config.tokens)
-    factor_of("enhance", config.factor)
+    if not 1 < config.factor < float("inf"):
+        raise NeuronPathError(f"evaluation.factor is {config.factor}; expected a finite number above 1: to enhance.")
     if any(size < 0 for size in config.sizes):
         raise NeuronPathError(f"evaluation.sizes is {config.sizes}; expected numbers of neurons, 0 or more.")
 
@@ -58,9 +62,10 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     targets = dict(zip(paths["sample_id"], paths["target"].tolist(), strict=True))
     data = _with_paths(study.data, targets)
     study.session.model.to(build_trainer(config, []).strategy.root_device)
+    means, reference = _means(config, study) if "mean_ablation" in options.operations else (None, None)
     evaluator = Evaluator(
         interventions(options, max(method.top_k for method in stored)),
-        _means(config, study) if "mean_ablation" in options.operations else None,
+        means,
         Quadrature(config.quadrature.rule, config.quadrature.n_steps),
         config.target,
     )
@@ -70,7 +75,7 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     progress = ImageProgress("Evaluation", len(data.dataset))
     stream = StreamMetrics(tracker.log, complete_scores_of, "evaluation/")
     predict(build_trainer(config, [collector, progress, stream]), module, data)
-    provenance = paths.attrs["provenance"] | {"evaluation": asdict(options)}
+    provenance = evaluated(paths.attrs["provenance"], config, reference)
     batches = collector.batches
     scores = _joined([part.scores for part in batch] for batch in batches)
     effects = _joined([table for part in batch for table in part.effects] for batch in batches)
@@ -80,13 +85,29 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     return summarise_effects(load_effects(run_dir), labels, seed=config.seed)
 
 
+def evaluated(
+    provenance: Mapping[str, Any], config: Config, reference: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What made the measured numbers: what made the paths, the options of the evaluation, and the code of this moment.
+
+    Args:
+        provenance: that of the paths.
+        config: with the options.
+        reference: the images of a mean-ablation.
+    """
+    now = collect_provenance({"seed": config.seed}, data_root=getattr(config.data, "root", None), reference=reference)
+    return {**provenance, "evaluation": asdict(config.evaluation), "evaluated": now}
+
+
 def interventions(options: EvaluationConfig, top_k: int) -> list[Intervention]:
     """What is done to every path: each operation to all its neurons, and the curves' to the first ones only."""
     chosen = []
     for operation in dict.fromkeys(options.operations):
         factor = options.factor if operation == "enhance" else None
         whole = Intervention(operation, factor, options.tokens)
-        sizes = sorted({size for size in options.sizes if size < top_k}) if top_k > 1 and operation in CURVES else []
+        sizes: list[int] = []
+        if top_k > 1 and operation in CURVES and options.sizes:
+            sizes = sorted({0, *(size for size in options.sizes if size < top_k)})  # a curve begins at 0
         chosen += [*(replace(whole, size=size) for size in sizes), whole]
     return chosen
 
@@ -103,29 +124,37 @@ def _with_paths(data: ImageDataModule, targets: dict[str, int]) -> ImageDataModu
     return ImageDataModule(Part(data.dataset, places), batch_size=data.batch_size, num_workers=data.num_workers)
 
 
-def _means(config: Config, study: Study) -> MeanAblation:
-    """Mean activations over the named reference split, or over the run's own images."""
+def _means(config: Config, study: Study) -> tuple[MeanAblation, dict[str, Any]]:
+    """Mean activations over the named reference split, or over the run's own images, and which images these were."""
     name = config.evaluation.reference
     data = study.data
     if name is not None:
         chosen = {"split": name} if isinstance(config.data, DigitsConfig) else {"root": name, "class_index": None}
         other = replace(config, data=replace(config.data, **chosen, classes=None, limit=None))
         data = build_data(other, study.session.model)
-    means, session = MeanActivations(study.session.adapter), study.session
-    with session.active(), progress_bar() as bar:
+    means, seen = MeanActivations(study.session), hashlib.sha256()
+    with progress_bar() as bar:
         task = bar.add_task("Mean activations", total=len(data.dataset))
         for batch in data.predict_dataloader():
-            for run, _ in chunks(session, batch.images, 1) if len(batch) else ():
-                means.update(session.images(batch.images[run]))
+            if batch.problems and config.data.on_error == "raise":
+                raise unreadable(*batch.problems[0])
+            if len(batch):
+                means.update(batch.images)
+                seen.update(batch.images.numpy().tobytes())
             bar.advance(task, len(batch) + len(batch.problems))
-    return means.operation()
+    described = {"name": name or "the run's own images", "n_images": len(data.dataset), "sha256": seen.hexdigest()}
+    return means.operation(), described
 
 
 def _reader(dataset: NamedDataset) -> Callable[[Sequence[str]], Tensor]:
     places = {name: place for place, name in enumerate(dataset.sample_ids)}
 
     def images_of(names: Sequence[str]) -> Tensor:
-        return torch.stack([dataset[places[name]]["image"] for name in names])
+        items = [dataset[places[name]] for name in names]
+        for item in items:
+            if item["image"] is None:
+                raise unreadable(item["sample_id"], item["problem"])
+        return torch.stack([item["image"] for item in items])
 
     return images_of
 

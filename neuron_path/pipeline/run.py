@@ -12,7 +12,7 @@ from rich.console import Console
 
 from neuron_path.config import Config, LinearProbeConfig
 from neuron_path.pipeline.build import Study, build_study
-from neuron_path.pipeline.evaluate import check_evaluation, evaluation_stage
+from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
 from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
 from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import METRICS_FILE, RUN_FILE, Searched, search_stage, start, whole_or_absent
@@ -59,7 +59,7 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
     stored = open_study(config, overridden)
     run_dir, group = stored.run_dir, stored.provenance["config"]["logger"]["group"]
     use_threads(config.trainer.threads, stored.study.session, stored.study.data.dataset)
-    provenance = stored.provenance | {"evaluation": asdict(config.evaluation)}
+    provenance = evaluated(stored.provenance, stored.config)
     tracker = make_tracker(run_dir, provenance, options | {"group": options["group"] or group}, "evaluate")
     try:
         summary = evaluation_stage(stored.config, stored.study, run_dir, tracker)

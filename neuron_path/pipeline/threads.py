@@ -8,8 +8,8 @@ import torch
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import NamedDataset
+from neuron_path.models.budget import default_micro_batch
 from neuron_path.models.session import Session
-from neuron_path.search.budget import default_micro_batch
 
 _ROUNDS = 4
 

@@ -19,9 +19,9 @@ from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target, target_probability
 from neuron_path.attribution.trust import CLOSE_CALL, needs_double
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
-from neuron_path.search.budget import chunks
 from neuron_path.search.search import Found, Search
 from neuron_path.types import PathResult
 

@@ -58,7 +58,7 @@ def effect_schema() -> pa.Schema:
 
     ``size`` is how many of the path's neurons were edited in each block, the first ones of its ``top_k``; 0 stands for
     none. ``tokens`` is where: ``scope`` or ``all``. Probabilities and logits are those of the row's ``target`` class,
-    before and after the edit; ``kl_divergence`` is that of the edited prediction from the clean one, in nats.
+    before and after the edit; ``kl_divergence`` is Σ p(clean) · log(p(clean) / p(edited)) over the classes, in nats.
 
     >>> effect_schema().names[:6]
     ['sample_id', 'scorer', 'search', 'top_k', 'operation', 'size']

@@ -158,10 +158,10 @@ def test_neither_the_order_of_directories_nor_that_of_rows_matters(sweep: Path, 
 
 def test_another_seed_of_a_null_changes_only_its_rows(sweep: Path, tmp_path: Path) -> None:
     shutil.copytree(sweep, tmp_path / "sweep")
-    one = compare([tmp_path / "sweep"], **FAST).cells
+    one = compare([tmp_path / "sweep"], **FAST).cells.query("operation != 'resample_ablation'").reset_index(drop=True)
     shutil.rmtree(tmp_path / "sweep" / "4")
     write_run(tmp_path / "sweep" / "4", ["random"], seed=1)
-    other = compare([tmp_path / "sweep"], **FAST).cells
+    other = compare([tmp_path / "sweep"], **FAST).cells  # whose donors would be others: no resample-ablation
     same = one["scorer"] != "random"
     means = ["mean", "low", "high", "n"]
     pd.testing.assert_frame_equal(one.loc[same, means], other.loc[same, means], check_exact=True)
@@ -304,7 +304,8 @@ def test_what_changes_no_number_may_differ(tmp_path: Path) -> None:
 def test_other_seeds_are_told(tmp_path: Path) -> None:
     write_run(tmp_path / "a", ["joint_attribution"])
     write_run(tmp_path / "b", ["random"], seed=1)
-    (note,) = compare([tmp_path], **FAST).notes
+    dropped, note = compare([tmp_path], **FAST).notes
+    assert dropped.startswith("digits_vit: resample_ablation is left out: their donors come from other images or")
     assert note.startswith(f"digits_vit: seed differs: 0 in {tmp_path / 'a'}, 1 in {tmp_path / 'b'}. Random paths")
 
 
@@ -315,8 +316,11 @@ def test_other_images_are_left_out_and_told(tmp_path: Path) -> None:
     assert set(found.cells["n"]) == {25}
     assert found.notes == [
         "digits_vit is compared on the 25 images that all its runs share: "
-        f"{tmp_path / 'a'} has 60, {tmp_path / 'b'} has 25."
+        f"{tmp_path / 'a'} has 60, {tmp_path / 'b'} has 25.",
+        "digits_vit: resample_ablation is left out: their donors come from other images or another seed "
+        "(scorer.seed draws other random paths alone).",
     ]
+    assert "resample_ablation" not in set(found.cells["operation"])
 
 
 def test_other_targets_of_the_same_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from neuron_path.attribution.forward import clean_blocks
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 from neuron_path.attribution.shortlist import Shortlist, shortlists
 from neuron_path.attribution.tail import tail_value
+
+# A probability's difference is computed from log-odds: near 1 nothing would be left of it.
+_PRECISE = {"probability": "margin"}
+# A difference below so many units in the last place of the largest logit is none: such neurons tie.
+_ROUNDING = 16
 
 
 @scorers.register("ablation")
@@ -33,7 +40,9 @@ class Ablation(Scorer):
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Zero each neuron in turn."""
         everyone = torch.arange(problem.n_images, device=problem.targets.device)
-        clean = problem.target_values(problem.clean.logits, everyone)
+        precise = replace(problem, target=_PRECISE.get(problem.target, problem.target))
+        clean = precise.target_values(problem.clean.logits, everyone)
+        noise = _ROUNDING * torch.finfo(clean.dtype).eps * problem.clean.logits.abs().amax(1)
         lists = shortlists(problem, self.shortlist)
         scores = []
         for index, residual, live in clean_blocks(problem.adapter, problem.clean):
@@ -43,6 +52,16 @@ class Ablation(Scorer):
                 images, written = listed.image(rows), listed.written(rows)
                 out = residual[images] + block.after(problem.clean.projected[index][images] - written)
                 h = problem.scope.join(out, live[images])
-                parts.append(clean[images] - tail_value(problem, h, index + 1, images))
+                edited = tail_value(precise, h, index + 1, images)
+                fallen = _difference(problem.target, clean[images], edited)
+                parts.append(torch.where((clean[images] - edited).abs() > noise[images], fallen, 0.0))
             scores.append(listed.spread(torch.cat(parts)))
         return BlockwiseScoring(problem, scores)
+
+
+def _difference(target: str, clean: Float[Tensor, "n"], edited: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """f(clean) − f(edited), of a probability from the log-odds of each."""
+    if target not in _PRECISE:
+        return clean - edited
+    # p − q = (1 − q) − (1 − p): the form in which the larger numbers do not cancel.
+    return torch.where(clean > 0, (-edited).sigmoid() - (-clean).sigmoid(), clean.sigmoid() - edited.sigmoid())

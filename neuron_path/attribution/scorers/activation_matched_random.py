@@ -11,6 +11,7 @@ from torch import Tensor
 from neuron_path.attribution.draws import uniform
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
+from neuron_path.attribution.ties import ranked
 from neuron_path.errors import NeuronPathError
 
 
@@ -62,7 +63,7 @@ class ActivationMatchedRandom(Scorer):
         if 2 * k > n:
             raise NeuronPathError(f"top_k is {k}; {self.name} takes as many others, and a block has {n} neurons.")
         width = min(n, max(2 * k, round(self.band * n)))
-        rank = w.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        rank = ranked(w)[1].argsort(dim=1)
         first = (rank.gather(1, reference) - width // 2).clamp(0, n - width)
         taken = torch.zeros_like(draw, dtype=torch.bool).scatter(1, reference, True)
         scores = torch.zeros_like(draw)

@@ -97,11 +97,13 @@ def legend(comparison: Comparison) -> str:
     percent = f"{100 * settings.confidence:g} %"
     return (
         f"Each cell is a mean over n images with its {percent} bootstrap interval. Probability: p(edited) / p(clean) "
-        "− 1 of the target class; accuracy: change of top-1; logit: change of the target's; KL: of the edited "
-        "prediction from the clean one; areas: under p(edited) / p(clean) against the share of the path removed "
+        "− 1 of the target class; accuracy: change of top-1; logit: change of the target's; KL: sum of p(clean) "
+        "log(p(clean) / p(edited)); areas: under p(edited) / p(clean) against the share of the path removed "
         "(necessity) or kept alone (sufficiency). Bold: better than each other method of the same model and number of "
         f"neurons per block, by paired tests (Holm-corrected over all pairs of the column, p < {settings.alpha:g}). "
-        "p-values: sign-flip permutation tests on the same images, Holm-corrected over the tests of the column against "
+        "p-values: sign-flip permutation tests on the same images (of two methods that could be exchanged on each "
+        "image; with few images and a skewed difference they are too small, and intervals too short, so below some 30 "
+        "images take both as a hint), Holm-corrected over the tests of the column against "
         f"{' and '.join(method_name(name) for name in (settings.reference, *_nulls(comparison)))}."
     )
 

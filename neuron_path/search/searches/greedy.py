@@ -10,12 +10,9 @@ from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import Scorer
+from neuron_path.attribution.ties import TIE, largest, ranked
 from neuron_path.attribution.trust import CLOSE_CALL
 from neuron_path.search.search import Found, Search, searches
-
-# Relative to the largest score compared: far above what rounding moves in float64, far below what a close call that
-# float32 leaves to it can be told apart by.
-TIE = 1e-12
 
 
 @searches.register("greedy")
@@ -70,8 +67,8 @@ def pick(scores: Float[Tensor, "B F"], top_k: int) -> tuple[Int[Tensor, "B k"], 
     >>> neurons.tolist(), margin.tolist()
     ([[1, 2]], [0.25])
     """
-    scale = torch.where(scores == -torch.inf, 0, scores).abs().amax(1)  # −∞: neurons that were not rated
-    values, order = _sort(scores, TIE * scale)
+    scale = largest(scores)
+    values, order = ranked(scores)
     gaps = (values[:, :-1] - values[:, 1:])[:, :top_k].clamp(min=0)
     if scores.shape[1] > top_k:
         last = gaps[:, -1]
@@ -80,14 +77,3 @@ def pick(scores: Float[Tensor, "B F"], top_k: int) -> tuple[Int[Tensor, "B k"], 
         margin = torch.full_like(scale, torch.inf)
     closest = gaps.amin(1) if gaps.shape[1] else torch.full_like(scale, torch.inf)
     return order[:, :top_k], margin, torch.where(scale > 0, closest / scale, torch.inf)
-
-
-def _sort(
-    scores: Float[Tensor, "B F"], tolerance: Float[Tensor, "B"]
-) -> tuple[Float[Tensor, "B F"], Int[Tensor, "B F"]]:
-    """Scores in descending order with their indices; runs of neighbours within the tolerance go by index."""
-    values, order = scores.sort(dim=1, descending=True, stable=True)
-    steps = ~(values[:, :-1] - values[:, 1:] <= tolerance.unsqueeze(1))  # NaN keeps its place, the first
-    run = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
-    by_index = (run * scores.shape[1] + order).argsort(1)
-    return values.gather(1, by_index), order.gather(1, by_index)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from neuron_path.models.adapter import adapt
+from neuron_path.models.budget import chunks, default_micro_batch
 from neuron_path.models.session import Session
-from neuron_path.search.budget import chunks, default_micro_batch
 from tests import tiny
 
 
