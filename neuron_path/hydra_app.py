@@ -28,8 +28,8 @@ from neuron_path.config import Config, conf_dir, read_config, register_schemas, 
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.pipeline import run
 
-# An evaluation writes into the directory of the run that it evaluates: Hydra has none to make.
-_IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.dir=.", "hydra.sweep.subdir=.")
+# An evaluation writes into the directory of the run that it evaluates: Hydra has none to make for a job.
+_IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
     "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",
@@ -57,7 +57,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     def app(composed: DictConfig) -> None:
         # Kept from Hydra, which would print the overrides above the one line; only across processes must it carry them.
         try:
-            _do(command, _grouped(_read(composed)))
+            _do(command, _read(composed))
         except Exception as error:
             if os.getpid() != home:
                 raise
@@ -89,7 +89,7 @@ def _do(command: str, config: Config) -> None:
             "hydra.run.dir=DIR."
         )
     else:
-        {"run": run.run, "search": run.search}[command](config, Path(job.runtime.output_dir))
+        {"run": run.run, "search": run.search}[command](_grouped(config), Path(job.runtime.output_dir))
 
 
 def _key(override: str) -> str:

@@ -179,3 +179,18 @@ def test_one_image_cannot_donate(finished: Outcome, tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "there is only one image" in outcome.err
     assert (tmp_path / "run" / "paths.parquet").exists()  # what was found is kept
+
+
+def test_several_runs_are_evaluated_in_one_sweep(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        shutil.copytree(searched, folder)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    named = ",".join(map(str, folders))
+    code, _, err = call("evaluate", "-m", f"run_dir={named}", "evaluation.operations=[remove]", "trainer.threads=1")
+    assert (code, err) == (0, "")
+    assert all(len(load_scores(folder)) == N for folder in folders)
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["outputs"]  # the record of the sweep
