@@ -381,7 +381,7 @@ def ablation(setting: Setting, image: Tensor, target: int) -> Tensor:
         rounding = 8 * torch.finfo(clean.dtype).eps * clean.abs().max().clamp(min=1)
         if setting.target_function == "probability":
             p = clean.softmax(0)
-            rounding = rounding * p[target] * (p.sum() - p[target])
+            rounding = rounding * p[target] * torch.cat((p[:target], p[target + 1 :])).sum()
         rows.append(difference.where(difference.abs() > rounding, 0.0))
     return stacked(rows)
 

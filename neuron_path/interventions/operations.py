@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import get_args
 
 import torch
@@ -93,7 +94,7 @@ def factor_of(operation: str, factor: float | None = None) -> float:
         return 0.0 if operation == "remove" else FACTOR
     if operation != "enhance":
         raise NeuronPathError(f"The operation '{operation}' takes no factor: use 'enhance'.")
-    if not -float("inf") < factor < float("inf"):
+    if not isinstance(factor, Real) or not -float("inf") < factor < float("inf"):
         raise NeuronPathError(f"factor is {factor}; expected a finite number.")
     return float(factor)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 import neuron_path
 from neuron_path.errors import NeuronPathError
+from neuron_path.interventions.evaluate import Evaluator, Intervention
+from neuron_path.models.session import Session
 from neuron_path.types import OperationName
 from tests import oracle, tiny
 
@@ -123,6 +125,8 @@ def test_a_neuron_named_twice_is_edited_once(model: VisionTransformer, images: T
         ("resample_ablation", {"donor_images": 2}, "donor"),
         ("mean_ablation", {"reference_images": 0}, "images"),
         ("remove", {"factor": 3.0}, "factor"),
+        ("enhance", {"factor": float("nan")}, "finite number"),
+        ("enhance", {"factor": "2"}, "finite number"),
         ("remove", {"tokens": "al"}, "tokens"),
     ],
     ids=str,
@@ -137,6 +141,20 @@ def test_a_mistake_is_one_line(
     with pytest.raises(NeuronPathError, match=says) as error:
         neuron_path.intervene(model, images, paths, operation, **given)
     assert "\n" not in str(error.value)
+
+
+def test_images_and_donors_are_embedded_once(model: VisionTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, embedded = Session(model), []
+    images, donors = tiny.make_images(3), tiny.make_images(3, seed=9)
+    with session.active():
+        session.images(images)  # the check of the model embeds too
+    embed = session.adapter.embed
+    monkeypatch.setattr(session.adapter, "embed", lambda x: embedded.append(len(x)) or embed(x))
+    operations = [Intervention(name) for name in ("remove", "enhance", "resample_ablation", "keep_only")]
+    paths = [tiny.random_paths(model, 3, 2, seed=seed) for seed in (1, 2)]
+    with session.active():
+        Evaluator(operations).measure(session, images, None, paths, 8, donors)
+    assert embedded == [3, 3]
 
 
 def test_no_hook_and_no_change_is_left(model: VisionTransformer, images: Tensor) -> None:

@@ -35,3 +35,20 @@ def test_one_block_removed_is_its_ablation() -> None:
         logits = neuron_path.intervene(case[0], images, paths, "remove")
         removed = logits.softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(rated[:, 0, neuron], p - removed, rtol=1e-9, atol=1e-13)
+
+
+def test_nothing_is_lost_where_the_probability_saturates() -> None:
+    model = tiny.make()
+    head = tiny.classifier(model)
+    with torch.no_grad():
+        head.weight.mul_(100)
+    images = tiny.make_images(3)
+    targets = model(images).detach().argmax(1)
+    p = model(images).detach().softmax(1).amax(1)
+    assert (1 - p < 1e-12).any()
+    rated = ratings((model, "cls"), images, targets, Ablation(shortlist=None))
+    setting = tiny.literal(model, "cls")
+    for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
+        expected = oracle.ablation(setting, image, target)
+        torch.testing.assert_close(rated[row], expected, rtol=1e-8, atol=0)
+        assert len(expected.unique()) > expected.numel() / 2  # in the form p − q most would be equal
