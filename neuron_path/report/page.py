@@ -95,7 +95,7 @@ def _effects(summary: pd.DataFrame) -> str:
     bullets = "\n".join(f"- {sentence}" for sentence in effects_in_words(effects))
     note = (
         "The change is the mean over images of p(edited) / p(clean) − 1. Each interval is for its own row; whether two "
-        "methods differ is a question for their paired difference, which this table does not answer."
+        "methods differ is a question for their paired difference, which `neuron-path compare` answers."
     )
     return f"## Effect of the paths\n\n{markdown_table(effects_table(effects))}\n\n{bullets}\n\n{note}"
 
