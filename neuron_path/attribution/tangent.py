@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.func import jvp
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
+from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.tail import tail_gradients, tail_value
 from neuron_path.types import Measure
-
-with warnings.catch_warnings(), forward_ad.dual_level():
-    # With the first dual tensor torch loads decompositions of its own, and warns of how it makes them.
-    warnings.simplefilter("ignore", FutureWarning)
-    forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 class TangentPrefix(Prefix):
@@ -63,7 +55,7 @@ class TangentPrefix(Prefix):
         missing = (1 - self.sequences.alpha).repeat_interleave(self.problem.n_images).view(-1, 1, 1)
         z = self.problem.clean.projected[self.depth].repeat(n_nodes, 1, 1) - missing * written.repeat(n_nodes, 1, 1)
         dz = direction.expand_as(written).repeat(n_nodes, 1, 1)
-        z, dz, *_ = jvp(self.adapter.blocks[self.depth].after, (z,), (dz,))
+        z, dz = push(self.adapter.blocks[self.depth].after, z, dz)
         scoped, live = self._state
         self._h = self.scope.join(scoped + z, live)
         scoped, live = self._tangent
@@ -98,13 +90,6 @@ class TangentPrefix(Prefix):
         """The next block's output but for the FFN in scope: tokens in scope, live tokens."""
         scoped, live = self.adapter.split(self.depth, h)
         return self.adapter.blocks[self.depth].residual(scoped), live
-
-
-def push(f: Callable[[Tensor], Any], x: Tensor, dx: Tensor) -> tuple[Any, Any]:
-    """f(x) and its tangent in the direction dx."""
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-        value, tangent, *_ = jvp(f, (x,), (dx,))
-    return value, tangent
 
 
 def _still(f: Callable[[Tensor], Any], x: Tensor, dx: Tensor) -> tuple[Any, Any]:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from neuron_path.attribution.forward import through
+from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
-from neuron_path.attribution.tangent import push
 
 
 @scorers.register("conductance")

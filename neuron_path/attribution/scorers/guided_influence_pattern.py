@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import jvp
 
+from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.score import score
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.tangent import push
 
 
 @scorers.register("guided_influence_pattern")
@@ -63,7 +62,7 @@ class GuidedInfluencePatternScoring:
         residual, live, activations = self._block
         every = neurons.repeat(len(self._sequences.alpha), 1)
         speeds = self._speeds.gather(2, every.unsqueeze(1).expand(-1, self._speeds.shape[1], -1))
-        z, dz, *_ = jvp(block.after, (block.project(activations),), (speeds @ block.columns(every),))
+        z, dz = push(block.after, block.project(activations), speeds @ block.columns(every))
         self._h = scope.join(residual + z, live)
         self._dh = scope.join(dz, torch.zeros_like(live))
 
