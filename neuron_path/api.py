@@ -30,7 +30,7 @@ def find_paths(
     scorer: str | Scorer = "joint_attribution",
     search: str | Search = "greedy",
     quadrature: str | Quadrature = "gauss_legendre",
-    n_steps: int = 8,
+    n_steps: int | None = None,
     target: TargetName = "probability",
     token_scope: TokenScopeName | None = None,
     top_k: int = 1,
@@ -53,9 +53,10 @@ def find_paths(
             `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
             options.
         search: how a path is picked: a name (`greedy`) or an object with its options.
-        quadrature: rule of the integral over α: a name, or a `Quadrature` with its own `n_steps`.
-        n_steps: number of nodes of a named rule; 8 Gauss–Legendre nodes are closer to the integral than the paper's
-            20 of `riemann_left`.
+        quadrature: rule of the integral over α: a name (`gauss_legendre`, `adaptive`, `riemann_left`, `riemann_right`,
+            `midpoint`, `trapezoid`), or a `Quadrature` with its own options.
+        n_steps: number of nodes of a named rule; None: 8, of which Gauss–Legendre's are closer to the integral than the
+            paper's 20 of `riemann_left`. `adaptive` begins with 4 and doubles them where a choice is not yet sure.
         target: what of the target class is attributed: "probability" (softmax), "logit", or "margin", its log-odds
             z_y − log Σ exp of the other logits, which does not saturate.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
@@ -97,7 +98,7 @@ def score_paths(
     paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
     *,
     quadrature: str | Quadrature = "gauss_legendre",
-    n_steps: int = 8,
+    n_steps: int | None = None,
     target: TargetName = "probability",
     token_scope: TokenScopeName | None = None,
     measure: Measure = "joint",

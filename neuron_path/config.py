@@ -122,6 +122,15 @@ class QuadratureConfig:
 
 
 @dataclass
+class AdaptiveConfig(QuadratureConfig):
+    """The rule that takes as many nodes as an image needs; `n_steps` to begin with."""
+
+    rule: str = "adaptive"
+    tolerance: float = 1e-3
+    max_steps: int = 64
+
+
+@dataclass
 class EvaluationConfig:
     """What is measured of every path; see `neuron_path.pipeline.evaluate`."""
 
@@ -171,7 +180,7 @@ class Config:
     preprocessing: PreprocessingConfig = MISSING
     scorer: Any = MISSING
     search: Any = MISSING
-    quadrature: QuadratureConfig = MISSING
+    quadrature: Any = MISSING
     evaluation: EvaluationConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
@@ -197,7 +206,7 @@ def register_schemas() -> None:
         "head": {"none": HeadConfig, "file": FileHeadConfig, "linear_probe": LinearProbeConfig},
         "data": {"digits": DigitsConfig, "image_folder": ImageFolderConfig},
         "preprocessing": {"preprocessing": PreprocessingConfig},
-        "quadrature": {"quadrature": QuadratureConfig},
+        "quadrature": {"quadrature": QuadratureConfig, "adaptive": AdaptiveConfig},
         "evaluation": {"evaluation": EvaluationConfig},
         "trainer": {"trainer": TrainerConfig},
         "logger": {"logger": LoggerConfig},

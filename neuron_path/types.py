@@ -23,7 +23,7 @@ C classes, k neurons a block, m quadrature nodes, N sequences.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -50,6 +50,9 @@ class PathResult:
         targets: (B,) the attributed class of each image.
         predictions: (B,) the class the untouched model predicts.
         target_probabilities: (B,) softmax probability of the target class, untouched model.
+        n_steps: (B,) quadrature nodes of each image; with the `adaptive` rule the most that a block or the score took.
+        score_errors: (B,) the estimated error of `scores` as integrals, in the same units; None but with the `adaptive`
+            rule.
         candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
             narrower than the widest are padded with NaN.
     """
@@ -60,6 +63,8 @@ class PathResult:
     targets: Int[Tensor, "B"]
     predictions: Int[Tensor, "B"]
     target_probabilities: Float[Tensor, "B"]
+    n_steps: Int[Tensor, "B"]
+    score_errors: Float[Tensor, "B"] | None = None
     candidate_scores: Float[Tensor, "B L F"] | None = None
 
     def __len__(self) -> int:
@@ -72,17 +77,15 @@ class PathResult:
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> PathResult:
         """The same result on another device, its floats of another type where one is given."""
 
-        def moved(values: Tensor) -> Tensor:
-            return values.to(device, dtype if values.is_floating_point() else None)
+        def moved(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values.to(device, dtype if values.is_floating_point() else None)
 
-        kept = self.candidate_scores
-        others = {f.name: moved(getattr(self, f.name)) for f in fields(self) if f.name != "candidate_scores"}
-        return PathResult(**others, candidate_scores=None if kept is None else moved(kept))
+        return PathResult(**{name: moved(values) for name, values in vars(self).items()})  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def cat(parts: list[PathResult]) -> PathResult:
         """Join the results of consecutive chunks of images."""
-        names = [f.name for f in fields(PathResult) if f.name != "candidate_scores"]
-        kept = [part.candidate_scores for part in parts if part.candidate_scores is not None]
-        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-        return PathResult(**joined, candidate_scores=torch.cat(kept) if kept else None)
+        columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
+        return PathResult(
+            **{name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}  # pyright: ignore[reportArgumentType]
+        )

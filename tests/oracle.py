@@ -170,24 +170,27 @@ def greedy_path(
     setting: Setting, image: Tensor, target: int, k: int = 1, complete: bool = False
 ) -> tuple[list[list[int]], Tensor]:
     """The layer-progressive search: the path, k neurons a block, and all candidates' objectives (L, F)."""
-    w = clean_activations(setting, image)
     path: list[list[int]] = []
     objectives = []
-    for index in range(len(w)):
-        leaves = [scaled(setting, w[n], path[n]) for n in range(index)] + [scaled(setting, w[index], None)]
-        gradients, _ = frozen_gradients(setting, image, target, leaves)
-        if complete:
-            objective = (w[index] * integral(setting, gradients[index])).sum(0)
-        else:
-            v, g = ([gathered(setting, values) for values in block_values] for block_values in (w, gradients))
-            zero = torch.zeros(1).to(w[0])
-            weight = sum((v[n][:, path[n]].sum(-1) for n in range(index)), zero)
-            earlier = sum((g[n][:, :, path[n]].sum(-1) for n in range(index)), zero)
-            total = integral(setting, earlier.unsqueeze(-1) + g[index])
-            objective = ((weight.unsqueeze(-1) + v[index]) * total).mean(0)
-        objectives.append(objective)
-        path.append(objective.argsort(descending=True, stable=True)[:k].tolist())
+    for _ in counted_blocks(setting):
+        objectives.append(objective(setting, image, target, path, complete))
+        path.append(objectives[-1].argsort(descending=True, stable=True)[:k].tolist())
     return path, stacked(objectives)
+
+
+def objective(setting: Setting, image: Tensor, target: int, path: list[list[int]], complete: bool = False) -> Tensor:
+    """(F,) of the candidates of the block after the path."""
+    w, index = clean_activations(setting, image), len(path)
+    leaves = [scaled(setting, w[n], path[n]) for n in range(index)] + [scaled(setting, w[index], None)]
+    gradients, _ = frozen_gradients(setting, image, target, leaves)
+    if complete:
+        return (w[index] * integral(setting, gradients[index])).sum(0)
+    v, g = ([gathered(setting, values) for values in block_values] for block_values in (w, gradients))
+    zero = torch.zeros(1).to(w[0])
+    weight = sum((v[n][:, path[n]].sum(-1) for n in range(index)), zero)
+    earlier = sum((g[n][:, :, path[n]].sum(-1) for n in range(index)), zero)
+    total = integral(setting, earlier.unsqueeze(-1) + g[index])
+    return ((weight.unsqueeze(-1) + v[index]) * total).mean(0)
 
 
 def path_gradients(setting: Setting, image: Tensor, target: int, path: list[list[int]]) -> tuple[list[Tensor], Tensor]:

@@ -25,7 +25,7 @@ for name, scope, k in (("registers", "cls", 3), ("avg", "patch", 1)):
         api.score_paths(model, images, [1, 2], result.paths, token_scope=scope, n_steps=2, measure=measure)
     api.intervene(model, images, result.paths, token_scope=scope)
 try:
-    api.PathResult(*[images] * 6)
+    api.PathResult(*[images] * 7)
 except Exception as error:
     print(type(error).__name__)
 """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,12 +22,19 @@ class CleanPass:
         activations: per block (B, S, F): w, the clean activations in scope.
         projected: per block (B, S, D): what the FFN's second layer makes of them.
         logits: (B, C).
+        graph: the projections and the logits in a graph that can be gone through backwards once; None: none was kept.
     """
 
     embedded: Float[Tensor, "B T D"]
     activations: list[Float[Tensor, "B S F"]]
     projected: list[Float[Tensor, "B S D"]]
     logits: Float[Tensor, "B C"]
+    graph: tuple[list[Float[Tensor, "B S D"]], Float[Tensor, "B C"]] | None = None
+
+    def take(self, rows: Int[Tensor, "b"]) -> CleanPass:
+        """What it leaves for some of the images, without a graph."""
+        activations, projected = ([values[rows] for values in every] for every in (self.activations, self.projected))
+        return CleanPass(self.embedded[rows], activations, projected, self.logits[rows])
 
     def chosen(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S k"]:
         """Clean activations of the given neurons of block `index`."""
@@ -34,19 +42,25 @@ class CleanPass:
         return w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
 
 
-def clean_pass(adapter: Adapter, images: Float[Tensor, "B c H W"]) -> CleanPass:
+def clean_pass(adapter: Adapter, images: Float[Tensor, "B c H W"], *, keep_graph: bool = False) -> CleanPass:
     """One forward pass of the untouched network, recording the neurons in scope."""
     activations: list[Tensor] = []
     projected: list[Tensor] = []
 
     def record(index: int, scoped: Tensor) -> Tensor:
         block = adapter.blocks[index]
-        activations.append(block.activations(scoped))
-        projected.append(block.project(activations[-1]))
+        a = block.activations(scoped)
+        z = block.project(a)
+        activations.append(a.detach())
+        # No gradient is asked for before the first projection: there the graph begins.
+        projected.append(z if projected or not keep_graph else z.requires_grad_())
         return projected[-1]
 
     embedded = adapter.embed(images)
-    return CleanPass(embedded, activations, projected, adapter.head(through(adapter, embedded, record)))
+    with torch.set_grad_enabled(keep_graph):
+        logits = adapter.head(through(adapter, embedded, record))
+    graph = (projected, logits) if keep_graph else None
+    return CleanPass(embedded, activations, [z.detach() for z in projected], logits.detach(), graph)
 
 
 def clean_blocks(

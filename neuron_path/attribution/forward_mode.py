@@ -86,8 +86,8 @@ def _attention(
     is_plain = is_plain and (attn_mask is None or attn_mask.is_floating_point())
     if not is_plain or dq is None or dk is None or dv is None:
         return None
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    q, dq = q * scale, dq * scale
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    q, dq = q * factor, dq * factor
     a = q @ k.transpose(-1, -2)
     if attn_mask is not None:
         mask, dmask = forward_ad.unpack_dual(attn_mask)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -36,20 +37,26 @@ class Prefix(ABC):
         self.measure = measure
         alpha, weights = problem.nodes()
         if at_zero:
-            alpha, weights = torch.cat((alpha, alpha.new_zeros(1))), torch.cat((weights, weights.new_zeros(1)))
+            alpha, weights = torch.cat((alpha, alpha.new_zeros(1))), F.pad(weights, (0, 1))
         self.sequences = Sequences(alpha, weights, problem.n_images, problem.micro_batch)
         self.depth = 0
 
     @abstractmethod
-    def candidate_gradients(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S D"]]:
-        """With the whole next block scaled: the integrals of the path sum and of ∂f/∂z of that block's projection."""
+    def candidate_gradients(
+        self, rows: Int[Tensor, "b"] | None = None
+    ) -> tuple[Float[Tensor, "*terms b S"], Float[Tensor, "*terms b S D"]]:
+        """With the whole next block scaled: the integrals of the path sum and of ∂f/∂z of that block's projection.
+
+        Args:
+            rows: of these images only.
+        """
 
     @abstractmethod
     def choose(self, neurons: Int[Tensor, "B k"]) -> None:
         """Fix the next block's path neurons and pass on to the block after it."""
 
     @abstractmethod
-    def path_gradient(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "m B"]]:
+    def path_gradient(self) -> tuple[Float[Tensor, "*terms B S"], Float[Tensor, "m B"]]:
         """After the last block: the integral of the path sum per token, and f at every node.
 
         A tangent cannot tell tokens apart: it gives their sum (where they are pooled: the sum of their means), S = 1.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -54,7 +55,8 @@ class Problem:
         reference: Int[Tensor, "B L k"] | None = None,
     ) -> Problem:
         """Run the clean pass; without targets, take the predicted classes."""
-        clean = clean_pass(adapter, images)
+        # In float32 the gradients are always looked at: they tell how much it rounds.
+        clean = clean_pass(adapter, images, keep_graph=images.dtype == torch.float32)
         if targets is None:
             targets = clean.logits.argmax(1)
         return Problem(adapter, images, targets, quadrature, micro_batch, target, clean, sample_ids, reference)
@@ -65,9 +67,24 @@ class Problem:
         return len(self.images)
 
     @property
+    def every_image(self) -> Int[Tensor, "B"]:
+        """0 … B−1."""
+        return torch.arange(self.n_images, device=self.targets.device)
+
+    @property
     def scope(self) -> Scope:
         """The tokens that count."""
         return self.adapter.scope
+
+    @cached_property
+    def clean_gradients(self) -> list[Float[Tensor, "B S D"]]:
+        """∂f/∂z of every block in the untouched network, z its projection in scope: one backward pass."""
+        graph = self.clean.graph or clean_pass(self.adapter, self.images, keep_graph=True).graph
+        assert graph is not None
+        projections, logits = graph
+        with torch.enable_grad():
+            total = self.target_values(logits, self.every_image).sum()
+        return list(torch.autograd.grad(total, projections))
 
     def target_values(self, logits: Float[Tensor, "n C"], images: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The target function of logits that belong to the given images."""
@@ -79,11 +96,11 @@ class Problem:
 
     def chosen_sum(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S"]:
         """Sum of those values over the given neurons of block `index`."""
-        return self.pooled(self.clean.chosen(index, neurons).sum(2))
+        return self.pooled(self.clean.chosen(index, neurons)).sum(2)
 
-    def pooled(self, values: Float[Tensor, "B S *n"]) -> Float[Tensor, "B s *n"]:
+    def pooled(self, values: Float[Tensor, "*B S n"]) -> Float[Tensor, "*B s n"]:
         """Values per token as the joint objective takes them: where tokens are pooled, their mean, s = 1."""
-        return values.mean(1, keepdim=True) if self.scope.pooled else values
+        return values.mean(-2, keepdim=True) if self.scope.pooled else values
 
     def scaled_projection(
         self, index: int, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]
@@ -93,7 +110,19 @@ class Problem:
         bias = block.project(self.clean.embedded.new_zeros(1, 1, block.n_neurons))
         return torch.lerp(bias, self.clean.projected[index][images], alpha.view(-1, 1, 1))
 
-    def nodes(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
+    def take(self, rows: Int[Tensor, "b"], quadrature: Quadrature) -> Problem:
+        """Some of the images, at the nodes of another rule."""
+        return replace(
+            self,
+            images=self.images[rows],
+            targets=self.targets[rows],
+            quadrature=quadrature,
+            clean=self.clean.take(rows),
+            sample_ids=[self.sample_ids[row] for row in rows.tolist()] if self.sample_ids else (),
+            reference=None if self.reference is None else self.reference[rows],
+        )
+
+    def nodes(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"] | Float[Tensor, "4 m"]]:
         """Quadrature nodes and weights on the images' device, in their dtype."""
         nodes, weights = self.quadrature.nodes()
         like = self.clean.embedded
@@ -106,30 +135,36 @@ class Sequences:
 
     Attributes:
         alpha: (m,) nodes.
-        weights: (m,) quadrature weights; 0 for a node that is only looked at.
+        weights: (m,) quadrature weights, of the `adaptive` rule (4, m), integral and error terms; 0 for a node that is
+            only looked at.
         n_images: B.
         micro_batch: most pairs in a pass.
     """
 
     alpha: Float[Tensor, "m"]
-    weights: Float[Tensor, "m"]
+    weights: Float[Tensor, "m"] | Float[Tensor, "4 m"]
     n_images: int
     micro_batch: int
 
-    def __len__(self) -> int:
-        return len(self.alpha) * self.n_images
+    def passes(
+        self, rows: Int[Tensor, "b"] | None = None
+    ) -> Iterator[tuple[slice | Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n"]]]:
+        """For each pass: which pairs it holds, and each pair's image index and node.
 
-    def passes(self) -> Iterator[tuple[slice, Int[Tensor, "n"], Float[Tensor, "n"]]]:
-        """For each pass: the run of pairs, and each pair's image index and node."""
-        images = torch.arange(self.n_images, device=self.alpha.device).repeat(len(self.alpha))
-        alpha = self.alpha.repeat_interleave(self.n_images)
-        n_passes = math.ceil(len(self) / self.micro_batch)
-        length = math.ceil(len(self) / n_passes)  # even passes: a small last one costs almost as much as a full one
-        for start in range(0, len(self), length):
+        Args:
+            rows: pairs of these images only.
+        """
+        n_nodes, device = len(self.alpha), self.alpha.device
+        chosen = torch.arange(self.n_images, device=device) if rows is None else rows
+        images, alpha = chosen.repeat(n_nodes), self.alpha.repeat_interleave(len(chosen))
+        pairs = images + self.n_images * torch.arange(n_nodes, device=device).repeat_interleave(len(chosen))
+        n_passes = math.ceil(len(pairs) / self.micro_batch)
+        length = math.ceil(len(pairs) / n_passes)  # even passes: a small last one costs almost as much as a full one
+        for start in range(0, len(pairs), length):
             run = slice(start, start + length)
-            yield run, images[run], alpha[run]
+            yield run if rows is None else pairs[run], images[run], alpha[run]
 
-    def integrate(self, values: Float[Tensor, "N *S"]) -> Float[Tensor, "B *S"]:
-        """Σ_k ω_k · values at node k."""
-        by_node = values.unflatten(0, (len(self.alpha), self.n_images))
+    def integrate(self, values: Float[Tensor, "N *S"]) -> Float[Tensor, "*terms b *S"]:
+        """Σ_k ω_k · values at node k, for each row of weights; N covers whole images, node by node."""
+        by_node = values.unflatten(0, (len(self.alpha), -1))
         return torch.tensordot(self.weights, by_node, dims=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -32,13 +32,27 @@ def _gauss_legendre(m: int) -> _Nodes:
     return (nodes + 1) / 2, weights / 2
 
 
+def _legendre_coefficients(m: int) -> _Nodes:
+    """Gauss–Legendre nodes; a row of weights for each of the coefficients 0, 1, m−2 and m−1 of a Legendre series.
+
+    The first coefficient is the integral, by the usual weights.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(m)
+    degrees = np.array([0, 1, m - 2, m - 1])
+    values = np.polynomial.legendre.legvander(nodes, m - 1)[:, degrees]
+    return (nodes + 1) / 2, ((2 * degrees + 1) * values * weights[:, None] / 2).T
+
+
 RULES: dict[str, Callable[[int], _Nodes]] = {
     "riemann_left": _uniform(0.0),
     "riemann_right": _uniform(1.0),
     "midpoint": _uniform(0.5),
     "trapezoid": _trapezoid,
     "gauss_legendre": _gauss_legendre,
+    "adaptive": _legendre_coefficients,
 }
+_LEAST = {"trapezoid": 2, "adaptive": 4}
+_DEFAULT = {"adaptive": 4}
 
 
 @dataclass(frozen=True)
@@ -46,36 +60,58 @@ class Quadrature:
     """A quadrature rule with its number of nodes.
 
     With k = 0 … m−1: `riemann_left` α = k/m, `riemann_right` (k+1)/m, `midpoint` (k+½)/m, all ω = 1/m; `trapezoid`
-    α = k/(m−1), ω = 1/(m−1) with halves at the ends; `gauss_legendre` on [0, 1].
+    α = k/(m−1), ω = 1/(m−1) with halves at the ends; `gauss_legendre` on [0, 1]. `adaptive` is Gauss–Legendre that
+    estimates its error and doubles the nodes of what is in doubt; see `neuron_path.attribution.convergence`.
 
     Args:
         rule: one of the names above.
-        n_steps: m, the number of nodes; at least 1, for `trapezoid` at least 2.
+        n_steps: m, the number of nodes, which `adaptive` begins with; at least 1, for `trapezoid` 2, for `adaptive` 4.
+            None: 8, for `adaptive` 4.
+        tolerance: of `adaptive`: the relative error of a path's score.
+        max_steps: of `adaptive`: nodes beyond which it takes what it has.
 
     Raises:
-        NeuronPathError: no such rule, or too few nodes.
+        NeuronPathError: no such rule, too few nodes, or a tolerance out of range.
 
     >>> Quadrature("trapezoid", 3).nodes()
     (array([0. , 0.5, 1. ]), array([0.25, 0.5 , 0.25]))
     """
 
     rule: str = "gauss_legendre"
-    n_steps: int = 8
+    n_steps: int = None  # pyright: ignore[reportAssignmentType] - an int once made
+    tolerance: float = 1e-3
+    max_steps: int = 64
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise unknown_name("quadrature rule", self.rule, RULES)
-        least = 2 if self.rule == "trapezoid" else 1
-        if not isinstance(self.n_steps, Integral) or self.n_steps < least:
-            raise NeuronPathError(f"n_steps is {self.n_steps}; the rule '{self.rule}' needs at least {least}.")
-        if self.n_steps > _MOST:
-            raise NeuronPathError(f"n_steps is {self.n_steps}; expected at most {_MOST}: more nodes change no digit.")
+        if self.n_steps is None:
+            object.__setattr__(self, "n_steps", _DEFAULT.get(self.rule, 8))
+        least = _LEAST.get(self.rule, 1)
+        for name in ("n_steps", "max_steps") if self.is_adaptive else ("n_steps",):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise NeuronPathError(f"{name} is {value}; the rule '{self.rule}' needs at least {least}.")
+            if int(value) > _MOST:
+                raise NeuronPathError(f"{name} is {value}; expected at most {_MOST}: more nodes change no digit.")
+        if not 1e-6 <= self.tolerance < 1:
+            raise NeuronPathError(f"tolerance is {self.tolerance}; expected a relative error from 1e-6 to below 1.")
 
     @staticmethod
-    def of(rule: str | Quadrature, n_steps: int = 8) -> Quadrature:
+    def of(rule: str | Quadrature, n_steps: int | None = None) -> Quadrature:
         """A named rule with its number of nodes; a finished `Quadrature` is taken as it is."""
-        return Quadrature(rule, n_steps) if isinstance(rule, str) else rule
+        return Quadrature(rule, n_steps) if isinstance(rule, str) else rule  # pyright: ignore[reportArgumentType]
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the nodes are as many as an image needs."""
+        return self.rule == "adaptive"
+
+    def finer(self) -> Quadrature | None:
+        """Twice the nodes; None where there shall be no more."""
+        more = min(2 * self.n_steps, self.max_steps)
+        return replace(self, n_steps=more) if self.is_adaptive and more > self.n_steps else None
 
     def nodes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The nodes and the weights, each (m,) float64."""
+        """The nodes (m,) and the weights (m,), float64; of `adaptive` (4, m), those of the integral first."""
         return RULES[self.rule](self.n_steps)

@@ -25,9 +25,9 @@ class ReversePrefix(Prefix):
         super().__init__(problem, measure, at_zero=at_zero)
         self._visited: list[tuple[Tensor, Tensor]] = []
 
-    def candidate_gradients(self) -> tuple[Tensor, Tensor]:
+    def candidate_gradients(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         path_sum, at_projection = [], []
-        for _, images, alpha in self.sequences.passes():
+        for _, images, alpha in self.sequences.passes(rows):
             _, gradients = self._gradients(images, alpha, n_blocks=self.depth + 1)
             path_sum.append(self._path_sum(gradients, images))
             at_projection.append(gradients[self.depth])
@@ -37,7 +37,7 @@ class ReversePrefix(Prefix):
         self._visited.append(self._written(self.depth, neurons))
         self.depth += 1
 
-    def path_gradient(self) -> tuple[Float[Tensor, "B S"], Float[Tensor, "m B"]]:
+    def path_gradient(self) -> tuple[Float[Tensor, "*terms B S"], Float[Tensor, "m B"]]:
         sums, values = [], []
         for _, images, alpha in self.sequences.passes():
             f, gradients = self._gradients(images, alpha, n_blocks=self.depth)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.convergence import integral, integration_error
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.reverse import ReversePrefix
@@ -29,18 +30,15 @@ def activation_sum(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tenso
     return torch.stack([problem.chosen_sum(index, paths[:, index]) for index in range(paths.shape[1])]).sum(0)
 
 
-def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
+def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "*terms B"]:
     """JAS(P) = mean over tokens of (Σ w) · ∫ Σ ∂f/∂a dα, from a prefix in which `paths` is chosen throughout."""
-    return (activation_sum(problem, paths) * prefix.path_gradient()[0]).mean(1)
+    return (activation_sum(problem, paths) * prefix.path_gradient()[0]).mean(-1)
 
 
-def score(
+def path_score(
     problem: Problem, paths: Int[Tensor, "B L k"], measure: Measure = "joint"
-) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"] | None]:
-    """Scores of given paths; for `complete` also the convergence delta, Σ attributions − (f(clean) − f(zeroed)).
-
-    Cls scope and `complete`: one forward-mode pass. Joint in patch scope: one forward and one backward.
-    """
+) -> tuple[Float[Tensor, "*terms B"], Float[Tensor, "B"] | None]:
+    """Scores of given paths at the problem's nodes; see `score`."""
     complete = measure == "complete"
     prefix = make_prefix(problem, measure, at_zero=complete)
     for index in range(len(problem.adapter.blocks)):
@@ -48,7 +46,26 @@ def score(
     if not complete:
         return joint_score(problem, prefix, paths), None
     gradient, values = prefix.path_gradient()
-    attribution = gradient.sum(1)
-    images = torch.arange(problem.n_images, device=problem.targets.device)
-    clean = problem.target_values(problem.clean.logits, images)
-    return attribution, attribution - (clean - values[-1])
+    attribution = gradient.sum(-1)
+    clean = problem.target_values(problem.clean.logits, problem.every_image)
+    return attribution, integral(attribution, 1) - (clean - values[-1])
+
+
+def score(
+    problem: Problem, paths: Int[Tensor, "B L k"], measure: Measure = "joint"
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"] | None]:
+    """Scores of given paths; for `complete` also the convergence delta, Σ attributions − (f(clean) − f(zeroed)).
+
+    Cls scope and `complete`: one forward-mode pass. Joint in patch scope: one forward and one backward. The `adaptive`
+    rule scores again, with twice the nodes, where the estimated error exceeds its tolerance.
+    """
+    terms, delta = path_score(problem, paths, measure)
+    scores, finer = integral(terms, 1), problem.quadrature.finer()
+    if finer is None:
+        return scores, delta
+    rows = (integration_error(terms, problem.quadrature.n_steps) > finer.tolerance * scores.abs()).nonzero().squeeze(1)
+    if not len(rows):
+        return scores, delta
+    again, its_delta = score(problem.take(rows, finer), paths[rows], measure)
+    scores = scores.index_copy(0, rows, again)
+    return scores, delta if delta is None or its_delta is None else delta.index_copy(0, rows, its_delta)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.score import score
+from neuron_path.attribution.score import path_score
 from neuron_path.registry import Registry
 
 
@@ -24,16 +24,23 @@ from neuron_path.registry import Registry
 class Scoring(Protocol):
     """A scorer at work on one problem."""
 
-    def candidates(self, index: int) -> Float[Tensor, "B F"]:
-        """Scores of every neuron of block `index`, given the choices made so far; larger is better."""
+    def candidates(self, index: int, rows: Int[Tensor, "b"] | None = None) -> Float[Tensor, "*terms b F"]:
+        """Scores of every neuron of block `index`, given the choices made so far; larger is better.
+
+        With the `adaptive` rule four terms: the scores, and what tells their error (`integration_error`).
+
+        Args:
+            index: the block.
+            rows: of these images only.
+        """
         ...
 
     def choose(self, index: int, neurons: Int[Tensor, "B k"]) -> None:
         """Take note of the choice in block `index`. Blocks come in order."""
         ...
 
-    def path_scores(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
-        """Final joint attribution scores of `paths`, which has just been chosen."""
+    def path_scores(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "*terms B"]:
+        """Final joint attribution scores of `paths`, which has just been chosen; terms as those of the candidates."""
         ...
 
 
@@ -61,18 +68,18 @@ class BlockwiseScoring:
     """The scoring of a method that rates each block on its own, whatever was chosen before."""
 
     problem: Problem
-    scores: Sequence[Float[Tensor, "B F"]]
+    scores: Sequence[Float[Tensor, "*terms B F"]]
 
-    def candidates(self, index: int) -> Tensor:
+    def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
         """Scores of block `index`."""
-        return self.scores[index]
+        return self.scores[index] if rows is None else self.scores[index][..., rows, :]
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Nothing depends on earlier choices."""
 
     def path_scores(self, paths: Tensor) -> Tensor:
         """JAS of the path: one forward-mode pass (patch scope: one forward and one backward)."""
-        return score(self.problem, paths)[0]
+        return path_score(self.problem, paths)[0]
 
 
 scorers: Registry[Scorer] = Registry("scorer", "neuron_path.attribution.scorers")

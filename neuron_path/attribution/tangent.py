@@ -35,17 +35,17 @@ class TangentPrefix(Prefix):
         self._h: Tensor = problem.clean.embedded
         self._dh: Tensor = torch.zeros_like(self._h)
 
-    def candidate_gradients(self) -> tuple[Tensor, Tensor]:
+    def candidate_gradients(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         self._open()
         path_sum, at_projection = [], []
-        for run, images, alpha in self.sequences.passes():
+        for run, images, alpha in self.sequences.passes(rows):
             scoped, live = (x[run] for x in self._state)
             z = self.problem.scaled_projection(self.depth, images, alpha)
             at_out, at_z = tail_gradients(self.problem, self.depth, scoped, live, z, images)
             tangent = self.scope.join(*(x[run] for x in self._tangent))
             path_sum.append((at_out * tangent).sum((1, 2)))
             at_projection.append(at_z)
-        integral = self.sequences.integrate(torch.cat(path_sum)).unsqueeze(1)
+        integral = self.sequences.integrate(torch.cat(path_sum)).unsqueeze(-1)
         return integral, self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
@@ -63,7 +63,7 @@ class TangentPrefix(Prefix):
         self.depth += 1
         self._is_open = False
 
-    def path_gradient(self) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "m B"]]:
+    def path_gradient(self) -> tuple[Float[Tensor, "*terms B 1"], Float[Tensor, "m B"]]:
         sums, values = [], []
         for run, images, _ in self.sequences.passes():
 
@@ -73,7 +73,7 @@ class TangentPrefix(Prefix):
             f, df = self._push(value, self._h[run], self._dh[run])
             sums.append(df)
             values.append(f)
-        path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(1)
+        path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(-1)
         return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
 
     def _open(self) -> None:

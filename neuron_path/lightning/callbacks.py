@@ -70,6 +70,8 @@ def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:
         "top_k": [found.top_k] * n,
         "path": result.paths.numpy(),
         "score": result.scores.double().numpy(),
+        "score_error": [None] * n if result.score_errors is None else result.score_errors.double().numpy(),
+        "n_steps": result.n_steps.numpy(),
         "margins": result.margins.double().numpy(),
         "convergence_delta": [None] * n,
     }

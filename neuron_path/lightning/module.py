@@ -10,7 +10,7 @@ import torch
 
 from neuron_path.data.folder import unreadable
 from neuron_path.lightning.datamodule import Batch
-from neuron_path.search.finder import PathFinder
+from neuron_path.search.finder import PathFinder, find_all
 from neuron_path.types import PathResult
 
 # From a batch to its targets: one class per image, or None for the predicted classes.
@@ -57,12 +57,7 @@ class PathSearchModule(lightning.LightningModule):
         if not len(batch):
             return []
         targets = self.targets(batch)
-        results: list[PathResult] = []
-        for finder in self.finders:
-            # A reference method that is among those before is not run twice.
-            known = [r.paths for f, r in zip(self.finders, results, strict=False) if finder.needs(f)]
-            options = {"reference": known[0] if known else None, "progress": False}
-            results.append(finder.find(batch.images, targets, batch.sample_ids, **options))
+        results = find_all(self.finders, batch.images, targets, batch.sample_ids, progress=False)
         return [
             MethodPaths(finder.scorer.name, finder.search.name, finder.top_k, result.cpu())
             for finder, result in zip(self.finders, results, strict=True)

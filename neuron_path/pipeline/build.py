@@ -191,8 +191,13 @@ def _build_method(config: Config) -> tuple[Scorer, Search, Quadrature]:
     return (
         scorers.create(config.scorer.name, **options_of(config.scorer)),
         searches.create(config.search.name, **options_of(config.search)),
-        Quadrature(config.quadrature.rule, config.quadrature.n_steps),
+        build_quadrature(config),
     )
+
+
+def build_quadrature(config: Config) -> Quadrature:
+    """The rule that the configuration names."""
+    return Quadrature(**asdict(config.quadrature))
 
 
 def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:

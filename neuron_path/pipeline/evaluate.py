@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.config import Config, DigitsConfig, EvaluationConfig
 from neuron_path.data.folder import unreadable
 from neuron_path.errors import NeuronPathError
@@ -24,7 +23,7 @@ from neuron_path.interventions.operations import MeanAblation
 from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
 from neuron_path.lightning.datamodule import ImageDataModule, NamedDataset, Part
 from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
-from neuron_path.pipeline.build import Study, build_data, build_trainer, predict
+from neuron_path.pipeline.build import Study, build_data, build_quadrature, build_trainer, predict
 from neuron_path.progress import progress_bar
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
@@ -66,7 +65,7 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     evaluator = Evaluator(
         interventions(options, max(method.top_k for method in stored)),
         means,
-        Quadrature(config.quadrature.rule, config.quadrature.n_steps),
+        build_quadrature(config),
         config.target,
     )
     donors = donors_of(list(targets), config.seed) if "resample_ablation" in options.operations else None

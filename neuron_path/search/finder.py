@@ -8,20 +8,23 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target, target_probability
-from neuron_path.attribution.trust import CLOSE_CALL, needs_double
+from neuron_path.attribution.ties import TIE
+from neuron_path.attribution.trust import CLOSE_CALL
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
+from neuron_path.search.chunk import Chunk
 from neuron_path.search.search import Found, Search
 from neuron_path.types import PathResult
 
@@ -79,13 +82,6 @@ class PathFinder:
             options = {"target": target, "top_k": top_k, "micro_batch": micro_batch}
             self.reference = PathFinder(session, reference, search, quadrature, **options)
 
-    def needs(self, other: PathFinder) -> bool:
-        """Whether the other's paths are those of this scorer's reference method."""
-        if self.reference is None or self.session is not other.session:
-            return False
-        mine, theirs = ((f.scorer, f.search, f.quadrature, f.target, f.top_k) for f in (self.reference, other))
-        return mine == theirs
-
     def with_candidates(self) -> PathFinder:
         """The same search, also returning every candidate's score."""
         other = copy.copy(self)
@@ -99,82 +95,94 @@ class PathFinder:
         sample_ids: Sequence[str] | None = None,
         *,
         progress: bool = True,
-        reference: Int[Tensor, "B L"] | Int[Tensor, "B L k"] | None = None,
     ) -> PathResult:
-        """Paths of a batch of any size, on the model's device.
+        """Paths of a batch of any size, on the model's device; see `find_all`."""
+        return find_all([self], images, targets, sample_ids, progress=progress)[0]
+
+    def search_chunk(self, chunk: Chunk, reference: Int[Tensor, "B L k"] | None = None) -> PathResult:
+        """Paths of one chunk.
 
         Args:
-            images: (B, c, H, W) preprocessed.
-            targets: (B,) classes; None takes the predicted ones.
-            sample_ids: names of the images; a digest of each by default.
-            progress: whether to show a bar.
-            reference: the paths of the scorer's reference method, where it has one; searched for by default.
+            chunk: images that fit one pass.
+            reference: the paths of the scorer's reference method, where it has one.
         """
-        self.session.check_images(images)
-        checked = self.session.check_targets(targets, len(images))
-        names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
-        if self.reference is not None and reference is None:
-            reference = self.reference.find(images, targets, names, progress=progress).paths
-        if reference is not None:
-            reference = self.session.check_paths(reference, len(images))
-        is_double = self.scorer.in_double and self.session.dtype != torch.float64
-        session = self.session.double() if is_double else self.session
-        parts = []
-        with session.active(), progress_bar(disable=not progress) as bar:
-            task = bar.add_task("Neuron paths", total=len(images))
-            for run, micro_batch in chunks(session, images, self.quadrature.n_steps, self.micro_batch):
-                own, others = (None if values is None else values[run] for values in (checked, reference))
-                part = self._find_chunk(session, images[run], own, names[run], micro_batch, others)
-                parts.append(part.to(self.session.device, self.session.dtype) if is_double else part)
-                bar.advance(task, len(part))
-        result = PathResult.cat(parts)
-        if not result.scores.any() and not result.margins.any():
-            warnings.warn(
-                "All scores are 0, so the paths mean nothing: the logits do not depend on the neurons, as where the "
-                "classifier's weights are 0.",
-                stacklevel=2,
-            )
+        own = chunk
+        if self.scorer.in_double and chunk.session.dtype != torch.float64:
+            chunk = chunk.in_double()
+        session = chunk.session
+        with session.active():
+            problem = chunk.problem(self.quadrature, self.target)
+            if reference is not None:
+                problem = replace(problem, reference=reference.to(session.device))
+            # The check comes first: it ends the clean pass's graph.
+            distrusted = chunk.distrusted(problem) if session.dtype == torch.float32 else None
+            found = self.search.run(problem, self.scorer, **self._options)
+            result = self._settled(chunk, problem.every_image, problem, found, distrusted)
+        return result if chunk is own else result.to(own.session.device, own.session.dtype)
+
+    def _settled(
+        self,
+        chunk: Chunk,
+        rows: Int[Tensor, "b"],
+        problem: Problem,
+        found: Found,
+        distrusted: Bool[Tensor, "b"] | None,
+    ) -> PathResult:
+        """The result, after all in doubt was searched again: in float64, or with more nodes.
+
+        Args:
+            chunk: where the images are from.
+            rows: which ones of it.
+            problem: these images.
+            found: their paths.
+            distrusted: images on which float32 is not to be trusted; None where it is another type.
+        """
+        result = self._result(problem, found)
+        is_settled = torch.ones_like(rows, dtype=torch.bool)
+        if distrusted is not None:
+            close = (found.clearance < CLOSE_CALL) | (found.resolution.abs() < CLOSE_CALL)
+            if found.clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
+                close = torch.zeros_like(close)
+            close |= distrusted.unsqueeze(1)
+            is_settled = ~close.any(1)
+            at = (~is_settled).nonzero().squeeze(1)
+            if len(at):
+                double = chunk.take_in_double(rows[at])
+                with double.session.active():
+                    again = double.problem(problem.quadrature, self.target)
+                    if problem.reference is not None:
+                        again = replace(again, reference=problem.reference[at].to(again.targets))
+                    result = self._revised(result, at, double, again.every_image, again, found, close, None)
+        finer = problem.quadrature.finer()
+        if finer is not None:
+            assert found.errors is not None
+            coarse = found.resolution < -TIE
+            is_rough = coarse.any(1) | (found.errors > finer.tolerance * found.scores.abs())
+            at = (is_settled & is_rough).nonzero().squeeze(1)
+            if len(at):
+                left = None if distrusted is None else distrusted[at]
+                result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, coarse, left)
         return result
 
-    def _find_chunk(
+    def _revised(
         self,
-        session: Session,
-        images: Tensor,
-        targets: Tensor | None,
-        sample_ids: Sequence[str],
-        micro_batch: int,
-        reference: Tensor | None,
+        result: PathResult,
+        at: Int[Tensor, "b"],
+        chunk: Chunk,
+        rows: Int[Tensor, "b"],
+        again: Problem,
+        found: Found,
+        doubtful: Bool[Tensor, "B L"],
+        distrusted: Bool[Tensor, "b"] | None,
     ) -> PathResult:
-        problem = self._pose(session, images, targets, sample_ids, micro_batch, reference)
-        options = {"top_k": self.top_k, "keep_candidates": self.keep_candidates}
-        found = self.search.run(problem, self.scorer, **options)
-        result = self._result(problem, found)
-        if session.dtype != torch.float32:
-            return result
-        found = replace(found, clearance=_clearance(problem, found))
-        close = (found.clearance < CLOSE_CALL).any(1).nonzero().squeeze(1)
-        if len(close) == 0:
-            return result
-        double = session.double()
-        names = [sample_ids[int(row)] for row in close]
-        own = None if targets is None else targets[close]
-        with double.active():
-            again = self._pose(double, images[close.to(images.device)], own, names, micro_batch)
-            settled = self.search.settle(again, self.scorer, found.draft(close, double.device), **options)
-            return _overwrite(result, close, self._result(again, settled))
+        """The result with the images `at` searched again, from what was found before."""
+        draft = found.take(at, again.clean.embedded)
+        revised = self.search.revise(again, self.scorer, draft, doubtful[at].to(again.targets.device), **self._options)
+        return _overwrite(result, at, self._settled(chunk, rows, again, revised, distrusted))
 
-    def _pose(
-        self,
-        session: Session,
-        images: Tensor,
-        targets: Tensor | None,
-        sample_ids: Sequence[str],
-        micro_batch: int,
-        reference: Tensor | None = None,
-    ) -> Problem:
-        own, others = (None if values is None else values.to(session.device) for values in (targets, reference))
-        options = (self.quadrature, micro_batch, self.target, sample_ids, others)
-        return Problem.pose(session.adapter, session.images(images), own, *options)
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"top_k": self.top_k, "keep_candidates": self.keep_candidates}
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits
@@ -191,22 +199,72 @@ class PathFinder:
             targets=problem.targets,
             predictions=logits.argmax(1),
             target_probabilities=target_probability(logits, problem.targets),
+            n_steps=torch.full_like(problem.targets, problem.quadrature.n_steps),
+            score_errors=found.errors,
             candidate_scores=None if found.candidates is None else _stack(found.candidates),
         )
+
+
+def find_all(
+    finders: Sequence[PathFinder],
+    images: Float[Tensor, "B c H W"],
+    targets: Targets = None,
+    sample_ids: Sequence[str] | None = None,
+    *,
+    progress: bool = True,
+) -> list[PathResult]:
+    """Paths of a batch of any size by several methods of one model, on its device; they share what they can.
+
+    Args:
+        finders: the methods, all on one session, with one quadrature and micro-batch.
+        images: (B, c, H, W) preprocessed.
+        targets: (B,) classes; None takes the predicted ones.
+        sample_ids: names of the images; a digest of each by default.
+        progress: whether to show a bar.
+    """
+    first = finders[0]
+    session = first.session
+    session.check_images(images)
+    checked = session.check_targets(targets, len(images))
+    names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
+    parts: list[list[PathResult]] = []
+    with session.active(), progress_bar(disable=not progress) as bar:
+        task = bar.add_task("Neuron paths", total=len(images))
+        for run, micro_batch in chunks(session, images, first.quadrature.n_steps, first.micro_batch):
+            own = None if checked is None else checked[run]
+            parts.append(_find_chunk(finders, Chunk(session, images[run], own, names[run], micro_batch)))
+            bar.advance(task, len(images[run]))
+    results = [PathResult.cat(list(found)) for found in zip(*parts, strict=True)]
+    for result in results:
+        if not result.scores.any() and not result.margins.any():
+            warnings.warn(
+                "All scores are 0, so the paths mean nothing: the logits do not depend on the neurons, as where the "
+                "classifier's weights are 0.",
+                stacklevel=3,
+            )
+    return results
+
+
+def _find_chunk(finders: Sequence[PathFinder], chunk: Chunk) -> list[PathResult]:
+    """What each method finds; one that others refer to is run once."""
+    found: dict[tuple[object, ...], PathResult] = {}
+
+    def find(finder: PathFinder) -> PathResult:
+        key = (finder.scorer, finder.search, finder.quadrature, finder.target, finder.top_k, finder.keep_candidates)
+        if key not in found:
+            reference = None if finder.reference is None else find(finder.reference).paths
+            if reference is not None and reference.ndim == 2:
+                reference = reference.unsqueeze(2)
+            found[key] = finder.search_chunk(chunk, reference)
+        return found[key]
+
+    return [find(finder) for finder in finders]
 
 
 def digests(images: Float[Tensor, "B c H W"]) -> list[str]:
     """A name for each image that depends on its pixels only."""
     pixels = images.detach().to(device="cpu", dtype=torch.float32).numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
-
-
-def _clearance(problem: Problem, found: Found) -> Float[Tensor, "B L"]:
-    """How clear each decision is to float32."""
-    clearance = found.clearance
-    if clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
-        clearance = torch.full_like(clearance, torch.inf)
-    return clearance.masked_fill(needs_double(problem).unsqueeze(1), 0)
 
 
 def _stack(candidates: list[Float[Tensor, "B F"]]) -> Float[Tensor, "B L F"]:

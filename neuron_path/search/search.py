@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
@@ -22,27 +21,33 @@ class Found:
     Attributes:
         paths: (B, L, k) in descending order of the objective.
         scores: (B,) final joint attribution scores.
+        errors: (B,) the estimated error of each as an integral; None where the rule gives none.
         margins: (B, L) (last chosen − best left out) / |last chosen|.
         clearance: (B, L) each block's closest call, relative to the largest score compared: where it is down at
             rounding, another batch could decide otherwise.
+        resolution: (B, L) by how much, relative to the same, each block's leads exceed their estimated error as
+            integrals: below 0 more nodes could decide otherwise; +∞ where the rule gives no estimate.
         candidates: per block (B, F) the objective of every candidate, or None when not kept.
     """
 
     paths: Int[Tensor, "B L k"]
     scores: Float[Tensor, "B"]
+    errors: Float[Tensor, "B"] | None
     margins: Float[Tensor, "B L"]
     clearance: Float[Tensor, "B L"]
+    resolution: Float[Tensor, "B L"]
     candidates: list[Float[Tensor, "B F"]] | None
 
-    def draft(self, rows: Int[Tensor, "b"], device: torch.device) -> Found:
-        """Some images' paths, to be settled in float64 on `device`."""
+    def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Found:
+        """Some images' paths, with floats of the type and device of `like`."""
 
-        def take(values: Tensor) -> Tensor:
-            chosen = values[rows].to(device)
-            return chosen.double() if chosen.is_floating_point() else chosen
+        def taken(values: Tensor) -> Tensor:
+            chosen = values[rows].to(like.device)
+            return chosen.to(like.dtype) if chosen.is_floating_point() else chosen
 
-        candidates = None if self.candidates is None else [take(scores) for scores in self.candidates]
-        return Found(take(self.paths), take(self.scores), take(self.margins), take(self.clearance), candidates)
+        kept = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        candidates = None if self.candidates is None else [taken(scores) for scores in self.candidates]
+        return replace(self, **{name: taken(value) for name, value in kept.items()}, candidates=candidates)
 
 
 class Search(ABC):
@@ -54,16 +59,23 @@ class Search(ABC):
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
         """Pick `top_k` neurons a block; ties go to the lowest index."""
 
-    def settle(
-        self, problem: Problem, scorer: Scorer, draft: Found, *, top_k: int = 1, keep_candidates: bool = False
+    def revise(
+        self,
+        problem: Problem,
+        scorer: Scorer,
+        draft: Found,
+        doubtful: Bool[Tensor, "B L"],
+        *,
+        top_k: int = 1,
+        keep_candidates: bool = False,
     ) -> Found:
-        """The same in float64, for images that float32 left in doubt.
+        """The same more exactly, for images that are in doubt.
 
         Args:
-            problem: these images, in float64.
+            problem: these images, in float64 or with more nodes.
             scorer: rates the neurons.
-            draft: what float32 found; a block with a `clearance` below `CLOSE_CALL` is in doubt. A search that can
-                keep the other blocks' choices saves most of the work.
+            draft: what was found before.
+            doubtful: the choices in doubt. A search that can keep the others saves most of the work.
             top_k, keep_candidates: as for `run`.
         """
         return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)

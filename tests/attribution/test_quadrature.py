@@ -14,8 +14,10 @@ from scipy.special import roots_legendre
 from neuron_path.attribution.quadrature import RULES, Quadrature
 from neuron_path.errors import NeuronPathError
 
+FIXED = sorted(set(RULES) - {"adaptive"})
 
-@given(st.sampled_from(sorted(RULES)), st.integers(2, 40))
+
+@given(st.sampled_from(FIXED), st.integers(2, 40))
 def test_nodes_lie_in_the_unit_interval_and_weights_sum_to_one(rule: str, m: int) -> None:
     nodes, weights = Quadrature(rule, m).nodes()
     assert nodes.shape == weights.shape == (m,)
@@ -45,7 +47,7 @@ def degree(rule: str, m: int) -> int:
     return {"midpoint": 1, "trapezoid": 1, "gauss_legendre": 2 * m - 1}.get(rule, 0)
 
 
-@given(st.sampled_from(sorted(RULES)), st.integers(2, 12))
+@given(st.sampled_from(FIXED), st.integers(2, 12))
 def test_polynomials_are_exact_up_to_the_degree_and_not_beyond(rule: str, m: int) -> None:
     nodes, weights = Quadrature(rule, m).nodes()
     exact = degree(rule, m)
@@ -83,6 +85,43 @@ def test_bad_rules_are_one_line(rule: str, n_steps: int, told: str) -> None:
         Quadrature(rule, n_steps)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("m", [4, 5, 8, 16])
+def test_the_adaptive_rule_gives_the_coefficients_of_a_legendre_series(m: int) -> None:
+    nodes, weights = Quadrature("adaptive", m).nodes()
+    np.testing.assert_array_equal(nodes, Quadrature("gauss_legendre", m).nodes()[0])
+    np.testing.assert_allclose(weights[0], Quadrature("gauss_legendre", m).nodes()[1], atol=1e-15)
+    values = np.exp(2 * nodes)
+    series = np.polynomial.legendre.legfit(2 * nodes - 1, values, m - 1)
+    np.testing.assert_allclose(weights @ values, series[[0, 1, m - 2, m - 1]], atol=1e-12)
+
+
+def test_the_adaptive_rule_doubles_its_nodes_up_to_the_most() -> None:
+    rule, seen = Quadrature("adaptive", 5, max_steps=32), []
+    while rule is not None:
+        seen.append(rule.n_steps)
+        rule = rule.finer()
+    assert seen == [5, 10, 20, 32]
+    assert Quadrature("gauss_legendre", 5).finer() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"n_steps": 3}, "n_steps is 3; the rule 'adaptive' needs at least 4"),
+        ({"max_steps": 2}, "max_steps is 2"),
+        ({"tolerance": 0.0}, "tolerance is 0.0; expected a relative error from 1e-6"),
+    ],
+)
+def test_bad_options_of_the_adaptive_rule_are_one_line(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(NeuronPathError, match=told):
+        Quadrature("adaptive", **options)
+
+
+def test_a_rule_has_its_own_number_of_nodes() -> None:
+    assert Quadrature().n_steps == 8
+    assert Quadrature("adaptive").n_steps == 4
 
 
 def test_a_finished_rule_keeps_its_own_number_of_nodes() -> None:

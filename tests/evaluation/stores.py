@@ -113,6 +113,8 @@ def _paths(ids: Sequence[str], scorer: str, top_k: int, labelled: bool, seed: in
         "top_k": [top_k] * n,
         "path": generator("path", scorer, seed).integers(100, size=shape),
         "score": np.zeros(n),
+        "score_error": [None] * n,
+        "n_steps": [8] * n,
         "margins": np.zeros((n, 3)),
         "convergence_delta": [None] * n,
     }

@@ -31,6 +31,8 @@ def path_columns(ids: Sequence[str], *, scorer: str = "joint_attribution", top_k
         "top_k": [top_k] * n,
         "path": np.array([rng.integers(192, size=shape) for rng in generators]).reshape(n, *shape),
         "score": np.array([rng.normal() for rng in generators]),
+        "score_error": [None] * n,
+        "n_steps": [8] * n,
         "margins": np.array([rng.random(BLOCKS) for rng in generators]).reshape(n, BLOCKS),
         "convergence_delta": [None] * n,
     }

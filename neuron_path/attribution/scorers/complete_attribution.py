@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.score import joint_score, one_sum, score
+from neuron_path.attribution.score import joint_score, one_sum, path_score
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.tangent import TangentPrefix
 
@@ -33,11 +33,12 @@ class CompleteAttributionScoring:
         self.problem = problem
         self._prefix = TangentPrefix(problem, "joint" if one_sum(problem) else None)
 
-    def candidates(self, index: int) -> Tensor:
-        """(B, F) objective of block `index`."""
-        _, at_projection = self._prefix.candidate_gradients()
+    def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
+        """The objective of block `index`."""
+        _, at_projection = self._prefix.candidate_gradients(rows)
         gradient = self.problem.adapter.blocks[index].pullback(at_projection)
-        return (self.problem.clean.activations[index] * gradient).sum(1)
+        w = self.problem.clean.activations[index]
+        return ((w if rows is None else w[rows]) * gradient).sum(-2)
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Scale the chosen neurons from now on."""
@@ -47,4 +48,4 @@ class CompleteAttributionScoring:
         """Final JAS."""
         if one_sum(self.problem):
             return joint_score(self.problem, self._prefix, paths)
-        return score(self.problem, paths)[0]
+        return path_score(self.problem, paths)[0]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuron_path.attribution.live import live_gradients
-from neuron_path.attribution.problem import Problem, Sequences
+from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 
 
@@ -28,10 +26,5 @@ class GradientXActivation(Scorer):
 
 def gradient_x_activation(problem: Problem) -> list[Float[Tensor, "B F"]]:
     """The ratings of all blocks."""
-    one = torch.ones_like(problem.clean.embedded[0, 0, :1])
-    blocks, w = problem.adapter.blocks, problem.clean.activations
-    parts = []
-    for run, images, _ in Sequences(one, one, problem.n_images, problem.micro_batch).passes():
-        gradients = live_gradients(problem, problem.clean.embedded[run], images)
-        parts.append([(w[n][run] * block.pullback(gradients[n])).sum(1) for n, block in enumerate(blocks)])
-    return [torch.cat(rows) for rows in zip(*parts, strict=True)]
+    parts = zip(problem.adapter.blocks, problem.clean.activations, problem.clean_gradients, strict=True)
+    return [(w * block.pullback(gradient)).sum(1) for block, w, gradient in parts]

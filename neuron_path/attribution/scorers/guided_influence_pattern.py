@@ -11,7 +11,7 @@ from torch import Tensor
 from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
-from neuron_path.attribution.score import score
+from neuron_path.attribution.score import path_score
 from neuron_path.attribution.scorer import Scorer, scorers
 
 
@@ -43,39 +43,45 @@ class GuidedInfluencePatternScoring:
         self._gradients = [torch.cat(parts) for parts in zip(*gradients, strict=True)]
         self._h = torch.cat(streams)
         self._dh = torch.zeros_like(self._h)
-        # Of the block whose turn it is: residual, live tokens, activations, and how fast these change along the chain.
-        self._block: tuple[Tensor, Tensor, Tensor] = (self._h, self._h, self._h)
-        self._speeds = self._h
+        # Of the block that is open: residual, live tokens, activations, and how fast these change along the chain.
+        self._block: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
-    def candidates(self, index: int) -> Tensor:
-        """(B, F) of block `index`."""
-        passes = [self._advance(index, run) for run, _, _ in self._sequences.passes()]
-        residual, live, activations, speeds = (torch.cat(parts) for parts in zip(*passes, strict=True))
-        self._block = (residual, live, activations)
-        self._speeds = torch.ones_like(speeds) if index == 0 else speeds
+    def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
+        """Ratings of block `index`; every image's chain is led on, whichever rows are asked for."""
+        *_, speeds = self._open(index)
         gradient = self.problem.adapter.blocks[index].pullback(self._gradients[index])
-        return self._sequences.integrate((gradient * self._speeds).sum(1))
+        scores = self._sequences.integrate((gradient * speeds).sum(1))
+        return scores if rows is None else scores[..., rows, :]
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Lead the chain on through the chosen neurons alone."""
         block, scope = self.problem.adapter.blocks[index], self.problem.scope
-        residual, live, activations = self._block
+        residual, live, activations, speeds = self._open(index)
         every = neurons.repeat(len(self._sequences.alpha), 1)
-        speeds = self._speeds.gather(2, every.unsqueeze(1).expand(-1, self._speeds.shape[1], -1))
+        speeds = speeds.gather(2, every.unsqueeze(1).expand(-1, speeds.shape[1], -1))
         z, dz = push(block.after, block.project(activations), speeds @ block.columns(every))
         self._h = scope.join(residual + z, live)
         self._dh = scope.join(dz, torch.zeros_like(live))
+        self._block = None
 
     def path_scores(self, paths: Tensor) -> Tensor:
         """JAS of the path."""
-        return score(self.problem, paths)[0]
+        return path_score(self.problem, paths)[0]
 
     def _begin(self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> tuple[Tensor, list[Tensor]]:
         """The stream that enters the first block, and ∂f/∂z of every block."""
         embedded = self.problem.adapter.embed(self.problem.images[images] * alpha.view(-1, 1, 1, 1))
         return embedded, live_gradients(self.problem, embedded, images)
 
-    def _advance(self, index: int, run: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _open(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Lead stream and chain up to the block's neurons."""
+        if self._block is None:
+            passes = [self._advance(index, run) for run, _, _ in self._sequences.passes()]
+            residual, live, activations, speeds = (torch.cat(parts) for parts in zip(*passes, strict=True))
+            self._block = (residual, live, activations, torch.ones_like(speeds) if index == 0 else speeds)
+        return self._block
+
+    def _advance(self, index: int, run: slice | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         adapter = self.problem.adapter
         block = adapter.blocks[index]
 

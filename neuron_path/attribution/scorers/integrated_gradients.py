@@ -30,5 +30,5 @@ class IntegratedGradients(Scorer):
                 z = problem.scaled_projection(index, images, alpha)
                 parts.append(tail_gradients(problem, index, residual[images], live[images], z, images)[1])
             gradient = problem.adapter.blocks[index].pullback(sequences.integrate(torch.cat(parts)))
-            scores.append((problem.clean.activations[index] * gradient).sum(1))
+            scores.append((problem.clean.activations[index] * gradient).sum(-2))
         return BlockwiseScoring(problem, scores)

@@ -34,12 +34,13 @@ class JointAttributionScoring:
         self._prefix = make_prefix(problem)
         self._chosen_sum = torch.zeros_like(problem.values(0)[:, :, 0])
 
-    def candidates(self, index: int) -> Tensor:
-        """(B, F) objective of block `index`."""
-        path_sum, at_projection = self._prefix.candidate_gradients()
+    def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
+        """The objective of block `index`."""
+        path_sum, at_projection = self._prefix.candidate_gradients(rows)
         gradient = self.problem.adapter.blocks[index].pullback(self.problem.pooled(at_projection))
         w = self._chosen_sum.unsqueeze(-1) + self.problem.values(index)
-        return (w * (path_sum.unsqueeze(-1) + gradient)).mean(1)
+        w = w if rows is None else w[rows]
+        return (w * (path_sum.unsqueeze(-1) + gradient)).mean(-2)
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Scale and count the chosen neurons from now on."""

@@ -35,9 +35,10 @@ class KnowledgeNeurons(Scorer):
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Scale each neuron in turn."""
-        if self.n_steps is not None:
-            problem = replace(problem, quadrature=Quadrature("gauss_legendre", self.n_steps))
-        nodes, lists, scores = problem.nodes(), shortlists(problem, self.shortlist), []
+        lists, nodes, scores = shortlists(problem, self.shortlist), problem.nodes(), []
+        if self.n_steps is not None or problem.quadrature.is_adaptive:
+            n_steps = self.n_steps or problem.quadrature.n_steps
+            nodes = replace(problem, quadrature=Quadrature("gauss_legendre", n_steps)).nodes()
         for index, residual, live in clean_blocks(problem.adapter, problem.clean):
             listed, parts = Shortlist(problem, index, lists[index]), []
             sequences = listed.sequences(*nodes)

@@ -67,7 +67,7 @@ ratings = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=9)
 @given(ratings, st.data())
 def test_pick_takes_the_best_and_of_equals_the_first(row: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(row)))
-    neurons, margin, clearance = pick(torch.tensor([row]), k)
+    neurons, margin, clearance, _ = pick(torch.tensor([row]), k)
     ranked = sorted(range(len(row)), key=lambda neuron: (-row[neuron], neuron))
     assert neurons.tolist() == [ranked[:k]]
     assert not torch.isnan(margin).any()
@@ -111,11 +111,11 @@ def test_rows_are_picked_each_on_its_own(row: list[float], order: list[int], dat
 def test_what_float64_cannot_tell_apart_is_a_tie() -> None:
     best = 2.0
     scores = torch.tensor([[1.0, best, best + 4e-16, 3e-5, best + 1e-9]], dtype=torch.float64)
-    neurons, margin, clearance = pick(scores, 3)
+    neurons, margin, clearance, _ = pick(scores, 3)
     assert neurons.tolist() == [[4, 1, 2]]
     assert margin.item() == pytest.approx(0.5)
     assert clearance.item() < 1e-12
-    neurons, margin, _ = pick(scores, 2)
+    neurons, margin, *_ = pick(scores, 2)
     assert neurons.tolist() == [[4, 1]]
     assert margin.item() == 0
 
@@ -134,9 +134,9 @@ class Counting(JointAttribution):
         scoring = super().start(problem)
         rate = scoring.candidates
 
-        def candidates(index: int) -> Tensor:
+        def candidates(index: int, rows: Tensor | None = None) -> Tensor:
             self.rated.append(index)
-            return rate(index)
+            return rate(index, rows)
 
         scoring.candidates = candidates
         return scoring
@@ -148,13 +148,13 @@ def posed(model: VisionTransformer) -> Problem:
     return Problem.pose(session.adapter, images, targets, Quadrature("gauss_legendre", 3), 8)
 
 
-def test_settling_rates_only_blocks_in_doubt() -> None:
+def test_revising_rates_only_blocks_in_doubt() -> None:
     problem = posed(tiny.make())
     found = Greedy().run(problem, Counting(), keep_candidates=True)
-    clearance = torch.ones_like(found.clearance)
-    clearance[1, 2] = 0
+    doubtful = torch.zeros_like(found.clearance, dtype=torch.bool)
+    doubtful[1, 2] = True
     Counting.rated.clear()
-    settled = Greedy().settle(problem, Counting(), replace(found, clearance=clearance), keep_candidates=True)
+    settled = Greedy().revise(problem, Counting(), found, doubtful, keep_candidates=True)
     assert Counting.rated == [2]
     assert torch.equal(settled.paths, found.paths)
     torch.testing.assert_close(settled.scores, found.scores)
@@ -170,9 +170,9 @@ def test_a_choice_that_turns_out_otherwise_is_followed_by_a_new_search() -> None
     found = Greedy().run(problem, Counting())
     wrong = found.paths.clone()
     wrong[0, 1] = (wrong[0, 1] + 1) % problem.adapter.blocks[1].n_neurons
-    clearance = torch.ones_like(found.clearance)
-    clearance[0, 1] = 0
+    doubtful = torch.zeros_like(found.clearance, dtype=torch.bool)
+    doubtful[0, 1] = True
     Counting.rated.clear()
-    settled = Greedy().settle(problem, Counting(), replace(found, paths=wrong, clearance=clearance))
+    settled = Greedy().revise(problem, Counting(), replace(found, paths=wrong), doubtful)
     assert Counting.rated == list(range(1, len(problem.adapter.blocks)))
     assert torch.equal(settled.paths, found.paths)

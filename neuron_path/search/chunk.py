@@ -1,0 +1,73 @@
+"""A run of images that are searched together, and what the methods of a run share on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.trust import needs_double
+from neuron_path.models.session import Session
+
+
+class Chunk:
+    """B images whose sequences fit one pass; several methods share their clean pass and the check of its rounding.
+
+    Args:
+        session: the model.
+        images: (B, c, H, W) preprocessed.
+        targets: (B,) classes; None takes the predicted ones.
+        sample_ids: names of the images.
+        micro_batch: sequences per pass.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        images: Float[Tensor, "B c H W"],
+        targets: Int[Tensor, "B"] | None,
+        sample_ids: Sequence[str],
+        micro_batch: int,
+    ) -> None:
+        self.session = session
+        self.images, self.targets, self.sample_ids = images, targets, sample_ids
+        self.micro_batch = micro_batch
+        self._problems: dict[tuple[Quadrature, str], Problem] = {}
+        self._distrusted: dict[str, Bool[Tensor, "B"]] = {}
+        self._double: Chunk | None = None
+
+    def problem(self, quadrature: Quadrature, target: str) -> Problem:
+        """The images' problem; call it within `session.active()`."""
+        key = quadrature, target
+        if key not in self._problems:
+            own = None if self.targets is None else self.targets.to(self.session.device)
+            images = self.session.images(self.images)
+            options = (quadrature, self.micro_batch, target, self.sample_ids)
+            self._problems[key] = Problem.pose(self.session.adapter, images, own, *options)
+        return self._problems[key]
+
+    def distrusted(self, problem: Problem) -> Bool[Tensor, "B"]:
+        """Images of this chunk's problem on which float32 is not to be trusted."""
+        if problem.target not in self._distrusted:
+            self._distrusted[problem.target] = needs_double(problem)
+        return self._distrusted[problem.target]
+
+    def in_double(self) -> Chunk:
+        """The same images in float64."""
+        if self._double is None:
+            self._double = self.take_in_double(torch.arange(len(self.images)))
+        return self._double
+
+    def take_in_double(self, rows: Int[Tensor, "b"]) -> Chunk:
+        """Some of the images in float64, in passes of as many bytes."""
+        return Chunk(
+            self.session.double(),
+            self.images[rows.to(self.images.device)],
+            None if self.targets is None else self.targets[rows.to(self.targets.device)],
+            [self.sample_ids[int(row)] for row in rows],
+            max(1, self.micro_batch // 2),
+        )
