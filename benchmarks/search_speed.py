@@ -1,56 +1,53 @@
-"""How fast is the path search? The engine against the literal oracle and against the roofline, interleaved in one run.
+"""How fast is the path search? The engine against the literal oracle and the roofline, interleaved in one run.
 
-    python -m benchmarks.search_speed              # both models, about 3 minutes on 2 cores
-    python -m benchmarks.search_speed --rounds 9   # steadier
+    python -m benchmarks.search_speed                     # all models, 10 minutes on 2 cores
+    python -m benchmarks.search_speed --rounds 1 --only "24 blocks × 192"
 
-The roofline is one forward and one input-only backward of the same sequences through the blocks after l, summed over
-l, with timm's own blocks, fused attention and the micro-batch that is fastest for it. Each round times engine, oracle
-and roofline one after another; the ratios are medians over rounds, with their range.
+The oracle (`tests/oracle.py`) runs a whole forward pass for every step and one gradient for every visited block. The
+roofline is one forward and one input-only backward of the same sequences through the blocks after l, summed over l,
+with timm's own blocks, fused attention and the micro-batch that is fastest for it.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
-from statistics import median
+from functools import partial
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from matplotlib.figure import Figure
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import neuron_path
-from neuron_path.attribution.quadrature import Quadrature
+from benchmarks.harness import Spread, Table, console, interleaved, ratios, record, rounds_of, show, spread
+from benchmarks.models import Shape, random_images, random_vit
+from neuron_path.attribution.quadrature import RULES, Quadrature
+from neuron_path.report.style import BLUE, FAINT, MUTED, VERMILION, axes_in_inches, figure_style, new_figure
+from neuron_path.types import PathResult
 from tests import oracle
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "12 blocks × 384": {"embed_dim": 384, "depth": 12, "num_heads": 6},
-    "24 blocks × 192": {"embed_dim": 192, "depth": 24, "num_heads": 3},
+SHAPES = {
+    "ViT-B/32": Shape(768, 12, 12),
+    "24 blocks × 192": Shape(192, 24, 3, n_images=2),
+    "12 blocks × 192, patch scope": Shape(192, 12, 3, pool="avg", n_images=2),
+    "ViT-S/16": Shape(384, 12, 6, patch=16),
 }
-N_STEPS = 20
-MICRO_BATCHES = (4, 8, 10, 20, 40)
-
-
-def make_model(shape: dict[str, Any]) -> VisionTransformer:
-    """A random ViT of 50 tokens."""
-    torch.manual_seed(0)
-    return VisionTransformer(img_size=224, patch_size=32, num_classes=100, **shape).eval().requires_grad_(False)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+WITHOUT_ORACLE = ("ViT-S/16",)  # it would take ten minutes a run
+PAPER = Quadrature("riemann_left", 20)
+QUADRATURES = {"left Riemann, 20": PAPER, "Gauss–Legendre, 8": Quadrature("gauss_legendre", 8)}
+if "adaptive" in RULES:
+    QUADRATURES["adaptive"] = Quadrature.of("adaptive")
+ORACLE_ROUNDS = 3
+MICRO_BATCHES = (2, 4, 5, 8, 10, 20, 40)
 
 
 def literal_search(model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature) -> Tensor:
     """Paths of the images by the oracle, with the final score, as the authors' scripts give them."""
     alpha, weights = (torch.from_numpy(x).float() for x in quadrature.nodes())
-    setting = oracle.Setting(model, oracle.cls_tokens(model), alpha, weights)
+    tokens = oracle.cls_tokens(model) if model.global_pool == "token" else oracle.patch_tokens(model)
+    setting = oracle.Setting(model, tokens, alpha, weights)
     paths = []
     for image, target in zip(images, targets.tolist(), strict=True):
         path, _ = oracle.greedy_path(setting, image, target)
@@ -59,66 +56,157 @@ def literal_search(model: VisionTransformer, images: Tensor, targets: Tensor, qu
     return torch.stack(paths)
 
 
-def roofline(model: Any, n_sequences: int, micro_batch: int) -> float:
-    """Seconds of one forward and one input-only backward through the blocks after l, summed over l."""
-    blocks = list(model.blocks)
-    h = torch.randn(n_sequences, 50, model.embed_dim)
-    start = time.perf_counter()
-    for first in range(1, len(blocks)):
-        for part in h.split(micro_batch):
-            x = part.clone().requires_grad_()
-            y = x
-            for block in blocks[first:]:
-                y = block(y)
-            torch.autograd.grad(y.sum(), x)
-    return time.perf_counter() - start
+def tail(model: Any, first: int, h: Tensor, micro_batch: int) -> None:
+    """One forward and one input-only backward of the sequences h through blocks `first` … L−1."""
+    for part in h.split(micro_batch):
+        x = part.clone().requires_grad_()
+        y = x
+        for block in model.blocks[first:]:
+            y = block(y)
+        torch.autograd.grad(y.sum(), x)
 
 
-def compare(name: str, shape: dict[str, Any], n_images: int, rounds: int, console: Console) -> list[str]:
-    """One row of the table."""
-    model = make_model(shape)
-    images = torch.randn(n_images, 3, 224, 224)
-    targets = torch.arange(n_images) % 100
-    quadrature = Quadrature("riemann_left", N_STEPS)
+def roofline(model: Any, h: Tensor, micro_batch: int) -> None:
+    """The tails behind every block."""
+    for first in range(1, len(model.blocks)):
+        tail(model, first, h, micro_batch)
 
-    def engine() -> Tensor:
-        return neuron_path.find_paths(model, images, targets, quadrature=quadrature).paths
 
-    assert torch.equal(engine(), literal_search(model, images, targets, quadrature)), "the paths differ"
-    sequences = N_STEPS * n_images
-    best = min(MICRO_BATCHES, key=lambda size: min(roofline(model, sequences, size) for _ in range(2)))
-    to_oracle, to_roofline, engine_seconds = [], [], []
-    for number in range(rounds):
-        floor = roofline(model, sequences, best)
-        ours = seconds(engine)
-        literal = seconds(lambda: literal_search(model, images, targets, quadrature))
-        to_oracle.append(literal / ours)
-        to_roofline.append(ours / floor)
-        engine_seconds.append(ours)
-        console.print(f"{name} round {number + 1}: engine {ours:.2f} s, oracle {literal:.2f} s, roofline {floor:.2f} s")
-    return [
-        name,
-        f"{median(engine_seconds) / n_images:.2f} s",
-        f"{median(to_oracle):.1f}× ({min(to_oracle):.1f}–{max(to_oracle):.1f})",
-        f"{median(to_roofline):.2f} ({min(to_roofline):.2f}–{max(to_roofline):.2f})",
-        str(best),
-    ]
+def fastest_micro_batch(model: Any, h: Tensor) -> int:
+    """The micro-batch that is fastest for the roofline, told by its longest part."""
+    sizes = [size for size in MICRO_BATCHES if size < len(h)] + [len(h)]
+    seconds, _ = interleaved({str(size): partial(tail, model, 1, h, size) for size in sizes}, 3, quiet=True)
+    return min(sizes, key=lambda size: min(seconds[str(size)]))
+
+
+def measure(name: str, shape: Shape, rounds: int) -> dict[str, Any]:
+    """Seconds of engine, roofline and oracle, and how many of the engine's neurons are the oracle's."""
+    console.print(f"[bold]{name}[/bold]: {shape.depth} blocks × {shape.width}, {shape.n_tokens} tokens")
+    model = random_vit(shape)
+    images, targets = random_images(shape)
+    calls: dict[str, Callable[[], Any]] = {}
+    micro_batches = {}
+    for label, quadrature in QUADRATURES.items():
+        calls[label] = partial(neuron_path.find_paths, model, images, targets, quadrature=quadrature)
+        if quadrature.rule == "adaptive":
+            continue
+        h = torch.randn(quadrature.n_steps * shape.n_images, shape.n_tokens, shape.width)
+        micro_batches[label] = fastest_micro_batch(model, h)
+        calls[f"roofline of {label}"] = partial(roofline, model, h, micro_batches[label])
+    slow = {}
+    if name not in WITHOUT_ORACLE:
+        calls["oracle"] = partial(literal_search, model, images, targets, PAPER)
+        slow["oracle"] = ORACLE_ROUNDS
+    seconds, outputs = interleaved(calls, rounds, slow)
+    found = {label: outputs[label] for label in QUADRATURES}
+    reference = outputs.get("oracle")
+    equal = None if reference is None else int((found["left Riemann, 20"].paths == reference).sum())
+    return {
+        "shape": shape._asdict(),
+        "seconds": seconds,
+        "micro_batch_of_roofline": micro_batches,
+        "neurons": shape.n_images * shape.depth,
+        "neurons_equal_to_oracle": equal,
+        "mean_nodes": {label: _mean_nodes(result, QUADRATURES[label]) for label, result in found.items()},
+    }
+
+
+def _mean_nodes(result: PathResult, quadrature: Quadrature) -> float:
+    """Nodes that the images ended with."""
+    nodes = getattr(result, "n_steps", None)
+    return float(quadrature.n_steps if nodes is None else nodes.double().mean())
+
+
+def compared(measured: dict[str, Any]) -> dict[str, dict[str, Spread | None]]:
+    """For each rule the seconds per image, and the ratios to oracle and roofline."""
+    seconds, n_images = measured["seconds"], measured["shape"]["n_images"]
+    return {
+        label: {
+            "per_image": spread(value / n_images for value in seconds[label]),
+            "faster_than_oracle": ratios(seconds["oracle"], seconds[label]) if "oracle" in seconds else None,
+            "over_roofline": ratios(seconds[label], seconds[floor]) if floor in seconds else None,
+        }
+        for label in measured["mean_nodes"]
+        for floor in [f"roofline of {label}"]
+    }
+
+
+def as_table(values: dict[str, dict[str, Any]]) -> Table:
+    """A row for each model and rule."""
+    rows = []
+    for name, measured in values.items():
+        for label, found in compared(measured).items():
+            faster, floor, per_image = found["faster_than_oracle"], found["over_roofline"], found["per_image"]
+            assert per_image is not None
+            equal = measured["neurons_equal_to_oracle"] if label == "left Riemann, 20" else None
+            nodes = f" ({measured['mean_nodes'][label]:.0f})" if label == "adaptive" else ""
+            rows.append(
+                [
+                    name,
+                    label + nodes,
+                    per_image.text(2, " s"),
+                    "–" if faster is None else faster.text(1, "×"),
+                    "–" if floor is None else floor.text(2),
+                    "–" if equal is None else f"{equal} of {measured['neurons']}",
+                ]
+            )
+    columns = ("model", "rule, nodes", "per image", "faster than the oracle", "time / roofline", "the oracle's neurons")
+    return Table(columns, rows)
+
+
+def draw(values: dict[str, dict[str, Any]]) -> Figure:
+    """Two panels: how many times faster than the oracle, and time over the roofline; a marker for each rule."""
+    looks = {"left Riemann, 20": (BLUE, "s"), "Gauss–Legendre, 8": (VERMILION, "o"), "adaptive": (MUTED, "D")}
+    panels = (
+        ("faster_than_oracle", "times faster than the oracle (20 nodes)"),
+        ("over_roofline", "time / roofline (same nodes)"),
+    )
+    height = 0.42 * len(values)
+    with figure_style():
+        figure = new_figure(7.0, height + 0.95)
+        for column, (key, label) in enumerate(panels):
+            axes = axes_in_inches(figure, 1.75 + 2.65 * column, 0.5, 2.4, height)
+            axes.set_xlabel(label)
+            axes.set_ylim(len(values) - 0.5, -0.5)
+            axes.set_yticks(range(len(values)), list(values) if column == 0 else [""] * len(values))
+            axes.tick_params(axis="y", length=0)
+            for row, measured in enumerate(values.values()):
+                axes.axhline(row, color=FAINT, linewidth=0.4, zorder=0)
+                for place, (rule, found) in enumerate(compared(measured).items()):
+                    value, (colour, marker) = found[key], looks[rule]
+                    if value is None:
+                        continue
+                    y = row + 0.2 * (place - 1)
+                    axes.plot([value.low, value.high], [y, y], color=colour, linewidth=1.4)
+                    axes.plot([value.median], [y], marker, color=colour, markersize=4.5)
+            axes.set_xlim(left=0)
+            axes.margins(x=0.1)
+            if key == "over_roofline":
+                axes.axvline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+            if column == 0:
+                for rule in QUADRATURES:
+                    colour, marker = looks[rule]
+                    axes.plot([], [], marker, color=colour, markersize=4.5, label=rule)
+                axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, handletextpad=0.2)
+    return figure
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1, help="images per call")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    arguments = parser.parse_args()
-    console = Console()
-    table = Table(
-        "model (50 tokens)", "per image", "faster than the oracle", "time / roofline", "roofline's micro-batch"
+    parser.add_argument("--rounds", type=int, default=5, help=f"interleaved rounds; the oracle at most {ORACLE_ROUNDS}")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="some models; writes nothing"
     )
-    for name, shape in SHAPES.items():
-        table.add_row(*compare(name, shape, arguments.images, arguments.rounds, console))
-    console.print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, left Riemann with {N_STEPS} nodes")
-    console.print(table)
+    arguments = parser.parse_args()
+    values = {name: measure(name, SHAPES[name], arguments.rounds) for name in arguments.only}
+    tables = {"search_speed": as_table(values)}
+    if list(values) != list(SHAPES):
+        show(tables)
+        return
+    oracles = min(ORACLE_ROUNDS, arguments.rounds)
+    note = f"Median and range of {rounds_of(arguments.rounds)}, with the oracle of {oracles}."
+    record("search_speed", values, tables, draw(values), note)
 
 
 if __name__ == "__main__":
