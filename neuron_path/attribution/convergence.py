@@ -20,9 +20,11 @@ _SHARE = 0.5
 def integration_error(terms: Float[Tensor, "4 *n"], n_steps: int) -> Float[Tensor, "*n"]:
     """The estimated error of integrals by m = `n_steps` nodes, from their coefficients 0, 1, m−2 and m−1."""
     squares = terms.square()
-    whole = squares.sum(0).sqrt().clamp(min=torch.finfo(terms.dtype).tiny)
-    fallen = squares[2:].sum(0).sqrt() / whole  # ρ^(m−2)
-    return _SHARE * whole * fallen ** (2 + 2 / (n_steps - 2))
+    info = torch.finfo(terms.dtype)
+    whole = squares.sum(0).sqrt()
+    fallen = squares[2:].sum(0).sqrt() / whole.clamp(min=info.tiny)  # ρ^(m−2)
+    missed = _SHARE * whole * fallen ** (2 + 2 / (n_steps - 2))
+    return missed.clamp(min=info.eps * whole)  # rounding alone does as much
 
 
 def integral(terms: Float[Tensor, "4 *n"] | Float[Tensor, "*n"], n_dims: int) -> Float[Tensor, "*n"]:

@@ -22,14 +22,15 @@ class CleanPass:
         activations: per block (B, S, F): w, the clean activations in scope.
         projected: per block (B, S, D): what the FFN's second layer makes of them.
         logits: (B, C).
-        graph: the projections and the logits in a graph that can be gone through backwards once; None: none was kept.
+        graph: the projections and the logits in a graph that can be gone through backwards once, of the images and,
+            behind them, of their nudged copies if there are any; None: none was kept.
     """
 
     embedded: Float[Tensor, "B T D"]
     activations: list[Float[Tensor, "B S F"]]
     projected: list[Float[Tensor, "B S D"]]
     logits: Float[Tensor, "B C"]
-    graph: tuple[list[Float[Tensor, "B S D"]], Float[Tensor, "B C"]] | None = None
+    graph: tuple[list[Float[Tensor, "n S D"]], Float[Tensor, "n C"]] | None = None
 
     def take(self, rows: Int[Tensor, "b"]) -> CleanPass:
         """What it leaves for some of the images, without a graph."""
@@ -42,25 +43,46 @@ class CleanPass:
         return w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
 
 
-def clean_pass(adapter: Adapter, images: Float[Tensor, "B c H W"], *, keep_graph: bool = False) -> CleanPass:
-    """One forward pass of the untouched network, recording the neurons in scope."""
+def clean_pass(
+    adapter: Adapter, images: Float[Tensor, "B c H W"], *, keep_graph: bool = False, nudged: bool = False
+) -> CleanPass:
+    """One forward pass of the untouched network, recording the neurons in scope.
+
+    Args:
+        adapter: the model.
+        images: preprocessed.
+        keep_graph: keep the graph behind the first projection.
+        nudged: beside each image run a copy of which every block's input and output moves by up to one unit in the last
+            place, the same for every image; only the graph tells of them.
+    """
+    n = len(images)
     activations: list[Tensor] = []
     projected: list[Tensor] = []
+    generator = torch.Generator().manual_seed(0)
+
+    def nudge(x: Tensor) -> Tensor:
+        """The copies, which come last, moved."""
+        if not nudged:
+            return x
+        signs = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64).mul_(2).sub_(1)
+        moved = 1 + torch.finfo(x.dtype).eps * signs.to(x)
+        return x * torch.stack((torch.ones_like(moved), moved)).repeat_interleave(n, 0)
 
     def record(index: int, scoped: Tensor) -> Tensor:
         block = adapter.blocks[index]
         a = block.activations(scoped)
-        z = block.project(a)
-        activations.append(a.detach())
+        activations.append(a.detach()[:n].clone() if nudged else a.detach())
+        z = nudge(block.project(a))
         # No gradient is asked for before the first projection: there the graph begins.
         projected.append(z if projected or not keep_graph else z.requires_grad_())
         return projected[-1]
 
     embedded = adapter.embed(images)
     with torch.set_grad_enabled(keep_graph):
-        logits = adapter.head(through(adapter, embedded, record))
+        h = nudge(embedded.repeat(2, 1, 1)) if nudged else embedded
+        logits = adapter.head(through(adapter, h, record))
     graph = (projected, logits) if keep_graph else None
-    return CleanPass(embedded, activations, [z.detach() for z in projected], logits.detach(), graph)
+    return CleanPass(embedded, activations, [z.detach()[:n] for z in projected], logits.detach()[:n], graph)
 
 
 def clean_blocks(

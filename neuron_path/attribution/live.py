@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,10 +11,7 @@ from neuron_path.attribution.problem import Problem
 
 
 def live_gradients(
-    problem: Problem,
-    embedded: Float[Tensor, "n T D"],
-    images: Int[Tensor, "n"],
-    change: Callable[[Tensor], Tensor] = lambda z: z,
+    problem: Problem, embedded: Float[Tensor, "n T D"], images: Int[Tensor, "n"]
 ) -> list[Float[Tensor, "n S D"]]:
     """∂f/∂z of every block, z its projection in scope.
 
@@ -24,7 +19,6 @@ def live_gradients(
         problem: the images' problem.
         embedded: the residual stream that enters the first block.
         images: which image each row belongs to.
-        change: what every projection is replaced by; the gradient is at the result.
     """
     adapter = problem.adapter
     projections: list[Tensor] = []
@@ -33,7 +27,7 @@ def live_gradients(
         block = adapter.blocks[index]
         z = block.project(block.activations(scoped))
         # No gradient is asked for before the first projection: there the graph begins.
-        projections.append(change(z if projections else z.detach().requires_grad_()))
+        projections.append(z if projections else z.detach().requires_grad_())
         return projections[-1]
 
     with torch.enable_grad():

@@ -31,6 +31,7 @@ class Problem:
         clean: the clean forward pass of these images.
         sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
         reference: (B, L, k) paths of the scorer's reference method, where it has one.
+        keeps_graphs: whether there is memory to keep the graphs of all sequences through visited blocks.
     """
 
     adapter: Adapter
@@ -42,6 +43,7 @@ class Problem:
     clean: CleanPass
     sample_ids: Sequence[str]
     reference: Int[Tensor, "B L k"] | None = None
+    keeps_graphs: bool = True
 
     @staticmethod
     def pose(
@@ -55,8 +57,9 @@ class Problem:
         reference: Int[Tensor, "B L k"] | None = None,
     ) -> Problem:
         """Run the clean pass; without targets, take the predicted classes."""
-        # In float32 the gradients are always looked at: they tell how much it rounds.
-        clean = clean_pass(adapter, images, keep_graph=images.dtype == torch.float32)
+        # In float32 the gradients are always looked at: beside those of nudged copies they tell how much it rounds.
+        is_single = images.dtype == torch.float32
+        clean = clean_pass(adapter, images, keep_graph=is_single, nudged=is_single)
         if targets is None:
             targets = clean.logits.argmax(1)
         return Problem(adapter, images, targets, quadrature, micro_batch, target, clean, sample_ids, reference)
@@ -76,14 +79,23 @@ class Problem:
         """The tokens that count."""
         return self.adapter.scope
 
-    @cached_property
+    @property
     def clean_gradients(self) -> list[Float[Tensor, "B S D"]]:
         """∂f/∂z of every block in the untouched network, z its projection in scope: one backward pass."""
+        return [gradient[: self.n_images] for gradient in self._gradients]
+
+    @property
+    def nudged_gradients(self) -> list[Float[Tensor, "B S D"]]:
+        """The same of the nudged copies, which ran beside the images: in float32 only."""
+        return [gradient[self.n_images :] for gradient in self._gradients]
+
+    @cached_property
+    def _gradients(self) -> list[Float[Tensor, "n S D"]]:
         graph = self.clean.graph or clean_pass(self.adapter, self.images, keep_graph=True).graph
         assert graph is not None
         projections, logits = graph
         with torch.enable_grad():
-            total = self.target_values(logits, self.every_image).sum()
+            total = self.target_values(logits, self.every_image.repeat(len(logits) // self.n_images)).sum()
         return list(torch.autograd.grad(total, projections))
 
     def target_values(self, logits: Float[Tensor, "n C"], images: Int[Tensor, "n"]) -> Float[Tensor, "n"]:

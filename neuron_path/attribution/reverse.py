@@ -2,73 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.forward import through
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.tail import tail_value
+from neuron_path.attribution.tail import tail_gradients, tail_value
 from neuron_path.types import Measure
 
 
+@dataclass
+class _Visited:
+    """Visited blocks of the sequences of one pass, as a graph from their projections in scope to the stream.
+
+    Attributes:
+        images, alpha: which image and node each sequence belongs to.
+        h: (n, T, D) the stream behind the visited blocks.
+        leaves: the projection of each.
+        opened: of the block that comes next, what its projection is added to, and its live tokens.
+    """
+
+    images: Int[Tensor, "n"]
+    alpha: Float[Tensor, "n"]
+    h: Tensor
+    leaves: list[Tensor] = field(default_factory=list)
+    opened: tuple[Tensor, Tensor] | None = None
+
+
 class ReversePrefix(Prefix):
-    """Runs the visited blocks again for each open block, the projections in scope leaves; see `Prefix`.
+    """Goes back from the open block through the visited ones, whose projections in scope are leaves; see `Prefix`.
 
     In scope the graph of a visited block holds attention alone: the backward crosses no FFN there, and ∂f/∂a_n is read
-    off the gradient at block n's projection with the chosen neurons' columns only. Not for pooled tokens, whose number
-    differs between blocks: there a tangent serves.
+    off the gradient at block n's projection with the chosen neurons' columns only. Where memory allows it the graph of
+    the visited blocks is kept, and none is run twice; else they run again for each open block. Not for pooled tokens,
+    whose number differs between blocks: there a tangent serves.
     """
 
     def __init__(self, problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> None:
         super().__init__(problem, measure, at_zero=at_zero)
-        self._visited: list[tuple[Tensor, Tensor]] = []
+        self._chosen: list[tuple[Tensor, Tensor]] = []
+        self._kept: list[_Visited] | None = None
+        if problem.keeps_graphs:
+            self._kept = [self._begin(images, alpha) for _, images, alpha in self.sequences.passes()]
 
     def candidate_gradients(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         path_sum, at_projection = [], []
-        for _, images, alpha in self.sequences.passes(rows):
-            _, gradients = self._gradients(images, alpha, n_blocks=self.depth + 1)
-            path_sum.append(self._path_sum(gradients, images))
-            at_projection.append(gradients[self.depth])
+        for visited, is_kept in self._passes(rows):
+            residual, live = self._open(visited)
+            z = self.problem.scaled_projection(self.depth, visited.images, visited.alpha)
+            at_out, at_z = tail_gradients(
+                self.problem, self.depth, residual.detach(), live.detach(), z, visited.images
+            )
+            at_projection.append(at_z)
+            path_sum.append(self._back((residual, live), self._parts(at_out, live), visited, is_kept))
         return self.sequences.integrate(torch.cat(path_sum)), self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
-        self._visited.append(self._written(self.depth, neurons))
+        self._chosen.append(self._written(self.depth, neurons))
         self.depth += 1
 
     def path_gradient(self) -> tuple[Float[Tensor, "*terms B S"], Float[Tensor, "m B"]]:
         sums, values = [], []
-        for _, images, alpha in self.sequences.passes():
-            f, gradients = self._gradients(images, alpha, n_blocks=self.depth)
-            sums.append(self._path_sum(gradients, images))
-            values.append(f)
+        for visited, is_kept in self._passes(None):
+            h = visited.h.detach().requires_grad_()
+            with torch.enable_grad():
+                f = tail_value(self.problem, h, self.depth, visited.images)
+                total = f.sum()
+            (at_h,) = torch.autograd.grad(total, (h,))
+            sums.append(self._back((visited.h,), (at_h,), visited, is_kept))
+            values.append(f.detach())
         path_sum = self.sequences.integrate(torch.cat(sums))
         return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
 
-    def _gradients(
-        self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"], n_blocks: int
-    ) -> tuple[Float[Tensor, "n"], tuple[Float[Tensor, "n S D"], ...]]:
-        """f, and its gradients at the projections of the first `n_blocks` blocks; the block after the path is open."""
-        leaves: list[Tensor] = []
+    def _passes(self, rows: Tensor | None) -> Iterator[tuple[_Visited, bool]]:
+        """The sequences of each pass behind the blocks visited so far, and whether their graph is kept."""
+        if self._kept is not None and rows is None:
+            for visited in self._kept:
+                self._visit(visited)
+                yield visited, True
+        else:
+            for _, images, alpha in self.sequences.passes(rows):
+                visited = self._begin(images, alpha)
+                self._visit(visited)
+                yield visited, False
 
-        def leaf(index: int, scoped: Tensor) -> Tensor:
-            if index == self.depth:
-                z = self.problem.scaled_projection(index, images, alpha)
-            else:
-                written, _ = self._visited[index]
-                z = self.problem.clean.projected[index][images] - (1 - alpha).view(-1, 1, 1) * written[images]
-            leaves.append(z.requires_grad_())
-            return z
+    def _begin(self, images: Tensor, alpha: Tensor) -> _Visited:
+        return _Visited(images, alpha, self.problem.clean.embedded[images])
 
-        with torch.enable_grad():
-            h = through(self.adapter, self.problem.clean.embedded[images], leaf, n_blocks)
-            f = tail_value(self.problem, h, n_blocks, images)
-            total = f.sum()
-        return f.detach(), torch.autograd.grad(total, leaves)
+    def _visit(self, visited: _Visited) -> None:
+        """Run the blocks that were chosen since."""
+        block_of = self.adapter.blocks
+        for index in range(len(visited.leaves), self.depth):
+            residual, live = self._open(visited)
+            written, _ = self._chosen[index]
+            missing = (1 - visited.alpha).view(-1, 1, 1) * written[visited.images]
+            z = (self.problem.clean.projected[index][visited.images] - missing).requires_grad_()
+            with torch.enable_grad():
+                visited.h = self.scope.join(residual + block_of[index].after(z), live)
+            visited.leaves.append(z)
+            visited.opened = None
 
-    def _path_sum(self, gradients: tuple[Tensor, ...], images: Int[Tensor, "n"]) -> Float[Tensor, "n S"]:
-        total = torch.zeros_like(self.problem.clean.projected[0][images, :, 0])
-        for (_, direction), gradient in zip(self._visited, gradients, strict=False):  # the open block adds nothing
-            total = total + (gradient * direction[images]).sum(-1)
+    def _open(self, visited: _Visited) -> tuple[Tensor, Tensor]:
+        """Run the block after the visited ones, but for its FFN in scope."""
+        if visited.opened is None:
+            index = len(visited.leaves)
+            with torch.enable_grad():
+                scoped, live = self.adapter.split(index, visited.h)
+                visited.opened = self.adapter.blocks[index].residual(scoped), live
+        return visited.opened
+
+    def _parts(self, at_out: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient at a block's output, in scope and at live tokens."""
+        n_scoped = at_out.shape[1] - live.shape[1]
+        first, last = (n_scoped, live.shape[1]) if self.scope.first else (live.shape[1], n_scoped)
+        parts = at_out.split((first, last), dim=1)
+        return parts if self.scope.first else (parts[1], parts[0])
+
+    def _back(
+        self, outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...], visited: _Visited, is_kept: bool
+    ) -> Float[Tensor, "n S"]:
+        """The path sum of visited blocks, from the gradient at what follows them."""
+        total = torch.zeros_like(self.problem.clean.projected[0][visited.images, :, 0])
+        if not visited.leaves:
+            return total
+        pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if out.requires_grad]
+        outs, at_outs = zip(*pairs, strict=True)
+        at_leaves = torch.autograd.grad(outs, visited.leaves, at_outs, retain_graph=is_kept)
+        for (_, direction), gradient in zip(self._chosen, at_leaves, strict=True):
+            total = total + (gradient * direction[visited.images]).sum(-1)
         return total

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem
 
 # On an image whose nudged gradients move by more than this, rounding may reach the digits that a result promises.
@@ -17,20 +16,11 @@ def rounding(problem: Problem) -> Float[Tensor, "B"]:
     """The largest change of a block's gradients, relative to the largest of them, when every block's input and output
     move by up to one unit in the last place.
 
-    Beside the clean gradients one forward and one backward pass of the live network, whatever the number of nodes. The
-    nudges are the same for every image, so that no image's number depends on the batch.
+    The nudged copies run in the clean pass, beside the images: one forward and one backward pass of the live network,
+    whatever the number of nodes. The nudges are the same for every image, so no image's number depends on the batch.
     """
-    clean = problem.clean
-    eps = torch.finfo(clean.embedded.dtype).eps
-    generator = torch.Generator().manual_seed(0)
-
-    def nudge(x: Tensor) -> Tensor:
-        signs = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64).mul_(2).sub_(1)
-        return x * (1 + eps * signs.to(x))
-
-    nudged = live_gradients(problem, nudge(clean.embedded), problem.every_image, nudge)
-    worst = clean.embedded.new_zeros(problem.n_images)
-    for plain, moved in zip(problem.clean_gradients, nudged, strict=True):
+    worst = problem.clean.embedded.new_zeros(problem.n_images)
+    for plain, moved in zip(problem.clean_gradients, problem.nudged_gradients, strict=True):
         # Summed over the tokens in scope.
         change = (moved - plain).sum(1).abs().amax(1) / plain.sum(1).abs().amax(1)
         worst = torch.maximum(worst, change.nan_to_num(0, posinf=torch.inf))

@@ -29,8 +29,10 @@ def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
 
 def needs_double(problem: Problem) -> Bool[Tensor, "B"]:
     """Images on which float32 is not to be trusted: where the network amplifies its rounding, where the predicted class
-    is in doubt, or where the odds of the target leave its range."""
+    is in doubt, or where the odds of the target leave its range. In another type it is none."""
     logits = problem.clean.logits
+    if logits.dtype != torch.float32:
+        return torch.zeros_like(problem.targets, dtype=torch.bool)
     lost = (lead(logits) < CLOSE_CALL) | (rounding(problem) > ILL_CONDITIONED)
     if problem.target == "probability":
         lost |= target_margin(logits, problem.targets).abs() > _EXTREME_LOG_ODDS

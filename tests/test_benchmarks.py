@@ -1,0 +1,256 @@
+"""The benchmarks: what they compute from times, on tiny inputs and made-up times. What they measure is no test."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+import neuron_path
+from benchmarks import harness, performance, quadrature, scaling
+from benchmarks.harness import Spread, Table
+from benchmarks.models import Shape
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.errors import NeuronPathError
+from tests import tiny
+
+FILES = [file for file in sorted(Path(harness.__file__).parent.glob("*.py")) if file.stem != "__init__"]
+COMMANDS = [file.stem for file in FILES if "def main(" in file.read_text(encoding="utf-8")]
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results and figures go there, and not into the repository."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(harness, "FIGURES", tmp_path / "figures")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *arguments: str) -> None:
+    """Its command line, in this process."""
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+    module.main()
+
+
+class TestHarness:
+    def test_rounds_alternate_after_a_warm_up(self) -> None:
+        calls: list[str] = []
+        callables = {name: partial(calls.append, name) for name in "abs"}
+        seconds, _ = harness.interleaved(callables, 3, {"s": 2}, quiet=True)
+        # No warm-up of the slow one, which leaves after two rounds; the second round goes backwards.
+        assert "".join(calls) == "ab" + "abs" + "sba" + "ab"
+        assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3, "s": 2}
+        assert min(map(min, seconds.values())) >= 0
+
+    def test_the_last_output_is_returned(self) -> None:
+        numbers = iter(range(10))
+        _, outputs = harness.interleaved({"one": partial(next, numbers)}, 2, quiet=True)
+        assert outputs == {"one": 2}
+
+    def test_spread_is_median_and_range(self) -> None:
+        assert harness.spread(iter([5.0, 1.0, 2.0])) == Spread(2.0, 1.0, 5.0)
+        assert harness.spread([1.0, 4.0]) == Spread(2.5, 1.0, 4.0)
+
+    def test_ratios_are_of_the_same_round(self) -> None:
+        # By rounds 1/2, 4/2 and 9/3: not the ratio of the medians, 4/2.
+        assert harness.ratios([1.0, 4.0, 9.0], [2.0, 2.0, 3.0, 100.0]) == Spread(2.0, 0.5, 3.0)
+
+    def test_a_record_is_what_results_gives_back(self, places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        harness.record("one", {"x": [1.5]}, {"places": Table(("a", "b"), [["c", "0.10"]])}, note="So.")
+        assert "0.10" in capsys.readouterr().out
+        [(name, result)] = harness.results().items()
+        assert (name, result["values"]) == ("one", {"x": [1.5]})
+        table = harness.fragments(result)["places"]
+        assert re.search(r"\| c +\| 0\.10 +\|", table)
+        assert "*So. 20" in table
+        assert not (places / "figures").exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_a_command(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run(monkeypatch, importlib.import_module(f"benchmarks.{name}"), "--help")
+    assert exit_info.value.code == 0
+    assert f"    python -m benchmarks.{name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_examples_in_docstrings(file: Path) -> None:
+    assert doctest.testmod(importlib.import_module(f"benchmarks.{file.stem}")).failed == 0
+
+
+class TestScaling:
+    @pytest.mark.parametrize(("exponent", "factor"), [(1.0, 0.25), (1.87, 3e-4), (2.0, 12.0), (-0.5, 1.0)])
+    def test_a_power_law_is_recovered(self, exponent: float, factor: float) -> None:
+        sizes = [6, 9, 12, 18, 24]
+        line = scaling.fit(sizes, [factor * size**exponent for size in sizes])
+        assert line == pytest.approx((exponent, factor), rel=1e-6)
+
+    def test_a_constant_at_small_sizes_does_not_count(self) -> None:
+        sizes = [1, 2, 4, 8, 16]
+        rounds = {str(n): [0.1 * n**1.5, 0.1 * n**1.6, 0.1 * n**1.4] for n in sizes}
+        rounds |= {"1": [9.0] * 3, "2": [9.0] * 3}
+        assert scaling.exponents(sizes, rounds) == pytest.approx((1.5, 1.4, 1.6))
+        assert scaling.exponents(sizes, rounds, fitted=5).median < 1
+
+    def test_each_axis_varies_one_quantity_and_keeps_the_head_width(self) -> None:
+        assert set(scaling.GOALS) <= set(scaling.AXES)
+        for name, points in scaling.AXES.items():
+            assert list(points) == sorted(points)
+            for size, (shape, n_steps) in points.items():
+                assert shape.width == scaling.HEAD_WIDTH * shape.heads
+                values = {
+                    "blocks": shape.depth,
+                    "width": shape.width,
+                    "tokens": shape.n_tokens,
+                    "nodes": n_steps,
+                    "images": shape.n_images,
+                }
+                assert values.pop(name) == size
+            others = {(p.shape._replace(depth=0, width=0, heads=0, image=0, n_images=0), name) for p in points.values()}
+            assert len(others) == 1
+
+    def test_tiny_models_give_table_figure_and_record(
+        self, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        small = Shape(16, 2, 2, image=32)
+        blocks = {n: scaling.Point(small._replace(depth=n), 2) for n in (1, 2, 3, 4)}
+        nodes = {n: scaling.Point(small, n) for n in (2, 4, 8)}
+        monkeypatch.setattr(scaling, "AXES", {"blocks": blocks, "nodes": nodes})
+        run(monkeypatch, scaling, "--rounds", "2")
+        assert "2 interleaved rounds" in harness.results()["scaling"]["note"]
+        values, table = (harness.results()["scaling"][key] for key in ("values", "tables"))
+        assert [row[0] for row in table["scaling"]["rows"]] == ["blocks", "nodes"]
+        assert [row[3] for row in table["scaling"]["rows"]] == ["2–4", "2–8"]
+        assert {len(seconds) for seconds in values["blocks"]["seconds"].values()} == {2}
+        assert values["nodes"]["points"]["8"]["n_steps"] == 8
+        assert (places / "figures" / "scaling.svg").stat().st_size > 1000
+        capsys.readouterr()
+
+
+class TestQuadrature:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def digits(cls) -> tuple[VisionTransformer, Tensor, Tensor]:
+        model: Any = tiny.make(dtype=torch.float32)
+        return model, tiny.make_images(6, dtype=torch.float32), torch.tensor([3, 0, 4, 1, 2, 0])
+
+    def test_the_converged_rule_agrees_with_itself(self, digits: tuple[VisionTransformer, Tensor, Tensor]) -> None:
+        converged = neuron_path.find_paths(*digits, quadrature=quadrature.CONVERGED)
+        reference = quadrature.Reference(converged.paths, converged.scores)
+        found = quadrature.agreement(*digits, reference, quadrature.CONVERGED)
+        assert (found["same_path"], found["same_neurons"], found["mean_nodes"]) == (6, 1.0, 64.0)
+        assert found["error_max"] == 0
+
+    def test_errors_are_of_the_path_that_was_found(self, digits: tuple[VisionTransformer, Tensor, Tensor]) -> None:
+        converged = neuron_path.find_paths(*digits, quadrature=quadrature.CONVERGED)
+        reference = quadrature.Reference(converged.paths, converged.scores)
+        rule = Quadrature("riemann_left", 1)  # so coarse that paths differ
+        found = neuron_path.find_paths(*digits, quadrature=rule)
+        assert (found.paths != reference.paths).any()
+        own: Any = neuron_path.score_paths(*digits, found.paths, n_steps=64)
+        expected = ((found.scores - own) / own).abs()
+        measured = quadrature.agreement(*digits, reference, rule)
+        assert measured["same_path"] == int((found.paths == reference.paths).all(1).sum()) < 6
+        # Of paths that are the same, the reference's own score was taken: equal to rounding.
+        assert measured["error_median"] == pytest.approx(float(expected.median()), rel=1e-3)
+        assert measured["error_max"] == pytest.approx(float(expected.max()), rel=1e-3)
+
+    def test_the_interval_is_wilsons(self) -> None:
+        n, count, z = 360, 355, 1.959964
+        share = count / n
+        centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+        assert quadrature.interval(count, n) == pytest.approx((centre - half, centre + half), abs=1e-6)
+
+    def test_a_tiny_model_gives_tables_figure_and_record(
+        self,
+        digits: tuple[VisionTransformer, Tensor, Tensor],
+        places: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(neuron_path, "load_model", lambda _: digits[0], raising=False)
+        monkeypatch.setattr(neuron_path, "load_digits", lambda _: digits[1:], raising=False)
+        run(monkeypatch, quadrature, "--images", "3", "--rounds", "1")
+        assert harness.results() == {}  # a trial
+        run(monkeypatch, quadrature, "--rounds", "1")
+        [result] = harness.results().values()
+        measured = result["values"]["agreement"]
+        few = len(range(0, 6, quadrature.SHARE))
+        assert [measured[name]["n_images"] for name in ("Gauss–Legendre, 8", "midpoint, 8")] == [6, few]
+        assert sum(measured["adaptive, 0.001"]["images_by_nodes"].values()) == 6
+        assert len(result["values"]["estimates"]["true"]) == few
+        assert len(result["tables"]["quadrature"]["rows"]) == len(measured)
+        assert len(result["tables"]["adaptive"]["rows"]) == len(quadrature.ADAPTIVE)
+        assert len(result["tables"]["estimate"]["rows"]) == 1
+        assert (places / "figures" / "quadrature.svg").stat().st_size > 1000
+        capsys.readouterr()
+
+
+def result_of(cpu: str = "CPU", date: str = "2026-01-01") -> dict[str, Any]:
+    """A result with one table `t`, measured there."""
+    machine = harness.machine() | {"cpu": cpu, "date": date}
+    table = {"columns": ["a"], "rows": [["cell"]]}
+    return {"machine": machine, "note": "", "values": {"x": 0.125}, "tables": {"t": table}}
+
+
+class TestPerformance:
+    def test_the_page_is_made_of_results(self) -> None:
+        page = performance.render("{{ one.tables.t }}\n\n{{ one.values.x }}\n\n{{ machine }}\n", {"one": result_of()})
+        assert "| cell" in page
+        assert "\n\n0.125\n\n" in page
+        assert "CPU, " in page
+        assert page.endswith("|\n")
+
+    def test_results_of_several_machines_are_told_apart(self) -> None:
+        results = {"one": result_of("first"), "two": result_of("second"), "three": result_of("first")}
+        told = performance.machines(results)
+        assert "Of `one` and `three`:\n\n" in told
+        assert "Of `two`:\n\n" in told
+        assert "Of" not in performance.machines({"one": results["one"], "three": results["three"]})
+
+    def test_a_missing_result_is_one_line(self) -> None:
+        with pytest.raises(NeuronPathError) as error:
+            performance.render("{{ one.tables.t }} {{ two.tables.t }}", {"one": result_of()})
+        assert str(error.value) == "There is no result of two yet: run `python -m benchmarks.two` first."
+
+    @pytest.mark.parametrize("template", ["{{ one.tables.u }}", "{{ one.values.y }}", "{{ one.values.y.z }}"])
+    def test_so_is_a_missing_table_or_value(self, template: str) -> None:
+        with pytest.raises(NeuronPathError, match=r"^The template names what no result has: .*\.$"):
+            performance.render(template, {"one": result_of()})
+
+    def test_the_command_writes_the_page_or_says_what_is_missing(
+        self, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        template = places / "template"
+        template.write_text("# Page\n\n{{ one.tables.t }}\n", encoding="utf-8")
+        monkeypatch.setattr(performance, "TEMPLATE", template)
+        monkeypatch.setattr(performance, "PAGE", places / "page.md")
+        with pytest.raises(SystemExit, match=r"^There is no result of one yet"):
+            run(monkeypatch, performance)
+        assert not (places / "page.md").exists()
+        harness.record("one", {}, {"t": Table(("a",), [["cell"]])})
+        run(monkeypatch, performance)
+        assert "| cell" in (places / "page.md").read_text(encoding="utf-8")
+        capsys.readouterr()
+
+    def test_the_page_is_up_to_date(self) -> None:
+        template, results = performance.TEMPLATE.read_text(encoding="utf-8"), harness.results()
+        missing = performance.needed(template) - set(results)
+        if missing:
+            pytest.skip(f"not measured yet: {', '.join(sorted(missing))}")
+        page = performance.PAGE.read_text(encoding="utf-8")
+        assert page == performance.render(template, results), "run `python -m benchmarks.performance`"
+        for image in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page):
+            assert (performance.PAGE.parent / image).is_file()
