@@ -18,6 +18,7 @@ from neuron_path.interventions.means import MeanActivations
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.finder import PathFinder
+from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
 from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName, TokensName
 
@@ -35,6 +36,9 @@ def find_paths(
     token_scope: TokenScopeName | None = None,
     top_k: int = 1,
     micro_batch: int | None = None,
+    memory_budget: float | str | None = None,
+    precision: str = "fp32",
+    compile: bool = False,
     keep_candidates: bool = False,
 ) -> PathResult:
     """Find the influential neuron path of each image.
@@ -63,6 +67,11 @@ def find_paths(
         top_k: neurons per block.
         micro_batch: most sequences, i.e. (node, image) pairs, in one pass; None suits it to the device. Only speed and
             memory depend on it.
+        memory_budget: bytes that the search may take above the loaded model, as 2e9 or "1.5GB"; None: on a GPU most of
+            what is free, on a CPU what one chunk of images needs.
+        precision: of the blocks behind the one that is rated: "fp32", or "tf32" (GPU) and "bf16", which are faster and
+            may choose other neurons, even by the batch. The score of the path found is exact in any case.
+        compile: run these blocks through torch.compile: slow to start.
         keep_candidates: also return the score of every candidate neuron.
 
     Returns:
@@ -86,6 +95,9 @@ def find_paths(
         target=target,
         top_k=top_k,
         micro_batch=micro_batch,
+        memory_budget=None if memory_budget is None else in_bytes(memory_budget),
+        precision=precision,
+        compile=compile,
         keep_candidates=keep_candidates,
     )
     return finder.find(images, targets)

@@ -16,11 +16,13 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from neuron_path.attribution.quadrature import RULES
 from neuron_path.attribution.scorer import scorers
 from neuron_path.errors import NeuronPathError
 from neuron_path.registry import Registry
 from neuron_path.search.search import searches
 
+_CHOSEN_BY = {"quadrature": "rule"}  # the setting that names a group's option, where that is not `name`
 OUTSIDE = ("experiment", "hydra")  # groups beside the configuration
 
 
@@ -191,6 +193,9 @@ class Config:
     token_scope: str | None = None
     top_k: int = 1
     micro_batch: int | None = None
+    memory_budget: Any = None
+    precision: str = "fp32"
+    compile: bool = False
     baselines: list[str] = field(default_factory=list)
     report: bool = True
     run_dir: str | None = None
@@ -247,7 +252,7 @@ def stored_config(stored: Mapping[str, Any]) -> Config:
         "preprocessing": PreprocessingConfig,
         "scorer": _schemas(scorers),
         "search": _schemas(searches),
-        "quadrature": QuadratureConfig,
+        "quadrature": {rule: AdaptiveConfig if rule == "adaptive" else QuadratureConfig for rule in RULES},
         "evaluation": EvaluationConfig,
         "trainer": TrainerConfig,
         "logger": LoggerConfig,
@@ -256,7 +261,7 @@ def stored_config(stored: Mapping[str, Any]) -> Config:
     parts = dict(stored)
     try:
         for name, kind in kinds.items():
-            make = kind[parts[name]["name"]] if isinstance(kind, dict) else kind
+            make = kind[parts[name][_CHOSEN_BY.get(name, "name")]] if isinstance(kind, dict) else kind
             parts[name] = make(**parts[name])
         return Config(**parts)
     except (KeyError, TypeError) as error:

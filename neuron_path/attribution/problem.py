@@ -11,10 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.forward import CleanPass, clean_pass
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.target import TARGETS
 from neuron_path.models.adapter import Adapter, Scope
+
+EXACT = Arithmetic()
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Problem:
         clean: the clean forward pass of these images.
         sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
         reference: (B, L, k) paths of the scorer's reference method, where it has one.
+        arithmetic: how the tails are computed.
         keeps_graphs: whether there is memory to keep the graphs of all sequences through visited blocks.
     """
 
@@ -43,6 +47,7 @@ class Problem:
     clean: CleanPass
     sample_ids: Sequence[str]
     reference: Int[Tensor, "B L k"] | None = None
+    arithmetic: Arithmetic = EXACT
     keeps_graphs: bool = True
 
     @staticmethod

@@ -107,6 +107,11 @@ class Quadrature:
         """Whether the nodes are as many as an image needs."""
         return self.rule == "adaptive"
 
+    @property
+    def most_steps(self) -> int:
+        """The most nodes that an image may end with."""
+        return max(self.n_steps, self.max_steps) if self.is_adaptive else self.n_steps
+
     def finer(self) -> Quadrature | None:
         """Twice the nodes; None where there shall be no more."""
         more = min(2 * self.n_steps, self.max_steps)

@@ -54,11 +54,10 @@ class ReversePrefix(Prefix):
         for visited, is_kept in self._passes(rows):
             residual, live = self._open(visited)
             z = self.problem.scaled_projection(self.depth, visited.images, visited.alpha)
-            at_out, at_z = tail_gradients(
-                self.problem, self.depth, residual.detach(), live.detach(), z, visited.images
-            )
+            at_out, at_z = tail_gradients(self.problem, self.depth, residual.detach(), live.detach(), z, visited.images)
             at_projection.append(at_z)
-            path_sum.append(self._back((residual, live), self._parts(at_out, live), visited, is_kept))
+            at_parts = at_out[:, self.scope.tokens], at_out[:, self.scope.live]
+            path_sum.append(self._back((residual, live), at_parts, visited, is_kept))
         return self.sequences.integrate(torch.cat(path_sum)), self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
@@ -95,14 +94,13 @@ class ReversePrefix(Prefix):
 
     def _visit(self, visited: _Visited) -> None:
         """Run the blocks that were chosen since."""
-        block_of = self.adapter.blocks
         for index in range(len(visited.leaves), self.depth):
             residual, live = self._open(visited)
             written, _ = self._chosen[index]
             missing = (1 - visited.alpha).view(-1, 1, 1) * written[visited.images]
             z = (self.problem.clean.projected[index][visited.images] - missing).requires_grad_()
             with torch.enable_grad():
-                visited.h = self.scope.join(residual + block_of[index].after(z), live)
+                visited.h = self.scope.join(residual + self.adapter.blocks[index].after(z), live)
             visited.leaves.append(z)
             visited.opened = None
 
@@ -114,13 +112,6 @@ class ReversePrefix(Prefix):
                 scoped, live = self.adapter.split(index, visited.h)
                 visited.opened = self.adapter.blocks[index].residual(scoped), live
         return visited.opened
-
-    def _parts(self, at_out: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient at a block's output, in scope and at live tokens."""
-        n_scoped = at_out.shape[1] - live.shape[1]
-        first, last = (n_scoped, live.shape[1]) if self.scope.first else (live.shape[1], n_scoped)
-        parts = at_out.split((first, last), dim=1)
-        return parts if self.scope.first else (parts[1], parts[0])
 
     def _back(
         self, outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...], visited: _Visited, is_kept: bool

@@ -50,11 +50,13 @@ class Scorer(ABC):
     Attributes:
         in_double: whether it works in float64 whatever the model's type, because float32 would lose its ratings.
         shortlist: at most how many neurons of a block it rates; None: all. The ratings of the others are −∞.
+        keeps_every_block: whether it holds something of every block for each sequence until the integral is taken.
         reference: the scorer whose paths it needs, in `Problem.reference`; None: none.
     """
 
     name: ClassVar[str]
     in_double: ClassVar[bool] = False
+    keeps_every_block: ClassVar[bool] = False
     shortlist: int | None = None
     reference: str | None = None
 

@@ -11,10 +11,11 @@ from neuron_path.attribution.problem import Problem
 
 def tail_value(problem: Problem, h: Float[Tensor, "n T D"], start: int, images: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Target values from the residual stream that enters block `start` (past the last block: its output)."""
-    adapter = problem.adapter
-    for index in range(start, len(adapter.blocks)):
-        h = adapter.run(index, h)
-    return problem.target_values(adapter.head(h), images)
+    adapter, run = problem.adapter, problem.arithmetic.runner(problem.adapter)
+    with problem.arithmetic.forwards(h.device):
+        for index in range(start, len(adapter.blocks)):
+            h = run(index, h)
+    return problem.target_values(adapter.head(h.to(problem.images.dtype)), images)
 
 
 def tail_gradients(
@@ -36,8 +37,9 @@ def tail_gradients(
         images: which image each row belongs to.
     """
     z = z.requires_grad_()
-    with torch.enable_grad():
-        out = problem.scope.join(residual + problem.adapter.blocks[index].after(z), live)
-        total = tail_value(problem, out, index + 1, images).sum()
-    at_out, at_z = torch.autograd.grad(total, (out, z))
+    with problem.arithmetic.both_ways():
+        with torch.enable_grad():
+            out = problem.scope.join(residual + problem.adapter.blocks[index].after(z), live)
+            total = tail_value(problem, out, index + 1, images).sum()
+        at_out, at_z = torch.autograd.grad(total, (out, z))
     return at_out, at_z

@@ -16,6 +16,8 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.tail import tail_gradients, tail_value
 from neuron_path.types import Measure
 
+_Parts = tuple[Tensor, ...]  # of a block's output: tokens in scope, live tokens
+
 
 class TangentPrefix(Prefix):
     """Carries h(α) and its tangent in the direction c on every chosen neuron; see `Prefix`.
@@ -29,62 +31,68 @@ class TangentPrefix(Prefix):
         self._push = push if measure else _still
         n_nodes = len(self.sequences.alpha)
         # Before the first choice all nodes agree and the tangent is zero: one evaluation serves them all.
-        self._state = tuple(x.repeat(n_nodes, 1, 1) for x in self._advance(problem.clean.embedded))
-        self._tangent = tuple(torch.zeros_like(x) for x in self._state)
-        self._is_open = True
-        self._h: Tensor = problem.clean.embedded
-        self._dh: Tensor = torch.zeros_like(self._h)
+        state = tuple(x.repeat(n_nodes, 1, 1) for x in self._advance(problem.clean.embedded))
+        # Either the stream and its tangent that enter the next block, or state and tangent up to its projection.
+        self._streams: tuple[Tensor, Tensor] | None = None
+        self._opened: tuple[_Parts, _Parts] | None = (state, tuple(torch.zeros_like(x) for x in state))
 
     def candidate_gradients(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self._open()
+        state, tangent = self._open()
         path_sum, at_projection = [], []
         for run, images, alpha in self.sequences.passes(rows):
-            scoped, live = (x[run] for x in self._state)
+            scoped, live = (x[run] for x in state)
             z = self.problem.scaled_projection(self.depth, images, alpha)
             at_out, at_z = tail_gradients(self.problem, self.depth, scoped, live, z, images)
-            tangent = self.scope.join(*(x[run] for x in self._tangent))
-            path_sum.append((at_out * tangent).sum((1, 2)))
+            path_sum.append((at_out * self.scope.join(*(x[run] for x in tangent))).sum((1, 2)))
             at_projection.append(at_z)
         integral = self.sequences.integrate(torch.cat(path_sum)).unsqueeze(-1)
         return integral, self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
-        self._open()
+        state, tangent = self._open()
         written, direction = self._written(self.depth, neurons)
         n_nodes = len(self.sequences.alpha)
         missing = (1 - self.sequences.alpha).repeat_interleave(self.problem.n_images).view(-1, 1, 1)
         z = self.problem.clean.projected[self.depth].repeat(n_nodes, 1, 1) - missing * written.repeat(n_nodes, 1, 1)
         dz = direction.expand_as(written).repeat(n_nodes, 1, 1)
         z, dz = push(self.adapter.blocks[self.depth].after, z, dz)
-        scoped, live = self._state
-        self._h = self.scope.join(scoped + z, live)
-        scoped, live = self._tangent
-        self._dh = self.scope.join(scoped + dz, live)
+        self._streams = self.scope.join(state[0] + z, state[1]), self.scope.join(tangent[0] + dz, tangent[1])
+        self._opened = None
         self.depth += 1
-        self._is_open = False
 
     def path_gradient(self) -> tuple[Float[Tensor, "*terms B 1"], Float[Tensor, "m B"]]:
+        assert self._streams is not None
+        h, dh = self._streams
         sums, values = [], []
         for run, images, _ in self.sequences.passes():
 
             def value(h: Tensor, images: Tensor = images) -> Tensor:
                 return tail_value(self.problem, h, self.depth, images)
 
-            f, df = self._push(value, self._h[run], self._dh[run])
+            f, df = self._push(value, h[run], dh[run])
             sums.append(df)
             values.append(f)
         path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(-1)
         return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
 
-    def _open(self) -> None:
-        """Carry state and tangent through the next block, up to its projection in scope."""
-        if self._is_open:
-            return
-        passes = [self._push(self._advance, self._h[run], self._dh[run]) for run, _, _ in self.sequences.passes()]
-        states, tangents = zip(*passes, strict=True)
-        self._state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
-        self._tangent = tuple(torch.cat(parts) for parts in zip(*tangents, strict=True))
-        self._is_open = True
+    def _open(self) -> tuple[_Parts, _Parts]:
+        """State and tangent up to the next block's projection: tokens in scope, live tokens."""
+        if self._opened is None:
+            assert self._streams is not None
+            h, dh = self._streams
+            whole: list[Tensor] = []
+            for run, _, _ in self.sequences.passes():
+                state, tangent = self._push(self._advance, h[run], dh[run])
+                parts = [*state, *tangent]
+                if len(state[0]) == len(h):  # one pass holds them all
+                    whole = parts
+                    break
+                whole = whole or [part.new_empty(len(h), *part.shape[1:]) for part in parts]
+                for one, part in zip(whole, parts, strict=True):
+                    one[run] = part
+            self._opened = (whole[0], whole[1]), (whole[2], whole[3])
+            self._streams = None
+        return self._opened
 
     def _advance(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """The next block's output but for the FFN in scope: tokens in scope, live tokens."""

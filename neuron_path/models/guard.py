@@ -68,6 +68,23 @@ def _full_precision() -> Iterator[None]:
                 switch.fp32_precision = precision
 
 
+@contextmanager
+def tensor_float_32() -> Iterator[None]:
+    """Products of float32 matrices on a GPU with TF32's 10 bits, within `exact`."""
+    switches = [switch for switch in _precision_switches() if switch.fp32_precision == "ieee"]
+    products = _read(torch.get_float32_matmul_precision, "highest")
+    try:
+        torch.set_float32_matmul_precision("high")
+        for switch in switches:
+            with suppress(RuntimeError):  # a library that has no such arithmetic
+                switch.fp32_precision = "tf32"
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+
+
 def _precision_switches() -> list[Any]:
     """The newer interface's switches; none in versions of torch without them."""
     parts = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")

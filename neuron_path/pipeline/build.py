@@ -36,6 +36,7 @@ from neuron_path.models.preprocessing import image_transform
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
 from neuron_path.search.finder import PathFinder
+from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
 
 
@@ -181,6 +182,9 @@ def build_finders(config: Config, session: Session, baselines: Sequence[str]) ->
             target=config.target,
             top_k=config.top_k,
             micro_batch=config.micro_batch,
+            memory_budget=None if config.memory_budget is None else in_bytes(config.memory_budget),
+            precision=config.precision,
+            compile=config.compile,
         )
         for scorer in (chosen, *others)
     ]

@@ -39,7 +39,7 @@ def _faster(session: Session, dataset: NamedDataset) -> int:
     seconds = dict.fromkeys((1, everything), 0.0)
     with session.active():
         embedded = session.adapter.embed(session.images(image.unsqueeze(0)))
-        sequences = embedded.repeat(default_micro_batch(session.adapter, embedded, session.device), 1, 1)
+        sequences = embedded.repeat(default_micro_batch(embedded), 1, 1)
         for _ in range(_ROUNDS):
             for threads in seconds:
                 torch.set_num_threads(threads)

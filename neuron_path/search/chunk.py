@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.arithmetic import Arithmetic
+from neuron_path.attribution.problem import EXACT, Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.trust import needs_double
 from neuron_path.models.session import Session
+from neuron_path.search.plan import Plan
 
 
 class Chunk:
@@ -22,7 +25,8 @@ class Chunk:
         images: (B, c, H, W) preprocessed.
         targets: (B,) classes; None takes the predicted ones.
         sample_ids: names of the images.
-        micro_batch: sequences per pass.
+        plan: how they are cut.
+        arithmetic: of the tails, in float32.
     """
 
     def __init__(
@@ -31,11 +35,13 @@ class Chunk:
         images: Float[Tensor, "B c H W"],
         targets: Int[Tensor, "B"] | None,
         sample_ids: Sequence[str],
-        micro_batch: int,
+        plan: Plan,
+        arithmetic: Arithmetic = EXACT,
     ) -> None:
         self.session = session
         self.images, self.targets, self.sample_ids = images, targets, sample_ids
-        self.micro_batch = micro_batch
+        self.plan = plan
+        self.arithmetic = arithmetic if session.dtype == torch.float32 else EXACT
         self._problems: dict[tuple[Quadrature, str], Problem] = {}
         self._distrusted: dict[str, Bool[Tensor, "B"]] = {}
         self._double: Chunk | None = None
@@ -46,8 +52,9 @@ class Chunk:
         if key not in self._problems:
             own = None if self.targets is None else self.targets.to(self.session.device)
             images = self.session.images(self.images)
-            options = (quadrature, self.micro_batch, target, self.sample_ids)
-            self._problems[key] = Problem.pose(self.session.adapter, images, own, *options)
+            options = (quadrature, self.plan.micro_batch, target, self.sample_ids)
+            posed = Problem.pose(self.session.adapter, images, own, *options)
+            self._problems[key] = replace(posed, arithmetic=self.arithmetic, keeps_graphs=self.plan.keeps_graphs)
         return self._problems[key]
 
     def distrusted(self, problem: Problem) -> Bool[Tensor, "B"]:
@@ -69,5 +76,5 @@ class Chunk:
             self.images[rows.to(self.images.device)],
             None if self.targets is None else self.targets[rows.to(self.targets.device)],
             [self.sample_ids[int(row)] for row in rows],
-            max(1, self.micro_batch // 2),
+            self.plan.in_double(),
         )

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
@@ -21,10 +22,11 @@ from neuron_path.attribution.target import check_target, target_probability
 from neuron_path.attribution.ties import TIE
 from neuron_path.attribution.trust import CLOSE_CALL
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
 from neuron_path.search.chunk import Chunk
+from neuron_path.search.plan import is_out_of_memory
+from neuron_path.search.planner import Planner
 from neuron_path.search.search import Found, Search
 from neuron_path.types import PathResult
 
@@ -37,7 +39,10 @@ class PathFinder:
         scorer, search, quadrature: the method.
         target: the function of the logits and the target class that is attributed.
         top_k: neurons a block.
-        micro_batch: sequences per pass; None suits it to the device.
+        micro_batch: most sequences per pass; None suits it to the device.
+        memory_budget: bytes above the loaded model; None: on a GPU most of what is free, else no limit.
+        precision: of the tails: "fp32", "tf32" or "bf16".
+        compile: whether to run the tails' blocks through torch.compile.
         keep_candidates: also return every candidate's score.
 
     Raises:
@@ -54,6 +59,9 @@ class PathFinder:
         target: str = "probability",
         top_k: int = 1,
         micro_batch: int | None = None,
+        memory_budget: float | None = None,
+        precision: str = "fp32",
+        compile: bool = False,
         keep_candidates: bool = False,
     ) -> None:
         check_target(target)
@@ -73,14 +81,31 @@ class PathFinder:
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
         self.target = target
-        self.top_k, self.micro_batch, self.keep_candidates = top_k, micro_batch, keep_candidates
+        self.top_k, self.keep_candidates = top_k, keep_candidates
+        self.micro_batch, self.memory_budget = micro_batch, memory_budget
+        self.arithmetic = Arithmetic(precision, compile)
+        self._arithmetic_on: dict[torch.device, Arithmetic] = {}
+        self._planners: dict[tuple[Scorer, ...], Planner] = {}
         self.reference: PathFinder | None = None
         if scorer.reference is not None:
             reference = scorers.create(scorer.reference)
             if reference.reference is not None:
                 raise NeuronPathError(f"The scorer '{scorer.reference}' cannot be a reference: it has one itself.")
-            options = {"target": target, "top_k": top_k, "micro_batch": micro_batch}
-            self.reference = PathFinder(session, reference, search, quadrature, **options)
+            self.reference = PathFinder(session, reference, search, quadrature, target=target, top_k=top_k)
+
+    def planner(self, scorers: Sequence[Scorer]) -> Planner:
+        """Plans this search together with other methods that share its chunks; kept, with what it has learned."""
+        key = tuple(scorers)
+        if key not in self._planners:
+            options = (self.quadrature, self.micro_batch, self.memory_budget)
+            self._planners[key] = Planner(self.session, key, *options)
+        return self._planners[key]
+
+    def arithmetic_on(self, device: torch.device) -> Arithmetic:
+        """What the device can do of it; it is warned of what it cannot once."""
+        if device not in self._arithmetic_on:
+            self._arithmetic_on[device] = self.arithmetic.on(device)
+        return self._arithmetic_on[device]
 
     def with_candidates(self) -> PathFinder:
         """The same search, also returning every candidate's score."""
@@ -145,8 +170,8 @@ class PathFinder:
                 close = torch.zeros_like(close)
             close |= distrusted.unsqueeze(1)
             is_settled = ~close.any(1)
-            at = (~is_settled).nonzero().squeeze(1)
-            if len(at):
+            unsettled = (~is_settled).nonzero().squeeze(1)
+            for at in chunk.plan.in_double().groups(unsettled, problem.quadrature.n_steps):
                 double = chunk.take_in_double(rows[at])
                 with double.session.active():
                     again = double.problem(problem.quadrature, self.target)
@@ -158,8 +183,7 @@ class PathFinder:
             assert found.errors is not None
             coarse = found.resolution < -TIE
             is_rough = coarse.any(1) | (found.errors > finer.tolerance * found.scores.abs())
-            at = (is_settled & is_rough).nonzero().squeeze(1)
-            if len(at):
+            for at in chunk.plan.groups((is_settled & is_rough).nonzero().squeeze(1), finer.n_steps):
                 left = None if distrusted is None else distrusted[at]
                 result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, coarse, left)
         return result
@@ -228,11 +252,22 @@ def find_all(
     checked = session.check_targets(targets, len(images))
     names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
     parts: list[list[PathResult]] = []
+    arithmetic = first.arithmetic_on(session.device)
+    planner = first.planner([finder.scorer for finder in finders])
     with session.active(), progress_bar(disable=not progress) as bar:
         task = bar.add_task("Neuron paths", total=len(images))
-        for run, micro_batch in chunks(session, images, first.quadrature.n_steps, first.micro_batch):
+        done, plan = 0, planner.plan(images)
+        while done < len(images):
+            run = slice(done, done + plan.n_images)
             own = None if checked is None else checked[run]
-            parts.append(_find_chunk(finders, Chunk(session, images[run], own, names[run], micro_batch)))
+            try:
+                parts.append(_find_chunk(finders, Chunk(session, images[run], own, names[run], plan, arithmetic)))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                plan = planner.shrink(images)
+                continue
+            done = min(run.stop, len(images))
             bar.advance(task, len(images[run]))
     results = [PathResult.cat(list(found)) for found in zip(*parts, strict=True)]
     for result in results:

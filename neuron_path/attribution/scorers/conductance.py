@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class Conductance(Scorer):
 
     One backward pass gives all gradients and one forward-mode pass all ∂a_j/∂α.
     """
+
+    keeps_every_block: ClassVar[bool] = True
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Integrate all blocks at once."""

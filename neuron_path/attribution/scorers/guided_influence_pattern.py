@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +27,8 @@ class GuidedInfluencePattern(Scorer):
     """
 
     in_double = True
+
+    keeps_every_block: ClassVar[bool] = True
 
     def start(self, problem: Problem) -> GuidedInfluencePatternScoring:
         """Begin with the images of one problem."""

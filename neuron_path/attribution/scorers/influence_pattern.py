@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class InfluencePattern(Scorer):
 
     One forward and one backward pass serve all blocks.
     """
+
+    keeps_every_block: ClassVar[bool] = True
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Integrate all blocks' gradients at once."""

@@ -1,0 +1,97 @@
+"""From a model, its methods and the device to a plan, made once for each size of image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_path.attribution.needs import measure_needs
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.scorer import Scorer
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.budget import default_micro_batch, kept_by_attention, most_sequences
+from neuron_path.models.calibration import WORTHWHILE, calibrate, recall
+from neuron_path.models.session import Session
+from neuron_path.search.plan import Plan, free_on, plan_within, preferred
+
+_GRAPH_BYTES = 2e9  # that visited blocks' graphs may take where no budget is set
+
+
+class Planner:
+    """Plans a search, and makes the plan smaller when memory runs out all the same.
+
+    Args:
+        session: the model.
+        scorers: the methods that share chunks.
+        quadrature: the rule.
+        micro_batch: most sequences in a pass; None suits it to the device.
+        memory_budget: bytes above the loaded model; None: on a GPU most of what is free, else no limit.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        scorers: Sequence[Scorer],
+        quadrature: Quadrature,
+        micro_batch: int | None,
+        memory_budget: float | None,
+    ) -> None:
+        self._session, self._scorers, self._quadrature = session, scorers, quadrature
+        self._micro_batch, self._budget = micro_batch, memory_budget
+        self._plans: dict[tuple[torch.Size, torch.device], Plan] = {}
+
+    def plan(self, images: Float[Tensor, "B c H W"]) -> Plan:
+        """The plan for images of this size; call it within `session.active()`."""
+        key = images.shape[1:], self._session.device
+        if key not in self._plans:
+            self._plans[key] = self._make(images)
+        return self._plans[key]
+
+    def shrink(self, images: Float[Tensor, "B c H W"]) -> Plan:
+        """A smaller plan, from now on.
+
+        Raises:
+            NeuronPathError: it holds one sequence of one image already.
+        """
+        smaller = self.plan(images).halved()
+        if smaller is None:
+            raise NeuronPathError(
+                "Memory runs out with one image and passes of one sequence: take fewer n_steps, a smaller image_size, "
+                "or a device with more memory."
+            )
+        self._plans[images.shape[1:], self._session.device] = smaller
+        return smaller
+
+    def _make(self, images: Tensor) -> Plan:
+        session, n_steps = self._session, self._quadrature.n_steps
+        device, most_steps = session.device, self._quadrature.most_steps
+        embedded = session.adapter.embed(session.images(images[:1]))
+        micro_batch, n_images = preferred(device, self._by_cache(embedded, len(images)), n_steps)
+        if self._micro_batch is not None:
+            micro_batch, n_images = self._micro_batch, max(1, self._micro_batch // n_steps)
+        budget = free_on(device) if self._budget is None else self._budget
+        if budget is None:
+            graphs = kept_by_attention(session.adapter, embedded) * n_steps * n_images
+            return Plan(n_images, micro_batch, keeps_graphs=graphs <= _GRAPH_BYTES)
+        needs = measure_needs(
+            session,
+            images[:1],
+            in_double=any(scorer.in_double for scorer in self._scorers),
+            every_block=any(scorer.keeps_every_block for scorer in self._scorers),
+        )
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return plan_within(budget, needs, n_steps, most_steps, micro_batch, n_images)
+
+    def _by_cache(self, embedded: Tensor, n_images: int) -> int:
+        """The fastest pass on a CPU: tried where the job repays it."""
+        adapter, device = self._session.adapter, self._session.device
+        if device.type != "cpu" or self._micro_batch is not None:
+            return default_micro_batch(embedded)
+        known, n_sequences = recall(adapter, embedded), n_images * self._quadrature.n_steps
+        if known is None and n_sequences >= WORTHWHILE:
+            known = calibrate(adapter, embedded, most_sequences(embedded))
+        return default_micro_batch(embedded) if known is None else known
