@@ -18,7 +18,8 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorers.joint_attribution import JointAttribution
 from neuron_path.models.session import Session
-from neuron_path.search.searches.greedy import Greedy, pick
+from neuron_path.search.choice import pick
+from neuron_path.search.searches.greedy import Greedy
 from tests import oracle, tiny
 
 

@@ -1,0 +1,83 @@
+"""One block's choice by the ratings of its candidates, and what a search makes of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.convergence import integral, integration_error
+from neuron_path.attribution.scorer import Scoring
+from neuron_path.attribution.ties import TIE, largest, ranked
+from neuron_path.search.search import Found
+
+
+class Choice(NamedTuple):
+    """The neurons chosen in one block, and how clearly; see `Found`."""
+
+    neurons: Int[Tensor, "B k"]
+    margin: Float[Tensor, "B"]
+    clearance: Float[Tensor, "B"]
+    resolution: Float[Tensor, "B"]
+
+
+def pick(terms: Float[Tensor, "*terms B F"], top_k: int, n_steps: int = 0) -> Choice:
+    """The k best candidates (ties: the lowest index), the margin to the best left out, and the closest calls.
+
+    Scores that differ by less than float64 can tell, as those of two equal neurons may, are ties.
+
+    Args:
+        terms: the scores; with the `adaptive` rule of `n_steps` nodes also what tells their error.
+        top_k: how many to choose.
+        n_steps: see `terms`.
+
+    >>> choice = pick(torch.tensor([[1.0, 4.0, 4.0, 3.0]]), top_k=2)
+    >>> choice.neurons.tolist(), choice.margin.tolist()
+    ([[1, 2]], [0.25])
+    """
+    scores = integral(terms, 2)
+    scale = largest(scores)
+    infinite = torch.full_like(scale, torch.inf)
+    values, order = ranked(scores)
+    gaps = (values[:, :-1] - values[:, 1:])[:, :top_k].clamp(min=0)
+    if scores.shape[1] > top_k:
+        last = gaps[:, -1]
+        margin = torch.where(last <= TIE * scale, 0.0, last / values[:, top_k - 1].abs())
+    else:
+        margin = infinite
+    closest = gaps.amin(1) if gaps.shape[1] else infinite
+    clearance = torch.where(scale > 0, closest / scale, torch.inf)
+    resolution = infinite
+    if terms is not scores:
+        resolution = _excess(terms.gather(-1, order.expand_as(terms)), top_k, n_steps) / scale
+    return Choice(order[:, :top_k], margin, clearance, torch.where(scale > 0, resolution, torch.inf))
+
+
+def _excess(ranked: Float[Tensor, "4 B F"], top_k: int, n_steps: int) -> Float[Tensor, "B"]:
+    """The least lead of a chosen candidate over the next, and of the last over all left out, beyond its error."""
+    between = ranked[..., : top_k - 1] - ranked[..., 1:top_k]
+    over_rest = ranked[..., top_k - 1 : top_k] - ranked[..., top_k:]
+    leads = torch.cat((between, over_rest), -1)
+    if not leads.shape[-1]:
+        return torch.full_like(ranked[0, :, 0], torch.inf)
+    return (leads[0] - integration_error(leads, n_steps)).amin(1)
+
+
+def found(
+    scoring: Scoring, choices: Sequence[Choice], n_steps: int, candidates: list[Float[Tensor, "B F"]] | None
+) -> Found:
+    """What a search returns, from the choices of all blocks, the last of which has just been made.
+
+    Args:
+        scoring: the scorer at work; it scores the path.
+        choices: one for each block.
+        n_steps: nodes of the problem's quadrature.
+        candidates: the scores of each block's candidates, if they are kept.
+    """
+    path, margins, clearance, resolution = (torch.stack(values, dim=1) for values in zip(*choices, strict=True))
+    terms = scoring.path_scores(path)
+    errors = None if terms.ndim == 1 else integration_error(terms, n_steps)
+    return Found(path, integral(terms, 1), errors, margins, clearance, resolution, candidates)
