@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := outputs/demo
+BENCHMARKS := search_speed baselines scaling memory quadrature precision profile
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 PINS := pyproject.toml constraints.txt
@@ -37,8 +38,9 @@ lint: $(DEV) ## check style, format, types and import layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(DEV) ## time the search against the literal oracle and the roofline
-	$(BIN)/python -m benchmarks.search_speed
+bench: $(DEV) ## measure speed, memory and accuracy of the search, and renew docs/performance.md
+	@for name in $(BENCHMARKS); do echo "==> $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.performance
 
 clean: ## remove the environment and everything that tools have left, but not outputs
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

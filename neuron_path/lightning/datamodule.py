@@ -39,7 +39,9 @@ class Batch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """The same batch with its images on another device."""
-        return Batch(self.images.to(device, non_blocking=non_blocking), self.labels, self.sample_ids, self.problems)
+        # From page-locked memory the copy goes on beside the work; Lightning asks for that with tensors only.
+        free = non_blocking or (device.type == "cuda" and self.images.is_pinned())
+        return Batch(self.images.to(device, non_blocking=free), self.labels, self.sample_ids, self.problems)
 
     def pin_memory(self) -> Batch:
         """The same batch with its images in page-locked memory."""
