@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from neuron_path.models.adapter import Adapter
 from neuron_path.models.session import Session
 
-_CPU_BYTES = 2.5e6  # of residual stream in a pass: enough to fill two cores, not yet so much that page faults cost
+_THREAD_BYTES = 1.2e6  # of residual stream in a pass, for each thread: enough to keep it busy, not more than its cache
 _CPU_MOST_BYTES = 6.4e6  # up to which a pass holds four sequences at least, so that products stay large
 _ATTENTION_BYTES = 2e9  # of attention maps in a pass, so that thousands of tokens still fit main memory
 _GPU_SEQUENCES = 128
@@ -24,7 +25,7 @@ def default_micro_batch(embedded: Float[Tensor, "1 T D"]) -> int:
         return min(_GPU_SEQUENCES, most_sequences(embedded))
     n_tokens, width = embedded.shape[1:]
     stream = n_tokens * width * embedded.element_size()
-    by_cache = max(min(4, int(_CPU_MOST_BYTES / stream)), int(_CPU_BYTES / stream))
+    by_cache = max(min(4, int(_CPU_MOST_BYTES / stream)), int(_THREAD_BYTES * torch.get_num_threads() / stream))
     return max(1, min(by_cache, most_sequences(embedded)))
 
 

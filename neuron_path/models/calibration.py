@@ -8,6 +8,7 @@ import platform
 import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import platformdirs
 import torch
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from neuron_path.models.adapter import Adapter
 
-WORTHWHILE = 64  # sequences of a job that repays the trial, which costs about as much as six
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_BLOCKS, _ROUNDS = 2, 2
-_CLEARLY = 1.03  # a larger pass must be faster than a smaller one by so much: it takes more memory
+WORTHWHILE = 16  # sequences of a job that repays the trial, which costs about a tenth of a search of as many
+_FACTORS = (0.5, 1, 2)  # of the usual micro-batch
+_ROUNDS = 3
+_CLEARLY = 1.05  # another size must be faster than the usual one by so much: less is noise
 
 _known: dict[str, int] = {}
 
@@ -33,49 +34,48 @@ def recall(adapter: Adapter, embedded: Float[Tensor, "1 T D"]) -> int | None:
     """The micro-batch that an earlier trial found; None where there was none."""
     key = _key(adapter, embedded)
     if key not in _known:
-        with suppress(OSError, ValueError):
-            stored = json.loads(cache_file().read_bytes())
-            if isinstance(stored, dict) and stored.get(key) in _SIZES:
-                _known[key] = stored[key]
+        size = _stored().get(key)
+        if type(size) is int and size > 0:
+            _known[key] = size
     return _known.get(key)
 
 
-def calibrate(adapter: Adapter, embedded: Float[Tensor, "1 T D"], most: int) -> int:
-    """Try passes of several sizes, up to `most` sequences, and remember the fastest per sequence.
+def calibrate(adapter: Adapter, embedded: Float[Tensor, "1 T D"], usual: int) -> int:
+    """Try passes of half, once and twice the usual size, and remember the fastest per sequence.
 
-    A pass is a forward and an input-only backward through the first blocks, as most of a search is. Call it within
-    `session.active()`.
+    A pass is a forward and an input-only backward through the first block, as most of a search is; the rounds are
+    interleaved. Call it within `session.active()`.
     """
-    per_sequence: dict[int, float] = {}
-    for size in _SIZES:
-        if size > max(1, most) or (len(per_sequence) > 2 and size > 4 * _fastest(per_sequence)):
-            break
-        per_sequence[size] = min(_seconds(adapter, embedded, size) for _ in range(_ROUNDS)) / size
-    key, fastest = _key(adapter, embedded), _fastest(per_sequence)
+    sizes = sorted({max(1, int(factor * usual)) for factor in _FACTORS})
+    rounds = [{size: _seconds(adapter, embedded, size) / size for size in sizes} for _ in range(_ROUNDS)]
+    seconds = {size: median(times[size] for times in rounds) for size in sizes}
+    key, fastest = _key(adapter, embedded), min(sizes, key=lambda size: seconds[size])
+    if seconds[usual] <= _CLEARLY * seconds[fastest]:
+        fastest = usual
     _known[key] = fastest
-    with suppress(OSError, ValueError):  # a home that cannot be written to: the trial is for this process only
+    with suppress(OSError):  # a home that cannot be written to: the trial is for this process only
         path = cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        stored = json.loads(path.read_bytes()) if path.exists() else {}
         partial = path.with_suffix(f".{time.time_ns()}")
-        partial.write_text(json.dumps({**stored, key: fastest}), encoding="utf-8")
+        partial.write_text(json.dumps({**_stored(), key: fastest}), encoding="utf-8")
         partial.replace(path)
     return fastest
 
 
-def _fastest(per_sequence: dict[int, float]) -> int:
-    best = min(per_sequence.values())
-    return min(size for size, seconds in per_sequence.items() if seconds <= _CLEARLY * best)
+def _stored() -> dict[str, object]:
+    """What is remembered; nothing where the file is missing or damaged."""
+    try:
+        stored = json.loads(cache_file().read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _seconds(adapter: Adapter, embedded: Tensor, size: int) -> float:
     x = embedded.repeat(size, 1, 1).requires_grad_()
     start = time.perf_counter()
     with torch.enable_grad():
-        h = x
-        for index in range(min(_BLOCKS, len(adapter.blocks))):
-            h = adapter.run(index, h)
-        total = h.sum()
+        total = adapter.run(0, x).sum()
     torch.autograd.grad(total, x)
     return time.perf_counter() - start
 

@@ -128,7 +128,7 @@ def search_stage(
         name, reason = writer.problems[0]
         raise NeuronPathError(f"None of the {len(skipped)} images can be read; the first is '{name}' ({reason}).")
     writer.writer.merge([(name, finder.scorer.name) for finder in finders for name in done])
-    by_scorer = load_paths(run_dir).groupby("scorer", sort=False)
+    by_scorer = list(load_paths(run_dir).groupby("scorer", sort=False))
     metrics = {
         "images": len(done),
         "skipped_images": len(skipped),
@@ -137,8 +137,8 @@ def search_stage(
         "device": device_name(device),
         "threads": threads,
         "precision": finders[0].arithmetic_on(device).precision,
-        "mean_n_steps": by_scorer["n_steps"].mean().to_dict(),
-        "mean_score": by_scorer["score"].mean().to_dict(),
+        "mean_n_steps": {scorer: own["n_steps"].to_numpy().mean().item() for scorer, own in by_scorer},
+        "mean_score": {scorer: own["score"].to_numpy().mean().item() for scorer, own in by_scorer},
     }
     write_json(run_dir / METRICS_FILE, metrics)
     return Searched(run_dir, metrics, writer.problems)

@@ -12,7 +12,7 @@ from neuron_path.attribution.needs import measure_needs
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.budget import default_micro_batch, kept_by_attention, most_sequences
+from neuron_path.models.budget import default_micro_batch, kept_by_attention
 from neuron_path.models.calibration import WORTHWHILE, calibrate, recall
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan, free_on, plan_within, preferred
@@ -88,10 +88,10 @@ class Planner:
 
     def _by_cache(self, embedded: Tensor, n_images: int) -> int:
         """The fastest pass on a CPU: tried where the job repays it."""
-        adapter, device = self._session.adapter, self._session.device
-        if device.type != "cpu" or self._micro_batch is not None:
-            return default_micro_batch(embedded)
-        known, n_sequences = recall(adapter, embedded), n_images * self._quadrature.n_steps
-        if known is None and n_sequences >= WORTHWHILE:
-            known = calibrate(adapter, embedded, most_sequences(embedded))
-        return default_micro_batch(embedded) if known is None else known
+        adapter, usual = self._session.adapter, default_micro_batch(embedded)
+        if self._session.device.type != "cpu" or self._micro_batch is not None:
+            return usual
+        known = recall(adapter, embedded)
+        if known is None and n_images * self._quadrature.n_steps >= WORTHWHILE:
+            known = calibrate(adapter, embedded, usual)
+        return known or usual
