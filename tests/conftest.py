@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 import torch
@@ -10,6 +16,10 @@ from torch import Tensor
 
 from tests import tiny
 
+# A cache of their own for the tests and all that they start, so that the user's is neither read nor written.
+_CACHE = tempfile.TemporaryDirectory(prefix="neuron-path-cache-")
+atexit.register(_CACHE.cleanup)
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # Tiny tensors: threads only wait for each other. A busy machine is no failure.
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("neuron_path", deadline=None, max_examples=50)
@@ -23,6 +33,14 @@ def _devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_trials() -> Iterator[None]:
+    """No time that a pass takes on this machine decides how a batch is cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuron_path.search.planner.WORTHWHILE", math.inf)
+        yield
 
 
 @pytest.fixture(params=_devices())

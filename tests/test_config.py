@@ -19,13 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from safetensors.torch import save_file
 
+import neuron_path
+from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
-from neuron_path.config import Config, conf_dir, options_of, read_config, register_schemas
+from neuron_path.config import Config, conf_dir, options_of, read_config, register_schemas, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import adapt
 from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.preprocessing import image_transform, input_size
+from neuron_path.models.session import Session
 from neuron_path.pipeline.build import build_data, build_finders, build_model, build_study, build_trainer
 from neuron_path.search.search import searches
 from neuron_path.tracking import check_options
@@ -233,3 +236,24 @@ def test_a_wrong_type_is_refused_when_composed(override: str) -> None:
 def test_a_name_without_its_options_is_refused(group: str) -> None:
     with pytest.raises(NeuronPathError, match=rf"choose with {group}=other instead"):
         read(f"{group}.name=other")
+
+
+def test_speed_and_memory_reach_the_search() -> None:
+    settings = ["memory_budget=1.5GB", "precision=bf16", "compile=true"]
+    config = read("quadrature=adaptive", "quadrature.tolerance=1e-2", *settings)
+    session = Session(neuron_path.load_model())
+    finder, *baselines = build_finders(config, session, ["activation"])
+    assert finder.quadrature == Quadrature("adaptive", 4, tolerance=1e-2)
+    assert (finder.memory_budget, finder.arithmetic) == (1.5e9, Arithmetic("bf16", compiled=True))
+    assert [one.memory_budget for one in baselines] == [1.5e9]
+
+
+@pytest.mark.parametrize("budget", ["many", "-3", "0", "12XB", "true"])
+def test_a_budget_that_is_no_number_of_bytes_is_one_line(budget: str) -> None:
+    with pytest.raises(NeuronPathError, match="memory_budget is no number of bytes"):
+        build_finders(read(f"memory_budget={budget}"), Session(neuron_path.load_model()), [])
+
+
+def test_a_stored_adaptive_rule_is_read_again() -> None:
+    config = read("quadrature=adaptive", "quadrature.max_steps=16")
+    assert stored_config(asdict(config)).quadrature == config.quadrature

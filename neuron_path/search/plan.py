@@ -107,7 +107,9 @@ def free_on(device: torch.device) -> float | None:
 def preferred(device: torch.device, by_cache: int, n_steps: int) -> tuple[int, int]:
     """Sequences a pass and images a chunk that are fastest where memory does not limit them."""
     micro_batch = _GPU_MOST_SEQUENCES if device.type == "cuda" else by_cache
-    return micro_batch, max(1, micro_batch // n_steps)
+    n_images = max(1, micro_batch // n_steps)
+    n_passes = max(1, round(n_images * n_steps / micro_batch))  # rather one that is somewhat long than two short ones
+    return math.ceil(n_images * n_steps / n_passes), n_images
 
 
 def in_bytes(budget: float | str) -> float:

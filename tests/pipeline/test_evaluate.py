@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import neuron_path
+from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.interventions.donors import donors_of
 from neuron_path.store.reader import load_effects, load_scores
@@ -194,3 +195,24 @@ def test_several_runs_are_evaluated_in_one_sweep(
     assert (code, err) == (0, "")
     assert all(len(load_scores(folder)) == N for folder in folders)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["outputs"]  # the record of the sweep
+
+
+def test_a_search_by_the_adaptive_rule_is_stored_and_measured(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    options = ["data.limit=4", "quadrature=adaptive", "quadrature.max_steps=8", "baselines=[activation]"]
+    outcome = run_in(run_dir, "search", *options, "memory_budget=80MB")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = neuron_path.load_paths(run_dir)
+    images, labels = neuron_path.load_digits("test")
+    part = [DigitsDataset("test").sample_ids.index(name) for name in rows["sample_id"]]
+    rule = Quadrature("adaptive", max_steps=8)
+    found = neuron_path.find_paths(neuron_path.load_model(), images[part], labels[part], quadrature=rule)
+    assert found.score_errors is not None
+    assert rows["n_steps"].tolist() == found.n_steps.tolist()
+    np.testing.assert_allclose(rows["score_error"], found.score_errors, rtol=1e-2, atol=1e-9)
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["precision"] == "fp32"
+    assert metrics["mean_n_steps"]["joint_attribution"] == pytest.approx(rows["n_steps"].mean())
+    code, _, _ = call("evaluate", f"run_dir={run_dir}")
+    assert code == 0
+    assert np.abs(load_scores(run_dir)["convergence_delta"].to_numpy()).max() < 1e-3
