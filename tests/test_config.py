@@ -254,6 +254,11 @@ def test_a_budget_that_is_no_number_of_bytes_is_one_line(budget: str) -> None:
         build_finders(read(f"memory_budget={budget}"), Session(neuron_path.load_model()), [])
 
 
+def test_an_unknown_precision_is_one_line() -> None:
+    with pytest.raises(NeuronPathError, match=r"^No precision is named 'bf-16'\. Did you mean 'bf16'\?"):
+        build_finders(read("precision=bf-16"), Session(neuron_path.load_model()), [])
+
+
 def test_a_stored_adaptive_rule_is_read_again() -> None:
     config = read("quadrature=adaptive", "quadrature.max_steps=16")
     assert stored_config(asdict(config)).quadrature == config.quadrature

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from neuron_path.attribution.forward import clean_pass
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.target import target_probability
 from neuron_path.models.adapter import adapt
 from tests import oracle, tiny
@@ -24,6 +26,38 @@ def test_the_clean_pass_sees_what_timm_computes(case: tiny.Case, images: Tensor)
             clean.activations, oracle.clean_activations(tiny.literal(model, scope), image), strict=True
         ):
             torch.testing.assert_close(ours[row], theirs, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "scope"), tiny.CASES)
+def test_nudged_gradients_differ_by_rounding_only(name: str, scope: str, targets: Tensor) -> None:
+    model, images = tiny.make(name, dtype=torch.float32), tiny.make_images(dtype=torch.float32)
+    adapter = adapt(model.requires_grad_(requires_grad=False), scope)
+    problem = Problem.pose(adapter, images, targets, Quadrature(), 100)
+    double = adapt(tiny.make(name).requires_grad_(requires_grad=False), scope)
+    exact = Problem.pose(double, images.double(), targets, Quadrature(), 100).clean_gradients
+    moved = 0.0
+    for plain, nudged, true in zip(problem.clean_gradients, problem.nudged_gradients, exact, strict=True):
+        assert plain.shape == nudged.shape == true.shape
+        scale = float(true.abs().max())
+        torch.testing.assert_close(plain, true.float(), rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(nudged, true.float(), rtol=0, atol=1e-5 * scale)
+        moved = max(moved, float((nudged - plain).abs().max()))
+    assert moved > 0
+
+
+@torch.no_grad()
+def test_a_nudge_is_the_same_in_every_batch() -> None:
+    model, images = tiny.make(dtype=torch.float32), tiny.make_images(dtype=torch.float32)
+    adapter = adapt(model.requires_grad_(requires_grad=False))
+
+    def copies(rows: slice) -> Tensor:
+        graph = clean_pass(adapter, images[rows], keep_graph=True, nudged=True).graph
+        assert graph is not None
+        return graph[0][0].detach()[len(images[rows]) :]
+
+    whole, scale = copies(slice(None)), float(copies(slice(None)).abs().max())
+    torch.testing.assert_close(copies(slice(1, 2)), whole[1:2], rtol=0, atol=4e-7 * scale)
 
 
 logits = st.lists(st.floats(-20, 20), min_size=2, max_size=6)

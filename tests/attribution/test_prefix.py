@@ -142,6 +142,20 @@ def test_candidates_need_not_be_asked_for(prefix: type[Prefix], images: Tensor, 
     torch.testing.assert_close(silent.path_gradient()[0].sum(1), asked[-2], rtol=1e-14, atol=0)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("keeps_graphs", [True, False])
+def test_no_visited_block_runs_twice_where_graphs_are_kept(
+    keeps_graphs: bool, images: Tensor, targets: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = replace(pose("avg", "patch", images, targets), keeps_graphs=keeps_graphs)
+    runs: list[int] = []
+    split = problem.adapter.split
+    monkeypatch.setattr(problem.adapter, "split", lambda index, h: (runs.append(index), split(index, h))[1])
+    walk(ReversePrefix(problem), tiny.random_paths(tiny.make("avg"), n=3, k=1))
+    again = [*range(4), *(index for depth in range(1, 4) for index in range(depth)), *range(4)]
+    assert sorted(runs) == (list(range(4)) if keeps_graphs else sorted(again))
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2, 5, 6, 100])
 def test_sequences_cover_every_pair_once(micro_batch: int) -> None:
     alpha, weights = torch.tensor([0.1, 0.6, 0.9]), torch.tensor([0.25, 0.5, 0.25])
