@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from neuron_path.errors import unknown_name
 from neuron_path.models.adapter import Adapter
@@ -87,10 +88,18 @@ def has_units(precision: str, device: torch.device) -> bool:
 
 def _compile(run: _Run) -> _Run:
     compiled = torch.compile(run)
+    broken: set[int] = set()
 
     def patient(index: int, h: Tensor) -> Tensor:
-        with _many_graphs():
-            return compiled(index, h)
+        if index not in broken:
+            try:
+                with _many_graphs(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the compiler's own
+                    return compiled(index, h)
+            except TorchDynamoException as error:
+                broken.add(index)
+                warnings.warn(f"Block {index} cannot be compiled ({_reason(error)}): it runs as it is.", stacklevel=2)
+        return run(index, h)
 
     return patient
 
@@ -109,5 +118,10 @@ def _cannot_compile(device: torch.device) -> str | None:
     try:
         torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=device))
     except Exception as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        return _reason(error)
     return None
+
+
+def _reason(error: Exception) -> str:
+    """An error's first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

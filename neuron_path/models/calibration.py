@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neuron_path.models.adapter import Adapter
 
-WORTHWHILE = 16  # sequences of a job that repays the trial, which costs about a tenth of a search of as many
+WORTHWHILE = 16  # sequences of a job that repays a trial, at least; and twice the usual micro-batch
 _FACTORS = (0.5, 1, 2)  # of the usual micro-batch
 _ROUNDS = 3
 _CLEARLY = 1.05  # another size must be faster than the usual one by so much: less is noise
@@ -40,13 +40,13 @@ def recall(adapter: Adapter, embedded: Float[Tensor, "1 T D"]) -> int | None:
     return _known.get(key)
 
 
-def calibrate(adapter: Adapter, embedded: Float[Tensor, "1 T D"], usual: int) -> int:
-    """Try passes of half, once and twice the usual size, and remember the fastest per sequence.
+def calibrate(adapter: Adapter, embedded: Float[Tensor, "1 T D"], usual: int, most: int) -> int:
+    """Try passes of half, once and twice the usual size, but `most` sequences, and remember the fastest per sequence.
 
     A pass is a forward and an input-only backward through the first block, as most of a search is; the rounds are
     interleaved. Call it within `session.active()`.
     """
-    sizes = sorted({max(1, int(factor * usual)) for factor in _FACTORS})
+    sizes = sorted({min(max(1, int(factor * usual)), max(usual, most)) for factor in _FACTORS})
     rounds = [{size: _seconds(adapter, embedded, size) / size for size in sizes} for _ in range(_ROUNDS)]
     seconds = {size: median(times[size] for times in rounds) for size in sizes}
     key, fastest = _key(adapter, embedded), min(sizes, key=lambda size: seconds[size])

@@ -25,7 +25,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
 from neuron_path.search.chunk import Chunk
-from neuron_path.search.plan import is_out_of_memory
+from neuron_path.search.plan import Plan, is_out_of_memory
 from neuron_path.search.planner import Planner
 from neuron_path.search.search import Found, Search
 from neuron_path.types import PathResult
@@ -256,7 +256,7 @@ def find_all(
     planner = first.planner([finder.scorer for finder in finders])
     with session.active(), progress_bar(disable=not progress) as bar:
         task = bar.add_task("Neuron paths", total=len(images))
-        done, plan = 0, planner.plan(images)
+        done, plan = 0, _planned(planner, images)
         while done < len(images):
             run = slice(done, done + plan.n_images)
             own = None if checked is None else checked[run]
@@ -280,20 +280,35 @@ def find_all(
     return results
 
 
+def _planned(planner: Planner, images: Tensor) -> Plan:
+    try:
+        return planner.plan(images)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise NeuronPathError(
+                "Memory runs out with one image before the search begins: take a smaller image_size, or a device with "
+                "more memory."
+            ) from error
+        raise
+
+
 def _find_chunk(finders: Sequence[PathFinder], chunk: Chunk) -> list[PathResult]:
     """What each method finds; one that others refer to is run once."""
     found: dict[tuple[object, ...], PathResult] = {}
-
-    def find(finder: PathFinder) -> PathResult:
-        key = (finder.scorer, finder.search, finder.quadrature, finder.target, finder.top_k, finder.keep_candidates)
-        if key not in found:
-            reference = None if finder.reference is None else find(finder.reference).paths
-            if reference is not None and reference.ndim == 2:
-                reference = reference.unsqueeze(2)
-            found[key] = finder.search_chunk(chunk, reference)
-        return found[key]
-
-    return [find(finder) for finder in finders]
+    results: list[PathResult] = []
+    for finder in finders:
+        paths = None
+        for one in (finder.reference, finder):
+            if one is None:
+                continue
+            key = (one.scorer, one.search, one.quadrature, one.target, one.top_k, one.keep_candidates)
+            if key not in found:
+                found[key] = one.search_chunk(chunk, paths)
+            if one is finder.reference:
+                paths = found[key].paths.unflatten(1, (-1, 1)) if one.top_k == 1 else found[key].paths
+            else:
+                results.append(found[key])
+    return results
 
 
 def digests(images: Float[Tensor, "B c H W"]) -> list[str]:

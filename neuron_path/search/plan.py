@@ -18,6 +18,8 @@ from neuron_path.errors import NeuronPathError
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 # Allocators hold more than the tensors in them: pieces in between, and what kernels take for themselves.
 _HEADROOM = 1.15
+_MOST_BYTES = 1e24  # no machine has as many
+_ROUNDED_UP = 1.06  # so that a budget as large as the number told does
 _GPU_SHARE = 0.8  # of free memory
 _GPU_MOST_SEQUENCES = 1024  # in a pass: more keep no GPU busier
 
@@ -76,22 +78,34 @@ def plan_within(budget: float, needs: Needs, n_steps: int, most_steps: int, micr
     Raises:
         NeuronPathError: not even one image fits.
     """
-    free = budget / _HEADROOM - needs.fixed
+    free, twice = budget / _HEADROOM - needs.fixed, _in_double(needs)
     for keeps_graphs in (True, False):
         sequence = needs.sequence + (needs.graph if keeps_graphs else 0)
         in_pass = needs.in_pass + (0 if keeps_graphs else needs.graph)
         for images in range(n_images, 0, -1):
-            held = max(images * n_steps, most_steps)
+            held = max(images * n_steps, twice * most_steps)
             passes = int((free - images * needs.image - held * sequence) // in_pass)
             wanted = min(micro_batch, images * n_steps)
-            if passes >= (wanted if images > 1 else 1):
+            if passes >= (max(wanted, twice) if images > 1 else twice):
                 return Plan(images, min(passes, wanted), held, keeps_graphs)
-    least = _HEADROOM * (needs.fixed + needs.image + most_steps * needs.sequence + needs.in_pass + needs.graph)
-    parts = f"{in_units(_HEADROOM * needs.fixed)} of it for the model in float64, " if needs.fixed else ""
+    fixed = f"{in_units(_HEADROOM * needs.fixed)} of it for the model in float64, " if needs.fixed else ""
+    enough = in_units(_ROUNDED_UP * least_budget(needs, most_steps))
     raise NeuronPathError(
-        f"memory_budget is {in_units(budget)}, but one image with {most_steps} nodes needs about {in_units(least)} "
-        f"({parts}above the loaded model): raise it, or take fewer nodes."
+        f"memory_budget is {in_units(budget)}, but one image with {most_steps} nodes needs about {enough} "
+        f"({fixed}above the loaded model): raise it, or take fewer nodes."
     )
+
+
+def least_budget(needs: Needs, most_steps: int) -> float:
+    """Bytes for one image with so many nodes, in passes of one sequence, in float64 too."""
+    twice = _in_double(needs)
+    of_sequences = twice * (most_steps * needs.sequence + needs.in_pass + needs.graph)
+    return _HEADROOM * (needs.fixed + needs.image + of_sequences)
+
+
+def _in_double(needs: Needs) -> int:
+    """How many sequences' worth one takes in float64, which settles what float32 cannot."""
+    return 2 if needs.fixed else 1
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -119,13 +133,13 @@ def in_bytes(budget: float | str) -> float:
     (1500000000.0, 2048.0)
     """
     if isinstance(budget, str):
-        found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", budget.lower())
+        found = re.fullmatch(r"\s*([0-9.]+(?:e\+?[0-9]+)?)\s*([a-z]*)\s*", budget.lower())
         unit = _UNITS.get(found[2]) if found else None
         try:
             budget = float(found[1]) * unit if found and unit else math.nan
         except ValueError:
             budget = math.nan
-    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget < math.inf:
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget < _MOST_BYTES:
         raise NeuronPathError("memory_budget is no number of bytes: write a positive one, as 2e9, 800MB or 1.5GiB.")
     return float(budget)
 
@@ -133,7 +147,8 @@ def in_bytes(budget: float | str) -> float:
 def in_units(n_bytes: float) -> str:
     """Bytes as people write them.
 
-    >>> in_units(1.234e9), in_units(5.6e6)
-    ('1.2 GB', '5.6 MB')
+    >>> in_units(1.234e9), in_units(5.6e6), in_units(1234)
+    ('1.2 GB', '5.6 MB', '1.2 kB')
     """
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+    unit, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB")) if n_bytes >= pair[0]), (1e3, "kB"))
+    return f"{n_bytes / unit:.1f} {name}"

@@ -12,7 +12,7 @@ from neuron_path.attribution.needs import measure_needs
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.budget import default_micro_batch, kept_by_attention
+from neuron_path.models.budget import default_micro_batch, kept_by_attention, most_sequences
 from neuron_path.models.calibration import WORTHWHILE, calibrate, recall
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan, free_on, plan_within, preferred
@@ -91,7 +91,8 @@ class Planner:
         adapter, usual = self._session.adapter, default_micro_batch(embedded)
         if self._session.device.type != "cpu" or self._micro_batch is not None:
             return usual
-        known = recall(adapter, embedded)
-        if known is None and n_images * self._quadrature.n_steps >= WORTHWHILE:
-            known = calibrate(adapter, embedded, usual)
+        known, n_sequences = recall(adapter, embedded), n_images * self._quadrature.n_steps
+        # A trial holds passes that a budget may not allow.
+        if known is None and self._budget is None and n_sequences >= max(WORTHWHILE, 2 * usual):
+            known = calibrate(adapter, embedded, usual, most_sequences(embedded))
         return known or usual

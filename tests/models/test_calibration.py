@@ -53,6 +53,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches try, as they do outside of tests."""
     monkeypatch.setattr("neuron_path.search.planner.WORTHWHILE", WORTHWHILE)
+    monkeypatch.setattr("neuron_path.search.planner.default_micro_batch", lambda _: WORTHWHILE // 2)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def subject(name: str = "cls", dtype: torch.dtype = torch.float32, size: int = 8
 def test_the_fastest_per_sequence_is_taken(fastest: str, usual: int, told: Clock) -> None:
     sizes = {"half": max(1, usual // 2), "usual": usual, "double": 2 * usual}
     tried = told(lambda size: 1.0 if size == sizes[fastest] else 2.0)
-    assert calibrate(*subject(), usual) == sizes[fastest]
+    assert calibrate(*subject(), usual, 999) == sizes[fastest]
     assert set(tried) == set(sizes.values())
 
 
@@ -81,7 +82,7 @@ def test_the_fastest_per_sequence_is_taken(fastest: str, usual: int, told: Clock
 @pytest.mark.parametrize(("seconds", "is_taken"), [(0.99, False), (0.96, False), (0.94, True), (0.5, True)])
 def test_the_usual_one_of_nearly_equal_ones_is_taken(other: int, seconds: float, is_taken: bool, told: Clock) -> None:
     told(lambda size: seconds if size == other else 1.0)
-    assert calibrate(*subject(), 16) == (other if is_taken else 16)
+    assert calibrate(*subject(), 16, 999) == (other if is_taken else 16)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
@@ -89,7 +90,7 @@ def test_the_usual_one_of_nearly_equal_ones_is_taken(other: int, seconds: float,
 def test_no_size_that_was_tried_is_clearly_faster(told: Clock, seconds: list[float]) -> None:
     per_sequence: dict[int, float] = dict(zip([8, 16, 32], seconds, strict=True))
     told(lambda size: per_sequence[size])
-    assert per_sequence[calibrate(*subject(), 16)] <= 1.05 * min(seconds) + 1e-12
+    assert per_sequence[calibrate(*subject(), 16, 999)] <= 1.05 * min(seconds) + 1e-12
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
@@ -102,14 +103,14 @@ def test_one_odd_round_is_no_matter(size: int, odd: float, told: Clock) -> None:
         return odd if passed == size and rounds.count(size) == 2 else 1 / passed
 
     told(disturbed)
-    assert calibrate(*subject(), 16) == 32
+    assert calibrate(*subject(), 16, 999) == 32
 
 
 def test_it_is_remembered_in_memory_and_on_disk(told: Clock, tmp_path: Path) -> None:
     told(lambda size: 1 / size)
     one = subject()
     assert recall(*one) is None
-    assert calibrate(*one, 8) == 16
+    assert calibrate(*one, 8, 999) == 16
     assert recall(*one) == 16
     assert cache_file().is_relative_to(tmp_path)
     calibration._known.clear()
@@ -123,7 +124,7 @@ def test_several_trials_share_a_file(told: Clock) -> None:
     subjects = [subject(), subject("avg"), subject(dtype=torch.float64), subject(size=16)]
     told(lambda size: 1 / size)
     for usual, one in zip((1, 2, 4, 8), subjects, strict=True):
-        calibrate(*one, usual)
+        calibrate(*one, usual, 999)
     calibration._known.clear()
     assert [recall(*one) for one in subjects] == [2, 4, 8, 16]
     assert [path.name for path in cache_file().parent.iterdir()] == [cache_file().name]
@@ -133,7 +134,7 @@ def test_several_trials_share_a_file(told: Clock) -> None:
 def test_a_newer_trial_replaces_an_older_one(told: Clock) -> None:
     for fastest in (8, 32):
         told(lambda size, fastest=fastest: 1.0 if size == fastest else 2.0)
-        calibrate(*subject(), 16)
+        calibrate(*subject(), 16, 999)
         calibration._known.clear()
         assert recall(*subject()) == fastest
 
@@ -141,7 +142,7 @@ def test_a_newer_trial_replaces_an_older_one(told: Clock) -> None:
 def test_other_numbers_of_threads_are_tried_apart(told: Clock, threads_restored: None) -> None:
     told(lambda size: 1 / size)
     torch.set_num_threads(1)
-    calibrate(*subject(), 4)
+    calibrate(*subject(), 4, 999)
     torch.set_num_threads(2)
     assert recall(*subject()) is None
     torch.set_num_threads(1)
@@ -158,7 +159,7 @@ MACHINES = {
 @pytest.mark.parametrize("name", MACHINES)
 def test_another_machine_is_tried_again(name: str, told: Clock) -> None:
     told(lambda size: 1 / size)
-    calibrate(*subject(), 4)
+    calibrate(*subject(), 4, 999)
     with pytest.MonkeyPatch.context() as patch:
         MACHINES[name](patch)
         assert recall(*subject()) is None
@@ -167,7 +168,7 @@ def test_another_machine_is_tried_again(name: str, told: Clock) -> None:
 
 def test_weights_do_not_matter(told: Clock) -> None:
     told(lambda size: 1 / size)
-    calibrate(*subject(), 4)
+    calibrate(*subject(), 4, 999)
     adapter = adapt(tiny.make(seed=5, dtype=torch.float32))
     assert recall(adapter, adapter.embed(tiny.make_images(1, dtype=torch.float32))) == 8
 
@@ -182,7 +183,7 @@ def test_a_damaged_file_is_no_memory(content: bytes) -> None:
 @pytest.mark.parametrize("value", ["8", -1, 0, 8.5, None, True, [8], {"a": 8}])
 def test_a_remembered_size_that_is_none_is_not_taken(value: object, told: Clock) -> None:
     told(lambda size: 1 / size)
-    calibrate(*subject(), 4)
+    calibrate(*subject(), 4, 999)
     (key,) = json.loads(cache_file().read_text())
     cache_file().write_text(json.dumps({key: value}))
     calibration._known.clear()
@@ -194,7 +195,7 @@ def test_a_trial_mends_a_damaged_file(content: bytes, told: Clock) -> None:
     told(lambda size: 1 / size)
     cache_file().parent.mkdir(parents=True)
     cache_file().write_bytes(content)
-    assert calibrate(*subject(), 4) == 8
+    assert calibrate(*subject(), 4, 999) == 8
     calibration._known.clear()
     assert recall(*subject()) == 8
 
@@ -202,7 +203,7 @@ def test_a_trial_mends_a_damaged_file(content: bytes, told: Clock) -> None:
 def test_a_home_that_cannot_be_written_to_is_no_error(told: Clock, tmp_path: Path) -> None:
     told(lambda size: 1 / size)
     (tmp_path / "cache").write_text("a file where a folder should be")
-    assert calibrate(*subject(), 4) == 8
+    assert calibrate(*subject(), 4, 999) == 8
     assert recall(*subject()) == 8
     calibration._known.clear()
     assert recall(*subject()) is None
@@ -213,7 +214,7 @@ def test_a_trial_runs_the_model_and_leaves_no_gradient() -> None:
     session = Session(tiny.make(dtype=torch.float32))
     with session.active():
         embedded = session.adapter.embed(tiny.make_images(1, dtype=torch.float32))
-        assert calibrate(session.adapter, embedded, 2) in (1, 2, 4)
+        assert calibrate(session.adapter, embedded, 2, 999) in (1, 2, 4)
     assert all(parameter.grad is None for parameter in session.model.parameters())
 
 
@@ -233,6 +234,16 @@ def test_a_small_job_is_not_worth_a_trial(told: Clock, trials: None) -> None:
 
 def test_a_micro_batch_that_is_given_is_not_tried(told: Clock, trials: None) -> None:
     assert not tried_in(2, told, micro_batch=16)
+
+
+def test_no_pass_is_tried_that_memory_could_not_hold(told: Clock) -> None:
+    tried = told(lambda size: 1 / size)
+    assert calibrate(*subject(), 8, 10) == 10
+    assert max(tried) == 10
+
+
+def test_a_budget_allows_no_trial(told: Clock, trials: None) -> None:
+    assert not tried_in(2, told, memory_budget=1e9)
 
 
 def test_an_earlier_trial_serves_small_jobs(told: Clock, trials: None, monkeypatch: pytest.MonkeyPatch) -> None:
