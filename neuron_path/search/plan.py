@@ -18,7 +18,7 @@ from neuron_path.errors import NeuronPathError
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 # Allocators hold more than the tensors in them: pieces in between, and what kernels take for themselves.
 _HEADROOM = 1.15
-_MOST_BYTES = 1e24  # no machine has as many
+_MOST_BYTES = 1e30  # no machine has as many
 _ROUNDED_UP = 1.06  # so that a budget as large as the number told does
 _GPU_SHARE = 0.8  # of free memory
 _GPU_MOST_SEQUENCES = 1024  # in a pass: more keep no GPU busier
