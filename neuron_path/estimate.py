@@ -66,7 +66,7 @@ def estimate(name: str, seconds: float = 1.0) -> Estimate:
     adapter = with_classes(model)
     n_steps = Quadrature().n_steps
     embedded, works, head = _arithmetic(model, adapter)
-    micro_batch = min(default_micro_batch(embedded.to(device)), n_steps)
+    micro_batch = min(default_micro_batch(embedded, device), n_steps)
     largest = max(works, key=lambda work: work.flops)
     speed = throughput(micro_batch * largest.n_tokens, largest.width, largest.n_neurons, device, seconds)
     shares = [_PER_BLOCK + _PER_EARLIER * index for index in range(len(works))]

@@ -19,9 +19,9 @@ _GPU_SEQUENCES = 128
 _HEAD_WIDTH = 64  # of nearly all models
 
 
-def default_micro_batch(embedded: Float[Tensor, "1 T D"]) -> int:
-    """Sequences per pass that suit the caches of most CPUs, or fill most GPUs."""
-    if embedded.device.type == "cuda":
+def default_micro_batch(embedded: Float[Tensor, "1 T D"], device: torch.device | None = None) -> int:
+    """Sequences per pass that suit the caches of most CPUs, or fill most GPUs; of the tensor's device by default."""
+    if (device or embedded.device).type == "cuda":
         return min(_GPU_SEQUENCES, most_sequences(embedded))
     n_tokens, width = embedded.shape[1:]
     stream = n_tokens * width * embedded.element_size()

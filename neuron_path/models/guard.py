@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -103,6 +103,26 @@ def _read(setting: Callable[[], T], otherwise: T) -> T:
         return setting()
     except RuntimeError:
         return otherwise
+
+
+def standing(model: nn.Module) -> Hashable | None:
+    """What decides how a model computes, but for the values of its weights: its modules, their replaced methods and
+    settings, and the tensors that they hold. None where there are hooks, which may do otherwise the next time."""
+    everywhere: Any = torch.nn.modules.module
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return None
+    parts: list[Hashable] = []
+    for module in model.modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            return None
+        parts += [id(module), type(module)]
+        for name, value in vars(module).items():
+            if isinstance(value, bool | int | float | str | tuple):
+                parts.append((name, repr(value)))
+            elif callable(value):
+                parts.append((name, id(value)))
+        parts += [id(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())]
+    return tuple(parts)
 
 
 def check_finite(model: nn.Module) -> None:

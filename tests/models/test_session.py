@@ -92,3 +92,33 @@ def test_the_float64_copy_has_the_weights_of_now() -> None:
     double = dict(session.double().model.named_parameters())
     for name, parameter in model.named_parameters():
         assert torch.equal(double[name], parameter.double()), name
+
+
+def test_a_model_is_verified_once_while_it_stands_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = tiny.make()
+    images, seen = tiny.make_images(2), []
+    verify = Session._verify
+    monkeypatch.setattr(Session, "_verify", lambda self, image: (seen.append(1), verify(self, image))[1])
+
+    def look() -> int:
+        with (session := Session(model)).active():
+            session.images(images)
+            session.images(images)
+        return len(seen)
+
+    assert look() == look() == 1
+    with torch.no_grad():
+        model.head.weight.mul_(2)
+    assert look() == 1
+    model.blocks[1].attn.scale = 0.3
+    assert look() == 2
+    model.blocks[0].mlp.act = torch.nn.ReLU()
+    assert look() == 3
+    handle = model.blocks[0].mlp.fc1.register_forward_hook(lambda *_: None)
+    assert look() == 4
+    assert look() == 5
+    handle.remove()
+    assert look() == 5
+    model.forward_features = lambda x, **_: x.new_zeros(len(x), 5, 16)
+    with pytest.raises(NeuronPathError):
+        look()

@@ -16,9 +16,13 @@ from tests.store.rows import path_columns, path_table
 def test_columns_of_the_path_table() -> None:
     assert path_schema(1).names == [
         "sample_id", "label", "target", "prediction", "target_probability", "scorer", "search", "measure", "top_k",
-        "path", "score", "margins", "convergence_delta",
+        "path", "score", "score_error", "n_steps", "margins", "convergence_delta",
     ]  # fmt: skip
-    assert [field.name for field in path_schema(1) if field.nullable] == ["label", "convergence_delta"]
+    assert [field.name for field in path_schema(1) if field.nullable] == [
+        "label",
+        "score_error",
+        "convergence_delta",
+    ]
     assert path_schema(1).field("path").type == pa.list_(pa.int32())
     assert path_schema(5).field("path").type == pa.list_(pa.list_(pa.int32()))
     assert not any(field.nullable for schema in (effect_schema(), score_schema()) for field in schema)
