@@ -19,6 +19,7 @@ from neuron_path.models.budget import default_micro_batch, kept_values
 from neuron_path.models.catalogue import blueprint, with_classes
 from neuron_path.models.guard import exact
 from neuron_path.models.preprocessing import input_size
+from neuron_path.search.plan import preferred
 
 # Of the arithmetic of a block's forward pass, at each node: three for the state, its tangent and the clean pass of a
 # block, and 1.7 for each block before it, whose candidates need a forward and an input-only backward through this one.
@@ -66,7 +67,7 @@ def estimate(name: str, seconds: float = 1.0) -> Estimate:
     adapter = with_classes(model)
     n_steps = Quadrature().n_steps
     embedded, works, head = _arithmetic(model, adapter)
-    micro_batch = min(default_micro_batch(embedded, device), n_steps)
+    micro_batch = min(preferred(device, default_micro_batch(embedded, device), n_steps)[0], n_steps)
     largest = max(works, key=lambda work: work.flops)
     speed = throughput(micro_batch * largest.n_tokens, largest.width, largest.n_neurons, device, seconds)
     shares = [_PER_BLOCK + _PER_EARLIER * index for index in range(len(works))]
