@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral, integration_error
@@ -77,7 +78,44 @@ def found(
         n_steps: nodes of the problem's quadrature.
         candidates: the scores of each block's candidates, if they are kept.
     """
-    path, margins, clearance, resolution = (torch.stack(values, dim=1) for values in zip(*choices, strict=True))
+    path, margins, clearance, resolution = _by_block(choices)
     terms = scoring.path_scores(path)
     errors = None if terms.ndim == 1 else integration_error(terms, n_steps)
     return Found(path, integral(terms, 1), errors, margins, clearance, resolution, candidates)
+
+
+def revised(
+    draft: Found,
+    scoring: Scoring,
+    choices: Sequence[Choice],
+    n_steps: int,
+    candidates: list[Float[Tensor, "B F"]] | None,
+    rescored: Bool[Tensor, "B"],
+) -> Found:
+    """The draft with other choices; see `found`.
+
+    Args:
+        draft: what was found before.
+        scoring, choices, n_steps, candidates: as for `found`; unless an image is to be scored again, `scoring` need
+            not have seen the choices that are the draft's.
+        rescored: images whose path's score is to be told again; the others keep the draft's.
+    """
+    if not rescored.any():
+        path, margins, clearance, resolution = _by_block(choices)
+        return Found(path, draft.scores, draft.errors, margins, clearance, resolution, candidates)
+    new = found(scoring, choices, n_steps, candidates)
+    scores = torch.where(rescored, new.scores, draft.scores)
+    errors = None
+    if new.errors is not None and draft.errors is not None:
+        errors = torch.where(rescored, new.errors, draft.errors)
+    return replace(new, scores=scores, errors=errors)
+
+
+def choices_of(result: Found) -> list[Choice]:
+    """The choice of each block that led to a result."""
+    by_block = (result.paths, result.margins, result.clearance, result.resolution)
+    return [Choice(*values) for values in zip(*(values.unbind(1) for values in by_block), strict=True)]
+
+
+def _by_block(choices: Sequence[Choice]) -> Choice:
+    return Choice(*(torch.stack(values, dim=1) for values in zip(*choices, strict=True)))

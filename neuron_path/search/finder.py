@@ -27,7 +27,7 @@ from neuron_path.progress import progress_bar
 from neuron_path.search.chunk import Chunk
 from neuron_path.search.plan import Plan, is_out_of_memory
 from neuron_path.search.planner import Planner
-from neuron_path.search.search import Found, Search
+from neuron_path.search.search import Doubt, Found, Search
 from neuron_path.types import PathResult
 
 
@@ -171,21 +171,22 @@ class PathFinder:
             close |= distrusted.unsqueeze(1)
             is_settled = ~close.any(1)
             unsettled = (~is_settled).nonzero().squeeze(1)
+            doubt = Doubt(close, distrusted)
             for at in chunk.plan.in_double().groups(unsettled, problem.quadrature.n_steps):
                 double = chunk.take_in_double(rows[at])
                 with double.session.active():
                     again = double.problem(problem.quadrature, self.target)
                     if problem.reference is not None:
                         again = replace(again, reference=problem.reference[at].to(again.targets))
-                    result = self._revised(result, at, double, again.every_image, again, found, close, None)
+                    result = self._revised(result, at, double, again.every_image, again, found, doubt, None)
         finer = problem.quadrature.finer()
         if finer is not None:
             assert found.errors is not None
-            coarse = found.resolution < -TIE
-            is_rough = coarse.any(1) | (found.errors > finer.tolerance * found.scores.abs())
+            doubt = Doubt(found.resolution < -TIE, found.errors > finer.tolerance * found.scores.abs())
+            is_rough = doubt.blocks.any(1) | doubt.scores
             for at in chunk.plan.groups((is_settled & is_rough).nonzero().squeeze(1), finer.n_steps):
                 left = None if distrusted is None else distrusted[at]
-                result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, coarse, left)
+                result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, doubt, left)
         return result
 
     def _revised(
@@ -196,12 +197,12 @@ class PathFinder:
         rows: Int[Tensor, "b"],
         again: Problem,
         found: Found,
-        doubtful: Bool[Tensor, "B L"],
+        doubt: Doubt,
         distrusted: Bool[Tensor, "b"] | None,
     ) -> PathResult:
         """The result with the images `at` searched again, from what was found before."""
-        draft = found.take(at, again.clean.embedded)
-        revised = self.search.revise(again, self.scorer, draft, doubtful[at].to(again.targets.device), **self._options)
+        like = again.clean.embedded
+        revised = self.search.revise(again, self.scorer, found.take(at, like), doubt.take(at, like), **self._options)
         return _overwrite(result, at, self._settled(chunk, rows, again, revised, distrusted))
 
     @property

@@ -50,6 +50,23 @@ class Found:
         return replace(self, **{name: taken(value) for name, value in kept.items()}, candidates=candidates)
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """What is to be told again of the images of a draft.
+
+    Attributes:
+        blocks: (B, L) whose choice.
+        scores: (B,) whose final score, whatever becomes of the choices.
+    """
+
+    blocks: Bool[Tensor, "B L"]
+    scores: Bool[Tensor, "B"]
+
+    def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Doubt:
+        """That of some images, on the device of `like`."""
+        return Doubt(self.blocks[rows].to(like.device), self.scores[rows].to(like.device))
+
+
 class Search(ABC):
     """Options of a search; `run` picks a path for every image of a problem. Its `name` is the registered one."""
 
@@ -64,7 +81,7 @@ class Search(ABC):
         problem: Problem,
         scorer: Scorer,
         draft: Found,
-        doubtful: Bool[Tensor, "B L"],
+        doubt: Doubt,
         *,
         top_k: int = 1,
         keep_candidates: bool = False,
@@ -75,7 +92,7 @@ class Search(ABC):
             problem: these images, in float64 or with more nodes.
             scorer: rates the neurons.
             draft: what was found before.
-            doubtful: the choices in doubt. A search that can keep the others saves most of the work.
+            doubt: what is in doubt. A search that can keep the rest saves most of the work.
             top_k, keep_candidates: as for `run`.
         """
         return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,7 @@ def literal(model: Any, scope: str, image: Tensor, target: int, k: int) -> tuple
     n_blocks = len(model.blocks)
     path: list[list[int]] = []
     unsure = [True] * n_blocks
+    score, its_error = 0.0, math.inf
     m = 4
     while True:
         setting = tiny.literal(model, scope, n_steps=m)
@@ -57,8 +59,9 @@ def literal(model: Any, scope: str, image: Tensor, target: int, k: int) -> tuple
             again.append(order[:k].tolist())
             has_moved = has_moved or (bool(path) and again[index] != path[index])
         path, unsure = again, still
-        scores = at_every_node(setting, lambda s, p=path: oracle.joint_score(s, image, target, p))
-        score, its_error = float(setting.weights.numpy() @ scores), float(error(setting, scores)[0])
+        if has_moved or its_error > TOLERANCE * abs(score):
+            scores = at_every_node(setting, lambda s, p=path: oracle.joint_score(s, image, target, p))
+            score, its_error = float(setting.weights.numpy() @ scores), float(error(setting, scores)[0])
         if m == MOST or not (any(unsure) or its_error > TOLERANCE * abs(score)):
             return path, score, its_error, m
         m = min(2 * m, MOST)

@@ -19,6 +19,7 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorers.joint_attribution import JointAttribution
 from neuron_path.models.session import Session
 from neuron_path.search.choice import pick
+from neuron_path.search.search import Doubt
 from neuron_path.search.searches.greedy import Greedy
 from tests import oracle, tiny
 
@@ -155,10 +156,11 @@ def test_revising_rates_only_blocks_in_doubt() -> None:
     doubtful = torch.zeros_like(found.clearance, dtype=torch.bool)
     doubtful[1, 2] = True
     Counting.rated.clear()
-    settled = Greedy().revise(problem, Counting(), found, doubtful, keep_candidates=True)
+    doubt = Doubt(doubtful, torch.zeros(2, dtype=torch.bool))
+    settled = Greedy().revise(problem, Counting(), found, doubt, keep_candidates=True)
     assert Counting.rated == [2]
     assert torch.equal(settled.paths, found.paths)
-    torch.testing.assert_close(settled.scores, found.scores)
+    assert torch.equal(settled.scores, found.scores)
     torch.testing.assert_close(settled.margins, found.margins)
     assert settled.candidates is not None
     assert found.candidates is not None
@@ -174,6 +176,20 @@ def test_a_choice_that_turns_out_otherwise_is_followed_by_a_new_search() -> None
     doubtful = torch.zeros_like(found.clearance, dtype=torch.bool)
     doubtful[0, 1] = True
     Counting.rated.clear()
-    settled = Greedy().revise(problem, Counting(), replace(found, paths=wrong), doubtful)
+    doubt = Doubt(doubtful, torch.zeros(2, dtype=torch.bool))
+    settled = Greedy().revise(problem, Counting(), replace(found, paths=wrong), doubt)
     assert Counting.rated == list(range(1, len(problem.adapter.blocks)))
     assert torch.equal(settled.paths, found.paths)
+
+
+def test_a_score_in_doubt_is_told_again_beside_one_that_is_not() -> None:
+    coarse, fine = posed(tiny.make()), posed(tiny.make())
+    fine = fine.take(fine.every_image, Quadrature("gauss_legendre", 24))
+    draft, expected = Greedy().run(coarse, Counting()), Greedy().run(fine, Counting())
+    doubt = Doubt(torch.zeros_like(draft.clearance, dtype=torch.bool), torch.tensor([False, True]))
+    Counting.rated.clear()
+    settled = Greedy().revise(fine, Counting(), draft, doubt)
+    assert Counting.rated == []
+    assert settled.scores[0] == draft.scores[0]
+    assert settled.scores[1] != draft.scores[1]
+    torch.testing.assert_close(settled.scores[1], expected.scores[1])
