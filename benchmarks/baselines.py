@@ -26,10 +26,7 @@ SHAPES = {
     "12 blocks × 192": Shape(192, 12, 3, n_images=8),
     "12 blocks × 384": Shape(384, 12, 6, n_images=4),
 }
-RULES = {
-    "Gauss–Legendre, 8": ("gauss_legendre", "gausslegendre", 8),
-    "left Riemann, 20": ("riemann_left", "riemann_left", 20),
-}
+N_STEPS = 8  # of Gauss–Legendre
 BATCH_SIZES = (8, 16, 32, 64)
 SCORERS = (
     "activation",
@@ -41,7 +38,7 @@ SCORERS = (
 )
 
 
-def by_captum(model: Any, images: Tensor, targets: Tensor, method: str, n_steps: int, batch_size: int) -> Tensor:
+def by_captum(model: Any, images: Tensor, targets: Tensor, batch_size: int) -> Tensor:
     """(B, L, F): captum's LayerIntegratedGradients of every block's class-token activations."""
     blocks = []
     for block in model.blocks:
@@ -62,40 +59,34 @@ def by_captum(model: Any, images: Tensor, targets: Tensor, method: str, n_steps:
             torch.zeros(len(images), 1),
             targets,
             additional_forward_args=images,
-            method=method,
-            n_steps=n_steps,
+            method="gausslegendre",
+            n_steps=N_STEPS,
             internal_batch_size=batch_size,
         )
         blocks.append(found.sum(1).detach())
     return torch.stack(blocks, 1)
 
 
-def by_us(model: nn.Module, images: Tensor, targets: Tensor, rule: str, n_steps: int) -> Tensor:
+def by_us(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """(B, L, F): the scorer `integrated_gradients`. The paths and their scores come with it."""
-    options: dict[str, Any] = {"scorer": "integrated_gradients", "quadrature": rule, "n_steps": n_steps}
-    found = neuron_path.find_paths(model, images, targets, keep_candidates=True, **options).candidate_scores
+    options: dict[str, Any] = {"scorer": "integrated_gradients", "n_steps": N_STEPS, "keep_candidates": True}
+    found = neuron_path.find_paths(model, images, targets, **options).candidate_scores
     assert found is not None
     return found
 
 
 def against_captum(shape: Shape, rounds: int) -> dict[str, Any]:
-    """For each rule the seconds of both, and how far apart their numbers are."""
+    """Seconds of both, and how far apart their numbers are."""
     model, (images, targets) = random_vit(shape), random_images(shape)
-    values = {}
-    for label, (rule, method, n_steps) in RULES.items():
-        tries = {str(n): partial(by_captum, model, images, targets, method, n_steps, n) for n in BATCH_SIZES}
-        tried, _ = interleaved(tries, 1, quiet=True)
-        batch_size = min(BATCH_SIZES, key=lambda n, tried=tried: tried[str(n)][0])
-        calls = {
-            "captum": tries[str(batch_size)],
-            "neuron_path": partial(by_us, model, images, targets, rule, n_steps),
-        }
-        seconds, outputs = interleaved(calls, rounds)
-        theirs, ours = outputs["captum"], outputs["neuron_path"]
-        # Of each block's largest: a block's ratings are what is compared with one another.
-        difference = float(((ours - theirs).abs().amax(2) / theirs.abs().amax(2)).max())
-        values[label] = {"seconds": seconds, "internal_batch_size": batch_size, "largest_difference": difference}
-    return values
+    tries = {str(n): partial(by_captum, model, images, targets, n) for n in BATCH_SIZES}
+    tried, _ = interleaved(tries, 1, quiet=True)
+    batch_size = min(BATCH_SIZES, key=lambda n: tried[str(n)][0])
+    calls = {"captum": tries[str(batch_size)], "neuron_path": partial(by_us, model, images, targets)}
+    seconds, outputs = interleaved(calls, rounds)
+    theirs, ours = outputs["captum"], outputs["neuron_path"]
+    # Of each block's largest: a block's ratings are what is compared with one another.
+    difference = float(((ours - theirs).abs().amax(2) / theirs.abs().amax(2)).max())
+    return {"seconds": seconds, "internal_batch_size": batch_size, "largest_difference": difference}
 
 
 def in_forwards(shape: Shape, rounds: int) -> dict[str, Any]:
@@ -117,16 +108,14 @@ def tables(captum: dict[str, Any], forwards: dict[str, Any]) -> dict[str, Table]
     rows = [
         [
             name,
-            label,
             spread(x / SHAPES[name].n_images for x in found["seconds"]["neuron_path"]).text(3, " s"),
             spread(x / SHAPES[name].n_images for x in found["seconds"]["captum"]).text(3, " s"),
             ratios(found["seconds"]["captum"], found["seconds"]["neuron_path"]).text(2, "×"),
             f"{found['largest_difference']:.0e}",
         ]
-        for name, rules in captum.items()
-        for label, found in rules.items()
+        for name, found in captum.items()
     ]
-    columns = ("model", "rule, nodes", "per image", "captum", "faster than captum", "largest difference")
+    columns = ("model", "per image", "captum", "faster than captum", "largest difference")
     scorers = [
         [f"`{scorer}`", *(ratios(seconds[scorer], seconds["forward"]).text(1) for seconds in forwards.values())]
         for scorer in SCORERS
@@ -137,14 +126,14 @@ def tables(captum: dict[str, Any], forwards: dict[str, Any]) -> dict[str, Table]
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     arguments = parser.parse_args()
     captum, forwards = {}, {}
     for name, shape in SHAPES.items():
         console.print(f"[bold]{name}[/bold]: {shape.n_images} images")
         captum[name] = against_captum(shape, arguments.rounds)
         forwards[name] = in_forwards(shape, arguments.rounds)
-    note = f"Median and range of {rounds_of(arguments.rounds)}."
+    note = f"Median and range of {rounds_of(arguments.rounds)}, {N_STEPS} Gauss–Legendre nodes."
     record("baselines", {"captum": captum, "forwards": forwards}, tables(captum, forwards), note=note)
 
 
