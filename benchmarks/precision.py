@@ -179,9 +179,6 @@ def main() -> None:
         "digits": verified(digits, images[:BOUNDED], labels[:BOUNDED]),
         "12 blocks × 192, random": verified(small, noise, targets),
     }
-        "digits": verified(digits, images[:BOUNDED], labels[:BOUNDED]),
-        "12 blocks × 192, random": verified(small, noise, targets),
-    }
     found = tables(speeds, agreed, bounds)
     if len(images) < IMAGES:
         show(found)
