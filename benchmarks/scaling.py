@@ -166,7 +166,7 @@ def _panel(axes: Axes, name: str, measured: Mapping[str, Any]) -> None:
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     parser.add_argument("--only", nargs="+", choices=list(AXES), default=list(AXES), help="some axes; writes nothing")
     arguments = parser.parse_args()
     values = {}
