@@ -24,8 +24,8 @@ SHAPES = {
     "class token": Shape(192, 4, 3),
     "patches": Shape(192, 4, 3, pool="avg"),
 }
-BUDGETS = (60, 240)
-N_IMAGES = (1, 8, 64)
+BUDGETS = (80, 240)
+N_IMAGES = (1, 64)
 N_STEPS = (8, 64)
 MOST = 1.1  # of the budget
 

@@ -1,6 +1,6 @@
 """How fast is the path search? The engine against the literal oracle and the roofline, interleaved in one run.
 
-    python -m benchmarks.search_speed                     # all models, 9 minutes on 2 cores
+    python -m benchmarks.search_speed                     # all models, 8 minutes on 2 cores
     python -m benchmarks.search_speed --rounds 1 --only "24 blocks × 192"
 
 The oracle (`tests/oracle.py`) runs a whole forward pass for every step and one gradient for every visited block. The

@@ -18,6 +18,8 @@ from neuron_path.attribution.trust import needs_double
 from neuron_path.models.footprint import Footprint
 from neuron_path.models.session import Session
 
+# Two threads were seen to keep 20 MB more than one (docs/performance.md, memory).
+_SCRATCH_OF_A_THREAD = 10_000_000
 # Residual streams that a prefix holds of a sequence at most: state and tangent before and behind a block; in patch
 # scope as many again for what the neurons of every token write.
 _STREAMS, _STREAMS_OF_PATCHES = 4, 10
@@ -33,6 +35,7 @@ class Needs:
         sequence: of each (node, image) pair: the prefix, or what else a scorer keeps until the integral is taken.
         graph: of each pair, beside that: the graph through visited blocks, where tokens are kept apart.
         in_pass: of each pair of a pass: what autograd and forward mode hold while it runs.
+        scratch: whatever the batch: what a CPU's threads keep for packed operands and freed pieces, no tensors.
     """
 
     fixed: int
@@ -40,6 +43,7 @@ class Needs:
     sequence: int
     graph: int
     in_pass: int
+    scratch: int = 0
 
 
 def measure_needs(
@@ -99,4 +103,5 @@ def measure_needs(
         sequence=sequence * factor,
         graph=graph * factor,
         in_pass=max(peaks) * factor,
+        scratch=_SCRATCH_OF_A_THREAD * torch.get_num_threads() if session.device.type == "cpu" else 0,
     )

@@ -78,7 +78,7 @@ def plan_within(budget: float, needs: Needs, n_steps: int, most_steps: int, micr
     Raises:
         NeuronPathError: not even one image fits.
     """
-    free, twice = budget / _HEADROOM - needs.fixed, _in_double(needs)
+    free, twice = budget / _HEADROOM - needs.fixed - needs.scratch, _in_double(needs)
     for keeps_graphs in (True, False):
         sequence = needs.sequence + (needs.graph if keeps_graphs else 0)
         in_pass = needs.in_pass + (0 if keeps_graphs else needs.graph)
@@ -100,7 +100,7 @@ def least_budget(needs: Needs, most_steps: int) -> float:
     """Bytes for one image with so many nodes, in passes of one sequence, in float64 too."""
     twice = _in_double(needs)
     of_sequences = twice * (most_steps * needs.sequence + needs.in_pass + needs.graph)
-    return _HEADROOM * (needs.fixed + needs.image + of_sequences)
+    return _HEADROOM * (needs.fixed + needs.scratch + needs.image + of_sequences)
 
 
 def _in_double(needs: Needs) -> int:
