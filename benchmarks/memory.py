@@ -21,8 +21,8 @@ from benchmarks.harness import Table, console, record, show
 from benchmarks.models import Shape, random_images, random_vit
 
 SHAPES = {
-    "class token": Shape(192, 4, 3),
-    "patches": Shape(192, 4, 3, pool="avg"),
+    "class token": Shape(192, 3, 3),
+    "patches": Shape(192, 3, 3, pool="avg"),
 }
 BUDGETS = (80, 240)
 N_IMAGES = (1, 64)

@@ -30,7 +30,7 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorers.joint_attribution import JointAttribution
 from neuron_path.models.session import Session
 
-SHAPES = {"ViT-B/32": Shape(768, 12, 12), "12 blocks × 192": Shape(192, 12, 3, n_images=2)}
+SHAPES = {"ViT-B/32": Shape(768, 12, 12)}
 IMAGES, BOUNDED = 128, 48  # digits whose paths are compared, and of those whose errors are looked at
 ROUNDING = 2.0**-9  # of bfloat16, relative
 GELU_SLOPE = 1.13  # at most
