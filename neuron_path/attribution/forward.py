@@ -37,10 +37,15 @@ class CleanPass:
         activations, projected = ([values[rows] for values in every] for every in (self.activations, self.projected))
         return CleanPass(self.embedded[rows], activations, projected, self.logits[rows])
 
-    def chosen(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S k"]:
-        """Clean activations of the given neurons of block `index`."""
+    def chosen(
+        self, index: int, neurons: Int[Tensor, "n k"], rows: Int[Tensor, "n"] | None = None
+    ) -> Float[Tensor, "n S k"]:
+        """Clean activations of the given neurons of block `index`, for the images `rows`; of every one by default."""
         w = self.activations[index]
-        return w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
+        if rows is None:
+            return w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
+        tokens = torch.arange(w.shape[1], device=w.device)
+        return w[rows.view(-1, 1, 1), tokens.view(1, -1, 1), neurons.unsqueeze(1)]
 
 
 def clean_pass(

@@ -7,7 +7,9 @@ only; `ReversePrefix` keeps tokens apart, which one tangent cannot.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +63,17 @@ class Prefix(ABC):
 
         A tangent cannot tell tokens apart: it gives their sum (where they are pooled: the sum of their means), S = 1.
         """
+
+    def branch(self) -> Prefix:
+        """The same prefix, to be carried on in another way."""
+        return copy.copy(self)
+
+    def take(self, rows: Int[Tensor, "b"]) -> Prefix:
+        """The prefix of some images, which may come more than once."""
+        other = self.branch()
+        other.problem = self.problem.take(rows, self.problem.quadrature)
+        other.sequences = replace(self.sequences, n_images=len(rows))
+        return other
 
     def _written(
         self, index: int, neurons: Int[Tensor, "B k"]

@@ -77,6 +77,19 @@ class ReversePrefix(Prefix):
         path_sum = self.sequences.integrate(torch.cat(sums))
         return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
 
+    def branch(self) -> ReversePrefix:
+        other = super().branch()
+        assert isinstance(other, ReversePrefix)
+        other._chosen = list(self._chosen)
+        other._kept = None  # the graphs are those of one way on
+        return other
+
+    def take(self, rows: Tensor) -> ReversePrefix:
+        other = super().take(rows)
+        assert isinstance(other, ReversePrefix)
+        other._chosen = [(written[rows], direction[rows]) for written, direction in self._chosen]
+        return other
+
     def _passes(self, rows: Tensor | None) -> Iterator[tuple[_Visited, bool]]:
         """The sequences of each pass behind the blocks visited so far, and whether their graph is kept."""
         if self._kept is not None and rows is None:

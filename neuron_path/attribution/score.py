@@ -35,6 +35,13 @@ def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -
     return (activation_sum(problem, paths) * prefix.path_gradient()[0]).mean(-1)
 
 
+def final_terms(
+    problem: Problem, prefix: Prefix, paths: Int[Tensor, "B l k"], measure: Measure
+) -> Float[Tensor, "*terms B"]:
+    """The score of paths through the first l blocks, chosen in the prefix; the blocks behind them are live."""
+    return joint_score(problem, prefix, paths) if measure == "joint" else prefix.path_gradient()[0].sum(-1)
+
+
 def path_score(
     problem: Problem, paths: Int[Tensor, "B L k"], measure: Measure = "joint"
 ) -> tuple[Float[Tensor, "*terms B"], Float[Tensor, "B"] | None]:

@@ -75,6 +75,25 @@ class TangentPrefix(Prefix):
         path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(-1)
         return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
 
+    def branch(self) -> TangentPrefix:
+        if self.depth < len(self.adapter.blocks):
+            self._open()  # once for all branches
+        other = super().branch()
+        assert isinstance(other, TangentPrefix)
+        return other
+
+    def take(self, rows: Tensor) -> TangentPrefix:
+        other = super().take(rows)
+        assert isinstance(other, TangentPrefix)
+        starts = torch.arange(len(self.sequences.alpha), device=rows.device) * self.problem.n_images
+        pairs = (starts.unsqueeze(1) + rows).flatten()
+        if self._streams is not None:
+            other._streams = self._streams[0][pairs], self._streams[1][pairs]
+        if self._opened is not None:
+            state, tangent = self._opened
+            other._opened = tuple(x[pairs] for x in state), tuple(x[pairs] for x in tangent)
+        return other
+
     def _open(self) -> tuple[_Parts, _Parts]:
         """State and tangent up to the next block's projection: tokens in scope, live tokens."""
         if self._opened is None:

@@ -28,6 +28,9 @@ class Found:
         resolution: (B, L) by how much, relative to the same, each block's leads exceed their estimated error as
             integrals: below 0 more nodes could decide otherwise; +∞ where the rule gives no estimate.
         candidates: per block (B, F) the objective of every candidate, or None when not kept.
+        objectives: (B,) what the search maximised, of each path; None: the final joint attribution score.
+        greedy_objectives: (B,) the same of the path that the greedy search finds; None: it is that path.
+        costs: (B,) what the search has cost, in greedy searches; None: one.
     """
 
     paths: Int[Tensor, "B L k"]
@@ -37,6 +40,9 @@ class Found:
     clearance: Float[Tensor, "B L"]
     resolution: Float[Tensor, "B L"]
     candidates: list[Float[Tensor, "B F"]] | None
+    objectives: Float[Tensor, "B"] | None = None
+    greedy_objectives: Float[Tensor, "B"] | None = None
+    costs: Float[Tensor, "B"] | None = None
 
     def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Found:
         """Some images' paths, with floats of the type and device of `like`."""
