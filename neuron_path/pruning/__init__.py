@@ -1,0 +1,17 @@
+"""Structural pruning: which neurons a model can do without, and the smaller model without them.
+
+    ranking → allocation → slicing → saved
+
+- ``ranking``      scores from stored neuron paths: how often and how strongly a neuron lies on them
+- ``competitors``  scores from weights, activations, gradients or chance, for comparison
+- ``activations``  every neuron's activations at every token, block by block
+- ``allocation``   from scores to the neurons that stay: the same share in each block, or by rank over all blocks
+- ``slicing``      the smaller model itself
+- ``ffns``         where a block's neurons lie in its linear layers
+- ``saved``        a pruned model on disk, and back
+- ``onnx``         a model as an ONNX file
+
+A *ranking* is one float64 tensor (F,) for each block, on the CPU: the higher, the more a neuron matters. Unlike an
+intervention, which edits the tokens in scope, pruning takes a neuron away at every token; so all rankings that look at
+activations here count all tokens too.
+"""
