@@ -1,0 +1,274 @@
+"""A pruned model on disk: weights as safetensors, and JSON that says what they are; no pickle either way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.models.adapter import adapt
+from neuron_path.models.checkpoint.fitting import fit
+from neuron_path.models.checkpoint.reading import read
+from neuron_path.models.guard import exact, frozen
+from neuron_path.models.loading import load_model
+from neuron_path.models.preprocessing import image_transform, input_size
+from neuron_path.pruning.ffns import FfnLayers, ffn_layers
+from neuron_path.store.atomic import write_bytes, write_json
+from neuron_path.store.jsonable import jsonable
+from neuron_path.store.provenance import collect_provenance, weight_hash
+from neuron_path.store.reader import read_json
+from neuron_path.types import TokenScopeName
+
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "pruned.json"
+_FORMAT = "neuron-path pruned model"
+_VERSION = 1
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16)} | {
+    "float16": torch.float16
+}
+# What makes timm or load_model read or fetch weights: a description that asks for it was not written here.
+_NO_ARGUMENTS = ("name", "checkpoint", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2}
+
+
+@dataclass(frozen=True)
+class PrunedDescription:
+    """What a directory of a pruned model says of it.
+
+    Attributes:
+        name: the architecture it was cut from, as `neuron_path.load_model` takes it.
+        kwargs: timm's arguments for it.
+        widths: for each token scope, for each of its blocks, the neurons left in each of the block's FFNs (one, or
+            several side by side).
+        dtype: of the weights, as "float32".
+        weights_sha256: of the file of weights.
+        classes: class names by index; empty where they are not known.
+        preprocessing: input size, interpolation, mean, standard deviation and crop.
+        provenance: what made it, with the `weight_hash`.
+    """
+
+    name: str
+    kwargs: dict[str, Any]
+    widths: dict[str, list[list[int]]]
+    dtype: str
+    weights_sha256: str
+    classes: list[str] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def save_pruned(
+    model: nn.Module,
+    directory: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> PrunedDescription:
+    """Write a pruned model into a directory, from which `load_pruned` makes the same model.
+
+    The model is first rebuilt from what is about to be written and compared with the given one, so that a directory
+    that was written can be read.
+
+    Args:
+        model: from `slice_ffn`; also one that was pruned twice, or not at all.
+        directory: made if need be; a pruned model that lies there is replaced. Each file is whole or absent, and the
+            description, written last, knows the weights' hash.
+        name: the architecture, as `neuron_path.load_model` takes it; None: the one that timm noted in the model.
+        kwargs: timm's arguments with which the model was made (`img_size`, `embed_dim`, …); `num_classes` is known.
+        classes: class names by index.
+        provenance: what made the model, of JSON's types: run, ranking, kept share, seed.
+
+    Returns:
+        What was written beside the weights.
+
+    Raises:
+        NeuronPathError: an unsupported model, a name or arguments that do not make this architecture, another number of
+            classes, something without a JSON form, or a directory that cannot be written.
+    """
+    timm_model: Any = model
+    name = name or (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    if not name:
+        raise NeuronPathError(
+            "The model does not say which architecture it is: give its timm name, or digits_vit for the embedded "
+            "model, as name=."
+        )
+    if classes and len(classes) != timm_model.num_classes:
+        raise NeuronPathError(f"There are {len(classes)} class names for a model of {timm_model.num_classes} classes.")
+    # A copy of each, because safetensors refuses tensors that share memory.
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    data = save(tensors)
+    arguments = {"num_classes": timm_model.num_classes} | dict(kwargs or {})
+    _, preprocessing = image_transform(model)
+    made = collect_provenance({}, **dict(provenance or {}))
+    del made["config"], made["seed"]  # those of a run, which `provenance` may name
+    description = PrunedDescription(
+        name=str(name),
+        kwargs=jsonable(arguments, "kwargs"),
+        widths={scope: [[ffn.width for ffn in ffns] for ffns in blocks] for scope, blocks in _scopes(model).items()},
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        weights_sha256=hashlib.sha256(data).hexdigest(),
+        classes=[str(one) for one in classes],
+        preprocessing=preprocessing,
+        provenance=made | jsonable(dict(provenance or {}), "provenance") | {"weight_hash": _weight_hash(tensors)},
+    )
+    _check_same(model, _rebuild(description, tensors, Path(directory)), description)
+    write_bytes(Path(directory) / WEIGHTS_FILE, data)
+    write_json(Path(directory) / DESCRIPTION_FILE, {"format": _FORMAT, "version": _VERSION} | asdict(description))
+    return description
+
+
+def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
+    """What a directory says of its pruned model, without reading the weights.
+
+    Raises:
+        NeuronPathError: no such directory, or one without a description of a pruned model that this version reads.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise NeuronPathError(f"There is no directory '{path}': give the one that a pruned model was saved in.")
+    file = path / DESCRIPTION_FILE
+    held = read_json(file)
+    if held.get("format") != _FORMAT:
+        found = f"no {DESCRIPTION_FILE}" if not held else f"a {DESCRIPTION_FILE} of another program"
+        raise NeuronPathError(f"'{path}' holds {found}: give a directory that a pruned model was saved in.")
+    if held.get("version") != _VERSION:
+        raise NeuronPathError(
+            f"'{file}' has version {held.get('version')!r} of its format, but this neuron-path reads {_VERSION}: "
+            "update it, or save the model again."
+        )
+    values = {one.name: held.get(one.name) for one in fields(PrunedDescription)}
+    wrong = [name for name, value in values.items() if not _FITS[name](value)]
+    if wrong:
+        raise NeuronPathError(f"'{file}' is damaged: {', '.join(wrong)} missing or of another kind; save it again.")
+    return PrunedDescription(**values)  # pyright: ignore[reportArgumentType]
+
+
+def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
+    """Make the model that `save_pruned` wrote: the same logits, frozen, in eval mode, on the CPU.
+
+    Its `pretrained_cfg` has the saved preprocessing. Nothing in the files can run code or fetch anything.
+
+    Raises:
+        NeuronPathError: no such directory, files that are missing, foreign, damaged or do not belong together.
+    """
+    description = read_pruned(directory)
+    file = Path(directory) / WEIGHTS_FILE
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise NeuronPathError(f"Cannot read '{file}': {error.strerror}. Save the pruned model again.") from error
+    if found != description.weights_sha256:
+        raise NeuronPathError(
+            f"'{file}' is not the file that {DESCRIPTION_FILE} describes (another SHA-256): it is damaged, or of "
+            "another model. Save the pruned model again."
+        )
+    return _rebuild(description, read(file), file)
+
+
+def _rebuild(description: PrunedDescription, tensors: Mapping[str, Tensor], file: Path) -> nn.Module:
+    """The architecture with as many neurons as are left, and these weights."""
+    model = _build(description)
+    for scope, widths in description.widths.items():
+        blocks = ffn_layers(model, scope)
+        own = [[ffn.width for ffn in ffns] for ffns in blocks]
+        same = [len(ffns) for ffns in own] == [len(ffns) for ffns in widths]
+        if not same or any(n > m for ns, ms in zip(widths, own, strict=True) for n, m in zip(ns, ms, strict=True)):
+            raise NeuronPathError(
+                f"The pruned model's widths {widths} do not fit the architecture '{description.name}', whose are "
+                f"{own}: give its own name= and kwargs=."
+            )
+        for ffns, left in zip(blocks, widths, strict=True):
+            for ffn, n in zip(ffns, left, strict=True):
+                if n < ffn.width:
+                    ffn.keep(torch.arange(ffn.width) < n)
+                _expect_bias(model, ffn, tensors)
+    fit(model, tensors, file)
+    timm_model: Any = model
+    made = {key: tuple(value) if isinstance(value, list) else value for key, value in description.preprocessing.items()}
+    timm_model.pretrained_cfg = dict(getattr(model, "pretrained_cfg", None) or {}) | made
+    return model.eval().requires_grad_(False)
+
+
+def _build(description: PrunedDescription) -> nn.Module:
+    refused = [name for name in _NO_ARGUMENTS if name in description.kwargs]
+    if refused or ":" in description.name:
+        what = f"argument(s) {', '.join(refused)}" if refused else f"name '{description.name}'"
+        raise NeuronPathError(f"The pruned model's {what} would fetch or read other weights: leave them out.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The weights of")  # random, until they are read
+        return load_model(description.name, **description.kwargs).to(_DTYPES[description.dtype])
+
+
+def _expect_bias(model: nn.Module, ffn: FfnLayers, tensors: Mapping[str, Tensor]) -> None:
+    """Give a second layer that had no bias the one that folding made."""
+    if ffn.second.bias is None:
+        name = next(name for name, module in model.named_modules() if module is ffn.second)
+        if f"{name}.bias" in tensors:
+            ffn.add_to_bias(torch.zeros(ffn.second.out_features))
+
+
+def _scopes(model: nn.Module) -> dict[TokenScopeName, list[list[FfnLayers]]]:
+    """The FFNs of each token scope that the model has; the scopes' blocks are the same, or all different."""
+    found: dict[TokenScopeName, list[list[FfnLayers]]] = {}
+    own = adapt(model).scope.name
+    for scope in ("patch", "cls"):
+        try:
+            found[scope] = ffn_layers(model, scope)
+        except NeuronPathError:
+            if scope == own:
+                raise
+    return found
+
+
+def _check_same(model: nn.Module, again: nn.Module, description: PrunedDescription) -> None:
+    """The rebuilt model must compute what the given one does: weights alone do not tell heads, pooling or a hook."""
+    like = next(model.parameters())
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, *input_size(model), generator=generator).to(like.dtype)
+    with frozen(model), exact(like.device):
+        expected, found = model(images.to(like.device)).cpu(), again(images)
+    tolerance = _TOLERANCE.get(like.dtype, 1e-4)
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
+        raise NeuronPathError(
+            f"The architecture '{description.name}' with {description.kwargs} computes other logits from the same "
+            "weights: give all arguments with which the model was made as kwargs=, and remove hooks."
+        )
+
+
+def _weight_hash(tensors: Mapping[str, Tensor]) -> str:
+    """As a run's provenance has it; NumPy has no bfloat16, whose bits are hashed as integers."""
+    plain = {key: value.view(torch.int16) if value.dtype == torch.bfloat16 else value for key, value in tensors.items()}
+    return weight_hash((key, value.numpy()) for key, value in plain.items())
+
+
+def _are_widths(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"patch", "cls"}
+        and all(isinstance(blocks, list) for blocks in value.values())
+        and all(isinstance(ffns, list) for blocks in value.values() for ffns in blocks)
+        and all(type(n) is int and n >= 0 for blocks in value.values() for ffns in blocks for n in ffns)
+    )
+
+
+_FITS = {
+    "name": lambda value: isinstance(value, str) and bool(value),
+    "kwargs": lambda value: isinstance(value, dict),
+    "widths": _are_widths,
+    "dtype": lambda value: isinstance(value, str) and value in _DTYPES,
+    "weights_sha256": lambda value: isinstance(value, str),
+    "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "preprocessing": lambda value: isinstance(value, dict),
+    "provenance": lambda value: isinstance(value, dict),
+}
