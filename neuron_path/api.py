@@ -56,7 +56,8 @@ def find_paths(
             `influence_pattern`, `guided_influence_pattern`, `gradient_x_activation`, `integrated_gradients`,
             `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
             options.
-        search: how a path is picked: a name (`greedy`) or an object with its options.
+        search: how a path is picked: a name (`greedy`, `rerank`, `beam`, `exchange`, `beam_exchange`, `exhaustive`) or
+            an object with its options.
         quadrature: rule of the integral over α: a name (`gauss_legendre`, `adaptive`, `riemann_left`, `riemann_right`,
             `midpoint`, `trapezoid`), or a `Quadrature` with its own options.
         n_steps: number of nodes of a named rule; None: 8, of which Gauss–Legendre's are closer to the integral than the

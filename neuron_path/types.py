@@ -46,13 +46,18 @@ class PathResult:
         scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of the target
             function; see `neuron_path.score_paths`.
         margins: (B, L) how far each block's choice is from changing: (last chosen − best left out) / |last chosen|,
-            which for one neuron a block is the relative gap of best to runner-up.
+            which for one neuron a block is the relative gap of best to runner-up. Of searches other than `greedy`:
+            how much of the final score the most promising swap in the block would cost, to first order.
         targets: (B,) the attributed class of each image.
         predictions: (B,) the class the untouched model predicts.
         target_probabilities: (B,) softmax probability of the target class, untouched model.
         n_steps: (B,) quadrature nodes of each image; with the `adaptive` rule the most that a block or the score took.
         score_errors: (B,) the estimated error of `scores` as integrals, in the same units; None but with the `adaptive`
             rule.
+        objectives: (B,) the final score that a search other than `greedy` maximised, of `paths`, in units of the target
+            function: `scores`, or the measure `complete`; None of the greedy search.
+        greedy_objectives: (B,) the same of the greedy search's path, which it never falls below; None as before.
+        costs: (B,) what the search has cost, in greedy searches; None as before.
         candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
             narrower than the widest are padded with NaN.
     """
@@ -65,6 +70,9 @@ class PathResult:
     target_probabilities: Float[Tensor, "B"]
     n_steps: Int[Tensor, "B"]
     score_errors: Float[Tensor, "B"] | None = None
+    objectives: Float[Tensor, "B"] | None = None
+    greedy_objectives: Float[Tensor, "B"] | None = None
+    costs: Float[Tensor, "B"] | None = None
     candidate_scores: Float[Tensor, "B L F"] | None = None
 
     def __len__(self) -> int:

@@ -181,6 +181,11 @@ class Sequences:
             run = slice(start, start + length)
             yield run if rows is None else pairs[run], images[run], alpha[run]
 
+    def pairs(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "N"]:
+        """The pairs of some images, node by node."""
+        starts = torch.arange(len(self.alpha), device=rows.device) * self.n_images
+        return (starts.unsqueeze(1) + rows).flatten()
+
     def integrate(self, values: Float[Tensor, "N *S"]) -> Float[Tensor, "*terms b *S"]:
         """Σ_k ω_k · values at node k, for each row of weights; N covers whole images, node by node."""
         by_node = values.unflatten(0, (len(self.alpha), -1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,21 +27,23 @@ def one_sum(problem: Problem) -> bool:
     return problem.scope.pooled or problem.clean.projected[0].shape[1] == 1
 
 
-def activation_sum(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B S"]:
-    """W: the path's clean activations, summed over blocks and neurons, per token in scope (pooled tokens: one mean)."""
-    return torch.stack([problem.chosen_sum(index, paths[:, index]) for index in range(paths.shape[1])]).sum(0)
+def activation_sum(problem: Problem, neurons: Sequence[Int[Tensor, "B k"]]) -> Float[Tensor, "B S"]:
+    """W: the clean activations of the chosen neurons, block by block from the first, per token in scope (pooled tokens:
+    one mean)."""
+    return torch.stack([problem.chosen_sum(index, chosen) for index, chosen in enumerate(neurons)]).sum(0)
 
 
 def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "*terms B"]:
     """JAS(P) = mean over tokens of (Σ w) · ∫ Σ ∂f/∂a dα, from a prefix in which `paths` is chosen throughout."""
-    return (activation_sum(problem, paths) * prefix.path_gradient()[0]).mean(-1)
+    return partial_score(problem, prefix, paths.unbind(1), "joint")
 
 
-def final_terms(
-    problem: Problem, prefix: Prefix, paths: Int[Tensor, "B l k"], measure: Measure
+def partial_score(
+    problem: Problem, prefix: Prefix, neurons: Sequence[Int[Tensor, "B k"]], measure: Measure
 ) -> Float[Tensor, "*terms B"]:
-    """The score of paths through the first l blocks, chosen in the prefix; the blocks behind them are live."""
-    return joint_score(problem, prefix, paths) if measure == "joint" else prefix.path_gradient()[0].sum(-1)
+    """The score of paths through the first blocks, chosen in the prefix; the blocks behind them are live."""
+    gradient = prefix.path_gradient()[0]
+    return (activation_sum(problem, neurons) * gradient).mean(-1) if measure == "joint" else gradient.sum(-1)
 
 
 def path_score(

@@ -85,8 +85,7 @@ class TangentPrefix(Prefix):
     def take(self, rows: Tensor) -> TangentPrefix:
         other = super().take(rows)
         assert isinstance(other, TangentPrefix)
-        starts = torch.arange(len(self.sequences.alpha), device=rows.device) * self.problem.n_images
-        pairs = (starts.unsqueeze(1) + rows).flatten()
+        pairs = self.sequences.pairs(rows)
         if self._streams is not None:
             other._streams = self._streams[0][pairs], self._streams[1][pairs]
         if self._opened is not None:

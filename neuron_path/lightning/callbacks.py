@@ -58,21 +58,28 @@ class ResultWriter(BasePredictionWriter):
 def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:
     """The store's columns for one method's paths of a batch."""
     result, n = found.result, len(batch)
+
+    def floats(values: Tensor | None) -> Any:
+        return [None] * n if values is None else values.double().numpy()
+
     return {
         "sample_id": batch.sample_ids,
         "label": batch.labels,
         "target": result.targets.numpy(),
         "prediction": result.predictions.numpy(),
-        "target_probability": result.target_probabilities.double().numpy(),
+        "target_probability": floats(result.target_probabilities),
         "scorer": [found.scorer] * n,
         "search": [found.search] * n,
         "measure": ["joint"] * n,
         "top_k": [found.top_k] * n,
         "path": result.paths.numpy(),
-        "score": result.scores.double().numpy(),
-        "score_error": [None] * n if result.score_errors is None else result.score_errors.double().numpy(),
+        "score": floats(result.scores),
+        "score_error": floats(result.score_errors),
         "n_steps": result.n_steps.numpy(),
-        "margins": result.margins.double().numpy(),
+        "objective": floats(result.objectives),
+        "greedy_objective": floats(result.greedy_objectives),
+        "search_cost": floats(result.costs),
+        "margins": floats(result.margins),
         "convergence_delta": [None] * n,
     }
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuron_path.attribution.convergence import integral, integration_error
 from neuron_path.attribution.objective import Objective, Rated, Swaps
-from neuron_path.attribution.score import final_terms, make_prefix
+from neuron_path.attribution.score import make_prefix, partial_score
 from neuron_path.attribution.ties import ranked
 from neuron_path.search.improving import Improved
 from neuron_path.search.prices import Prices
@@ -171,7 +171,7 @@ class _Climb:
                 swapped[:, index] = torch.where(goes[at, index], comes, swapped[:, index])
                 for later in range(index, paths.shape[1]):
                     branch.choose(swapped[:, later])
-                terms = final_terms(branch.problem, branch, swapped, measure)
+                terms = partial_score(branch.problem, branch, swapped.unbind(1), measure)
                 scores[some[at], index, nth] = integral(terms, 1)
             prefix.choose(paths[:, index])
         return scores

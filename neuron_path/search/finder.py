@@ -226,6 +226,9 @@ class PathFinder:
             target_probabilities=target_probability(logits, problem.targets),
             n_steps=torch.full_like(problem.targets, problem.quadrature.n_steps),
             score_errors=found.errors,
+            objectives=found.objectives,
+            greedy_objectives=found.greedy_objectives,
+            costs=found.costs,
             candidate_scores=None if found.candidates is None else _stack(found.candidates),
         )
 

@@ -23,8 +23,10 @@ def path_schema(top_k: int) -> pa.Schema:
     ``path`` is a list of L neuron indices for ``top_k`` 1; above, it is L lists of ``top_k`` indices in descending
     objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the measure of ``path``, in units of
     the target function. ``n_steps`` is how many quadrature nodes the image took, ``score_error`` the estimated error of
-    ``score`` as an integral. Only ``label`` (unlabelled images), ``score_error`` (rule ``adaptive`` only) and
-    ``convergence_delta`` (measure ``complete`` only) may be null.
+    ``score`` as an integral. ``objective`` is what a search other than ``greedy`` maximised, ``greedy_objective`` the
+    same of the greedy search's path, and ``search_cost`` what it took, in greedy searches. Only these three, ``label``
+    (unlabelled images), ``score_error`` (rule ``adaptive`` only) and ``convergence_delta`` (measure ``complete`` only)
+    may be null.
 
     Raises:
         NeuronPathError: for a ``top_k`` below 1.
@@ -50,6 +52,9 @@ def path_schema(top_k: int) -> pa.Schema:
             pa.field("score", pa.float64(), nullable=False),
             pa.field("score_error", pa.float64()),
             pa.field("n_steps", pa.int32(), nullable=False),
+            pa.field("objective", pa.float64()),
+            pa.field("greedy_objective", pa.float64()),
+            pa.field("search_cost", pa.float64()),
             pa.field("margins", pa.list_(pa.float64()), nullable=False),
             pa.field("convergence_delta", pa.float64()),
         ]

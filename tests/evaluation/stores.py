@@ -115,6 +115,9 @@ def _paths(ids: Sequence[str], scorer: str, top_k: int, labelled: bool, seed: in
         "score": np.zeros(n),
         "score_error": [None] * n,
         "n_steps": [8] * n,
+        "objective": [None] * n,
+        "greedy_objective": [None] * n,
+        "search_cost": [None] * n,
         "margins": np.zeros((n, 3)),
         "convergence_delta": [None] * n,
     }

@@ -33,6 +33,9 @@ def path_columns(ids: Sequence[str], *, scorer: str = "joint_attribution", top_k
         "score": np.array([rng.normal() for rng in generators]),
         "score_error": [None] * n,
         "n_steps": [8] * n,
+        "objective": [None] * n,
+        "greedy_objective": [None] * n,
+        "search_cost": [None] * n,
         "margins": np.array([rng.random(BLOCKS) for rng in generators]).reshape(n, BLOCKS),
         "convergence_delta": [None] * n,
     }
