@@ -9,6 +9,7 @@
 - ``slicing``      the smaller model itself
 - ``ffns``         where a block's neurons lie in its linear layers
 - ``saved``        a pruned model on disk, and back
+- ``description``  what lies beside its weights
 - ``onnx``         a model as an ONNX file
 
 A *ranking* is one float64 tensor (F,) for each block, on the CPU: the higher, the more a neuron matters. Unlike an

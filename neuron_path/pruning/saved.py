@@ -6,7 +6,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +20,23 @@ from neuron_path.models.checkpoint.reading import read
 from neuron_path.models.guard import exact, frozen
 from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform, input_size
+from neuron_path.pruning.description import (
+    DESCRIPTION_FILE,
+    DTYPES,
+    PrunedDescription,
+    read_pruned,
+    write_description,
+)
 from neuron_path.pruning.ffns import FfnLayers, ffn_layers
-from neuron_path.store.atomic import write_bytes, write_json
+from neuron_path.store.atomic import write_bytes
 from neuron_path.store.jsonable import jsonable
 from neuron_path.store.provenance import collect_provenance, weight_hash
-from neuron_path.store.reader import read_json
 from neuron_path.types import TokenScopeName
 
 WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "pruned.json"
-_FORMAT = "neuron-path pruned model"
-_VERSION = 1
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16)} | {
-    "float16": torch.float16
-}
 # What makes timm or load_model read or fetch weights: a description that asks for it was not written here.
 _NO_ARGUMENTS = ("name", "checkpoint", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
 _TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2}
-
-
-@dataclass(frozen=True)
-class PrunedDescription:
-    """What a directory of a pruned model says of it.
-
-    Attributes:
-        name: the architecture it was cut from, as `neuron_path.load_model` takes it.
-        kwargs: timm's arguments for it.
-        widths: for each token scope, for each of its blocks, the neurons left in each of the block's FFNs (one, or
-            several side by side).
-        dtype: of the weights, as "float32".
-        weights_sha256: of the file of weights.
-        classes: class names by index; empty where they are not known.
-        preprocessing: input size, interpolation, mean, standard deviation and crop.
-        provenance: what made it, with the `weight_hash`.
-    """
-
-    name: str
-    kwargs: dict[str, Any]
-    widths: dict[str, list[list[int]]]
-    dtype: str
-    weights_sha256: str
-    classes: list[str] = field(default_factory=list)
-    preprocessing: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def save_pruned(
@@ -124,34 +97,8 @@ def save_pruned(
     )
     _check_same(model, _rebuild(description, tensors, Path(directory)), description)
     write_bytes(Path(directory) / WEIGHTS_FILE, data)
-    write_json(Path(directory) / DESCRIPTION_FILE, {"format": _FORMAT, "version": _VERSION} | asdict(description))
+    write_description(directory, description)
     return description
-
-
-def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
-    """What a directory says of its pruned model, without reading the weights.
-
-    Raises:
-        NeuronPathError: no such directory, or one without a description of a pruned model that this version reads.
-    """
-    path = Path(directory)
-    if not path.is_dir():
-        raise NeuronPathError(f"There is no directory '{path}': give the one that a pruned model was saved in.")
-    file = path / DESCRIPTION_FILE
-    held = read_json(file)
-    if held.get("format") != _FORMAT:
-        found = f"no {DESCRIPTION_FILE}" if not held else f"a {DESCRIPTION_FILE} of another program"
-        raise NeuronPathError(f"'{path}' holds {found}: give a directory that a pruned model was saved in.")
-    if held.get("version") != _VERSION:
-        raise NeuronPathError(
-            f"'{file}' has version {held.get('version')!r} of its format, but this neuron-path reads {_VERSION}: "
-            "update it, or save the model again."
-        )
-    values = {one.name: held.get(one.name) for one in fields(PrunedDescription)}
-    wrong = [name for name, value in values.items() if not _FITS[name](value)]
-    if wrong:
-        raise NeuronPathError(f"'{file}' is damaged: {', '.join(wrong)} missing or of another kind; save it again.")
-    return PrunedDescription(**values)  # pyright: ignore[reportArgumentType]
 
 
 def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
@@ -207,7 +154,7 @@ def _build(description: PrunedDescription) -> nn.Module:
         raise NeuronPathError(f"The pruned model's {what} would fetch or read other weights: leave them out.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The weights of")  # random, until they are read
-        return load_model(description.name, **description.kwargs).to(_DTYPES[description.dtype])
+        return load_model(description.name, **description.kwargs).to(DTYPES[description.dtype])
 
 
 def _expect_bias(model: nn.Module, ffn: FfnLayers, tensors: Mapping[str, Tensor]) -> None:
@@ -250,25 +197,3 @@ def _weight_hash(tensors: Mapping[str, Tensor]) -> str:
     """As a run's provenance has it; NumPy has no bfloat16, whose bits are hashed as integers."""
     plain = {key: value.view(torch.int16) if value.dtype == torch.bfloat16 else value for key, value in tensors.items()}
     return weight_hash((key, value.numpy()) for key, value in plain.items())
-
-
-def _are_widths(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) <= {"patch", "cls"}
-        and all(isinstance(blocks, list) for blocks in value.values())
-        and all(isinstance(ffns, list) for blocks in value.values() for ffns in blocks)
-        and all(type(n) is int and n >= 0 for blocks in value.values() for ffns in blocks for n in ffns)
-    )
-
-
-_FITS = {
-    "name": lambda value: isinstance(value, str) and bool(value),
-    "kwargs": lambda value: isinstance(value, dict),
-    "widths": _are_widths,
-    "dtype": lambda value: isinstance(value, str) and value in _DTYPES,
-    "weights_sha256": lambda value: isinstance(value, str),
-    "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-    "preprocessing": lambda value: isinstance(value, dict),
-    "provenance": lambda value: isinstance(value, dict),
-}

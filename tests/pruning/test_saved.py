@@ -18,8 +18,9 @@ from torch import nn
 import neuron_path
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.preprocessing import image_transform, input_size
+from neuron_path.pruning.description import DESCRIPTION_FILE, read_pruned
 from neuron_path.pruning.ranking import hidden_widths
-from neuron_path.pruning.saved import DESCRIPTION_FILE, WEIGHTS_FILE, load_pruned, read_pruned, save_pruned
+from neuron_path.pruning.saved import WEIGHTS_FILE, load_pruned, save_pruned
 from neuron_path.pruning.slicing import slice_ffn
 from neuron_path.store.provenance import weight_hash
 

@@ -1,0 +1,104 @@
+"""What lies beside a pruned model's weights: JSON that says how to make the model again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.store.atomic import write_json
+from neuron_path.store.reader import read_json
+
+DESCRIPTION_FILE = "pruned.json"
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16)} | {
+    "float16": torch.float16
+}
+_FORMAT = "neuron-path pruned model"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PrunedDescription:
+    """What a directory of a pruned model says of it.
+
+    Attributes:
+        name: the architecture it was cut from, as `neuron_path.load_model` takes it.
+        kwargs: timm's arguments for it.
+        widths: for each token scope, for each of its blocks, the neurons left in each of the block's FFNs (one, or
+            several side by side).
+        dtype: of the weights, as "float32".
+        weights_sha256: of the file of weights.
+        classes: class names by index; empty where they are not known.
+        preprocessing: input size, interpolation, mean, standard deviation and crop.
+        provenance: what made it, with the `weight_hash`.
+    """
+
+    name: str
+    kwargs: dict[str, Any]
+    widths: dict[str, list[list[int]]]
+    dtype: str
+    weights_sha256: str
+    classes: list[str] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def write_description(directory: str | os.PathLike[str], description: PrunedDescription) -> None:
+    """Write the description into a directory, whole or not at all.
+
+    Raises:
+        NeuronPathError: it cannot be written.
+    """
+    write_json(Path(directory) / DESCRIPTION_FILE, {"format": _FORMAT, "version": _VERSION} | asdict(description))
+
+
+def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
+    """What a directory says of its pruned model, without reading the weights.
+
+    Raises:
+        NeuronPathError: no such directory, or one without a description of a pruned model that this version reads.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise NeuronPathError(f"There is no directory '{path}': give the one that a pruned model was saved in.")
+    file = path / DESCRIPTION_FILE
+    held = read_json(file)
+    if held.get("format") != _FORMAT:
+        found = f"no {DESCRIPTION_FILE}" if not held else f"a {DESCRIPTION_FILE} of another program"
+        raise NeuronPathError(f"'{path}' holds {found}: give a directory that a pruned model was saved in.")
+    if held.get("version") != _VERSION:
+        raise NeuronPathError(
+            f"'{file}' has version {held.get('version')!r} of its format, but this neuron-path reads {_VERSION}: "
+            "update it, or save the model again."
+        )
+    values = {one.name: held.get(one.name) for one in fields(PrunedDescription)}
+    wrong = [name for name, value in values.items() if not _FITS[name](value)]
+    if wrong:
+        raise NeuronPathError(f"'{file}' is damaged: {', '.join(wrong)} missing or of another kind; save it again.")
+    return PrunedDescription(**values)  # pyright: ignore[reportArgumentType]
+
+
+def _are_widths(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"patch", "cls"}
+        and all(isinstance(blocks, list) for blocks in value.values())
+        and all(isinstance(ffns, list) for blocks in value.values() for ffns in blocks)
+        and all(type(n) is int and n >= 0 for blocks in value.values() for ffns in blocks for n in ffns)
+    )
+
+
+_FITS = {
+    "name": lambda value: isinstance(value, str) and bool(value),
+    "kwargs": lambda value: isinstance(value, dict),
+    "widths": _are_widths,
+    "dtype": lambda value: isinstance(value, str) and value in DTYPES,
+    "weights_sha256": lambda value: isinstance(value, str),
+    "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "preprocessing": lambda value: isinstance(value, dict),
+    "provenance": lambda value: isinstance(value, dict),
+}
