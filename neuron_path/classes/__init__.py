@@ -1,6 +1,7 @@
 """What the paths of a stored run say about classes.
 
-- ``grouping``    the paths of one method, put in classes: where everything starts
+- ``class_paths`` paths in classes: the record that everything starts from
+- ``grouping``    that record from the table of a stored run
 - ``usage``       how often each class uses each neuron, and how concentrated that is
 - ``pairs``       the path overlap of every two images, a few rows at a time
 - ``overlap``     within-class against between-class overlap, with a permutation test

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuron_path.classes.class_paths import ClassPaths
 from neuron_path.classes.clustering import Agreement, ClassTree, class_agreement, cluster_classes
-from neuron_path.classes.grouping import ClassPaths
 from neuron_path.classes.overlap import OverlapTest, overlap_test
 from neuron_path.classes.similarity import class_similarity, neighbours
 from neuron_path.classes.stability import Stability, split_half_stability

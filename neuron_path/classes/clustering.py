@@ -12,7 +12,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_mutual_info_score
 
-from neuron_path.classes.grouping import ClassPaths, check_classes
+from neuron_path.classes.class_paths import ClassPaths, check_classes
 from neuron_path.classes.pairs import pair_overlaps
 from neuron_path.classes.similarity import check_similarity
 from neuron_path.errors import NeuronPathError, unknown_name
@@ -114,7 +114,7 @@ def cluster_images(paths: ClassPaths, n_clusters: int) -> NDArray[np.int64]:
     Raises:
         NeuronPathError: for another number of clusters, or a single image.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> cluster_images(make_class_paths([[0, 3], [1, 2], [0, 3], [1, 2]], [7, 7, 7, 7]), 2).tolist()
     [0, 1, 0, 1]
     """

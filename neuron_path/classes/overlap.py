@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from neuron_path.classes.grouping import ClassPaths, check_classes
+from neuron_path.classes.class_paths import ClassPaths, check_classes
 from neuron_path.classes.pairs import pair_overlaps
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
@@ -89,7 +89,7 @@ def overlap_test(
     Raises:
         NeuronPathError: for one class only, one image in each class, or arguments out of range.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> test = overlap_test(make_class_paths([[0, 3], [0, 3], [1, 2], [1, 3]], [0, 0, 1, 1]))
     >>> test.within, test.between
     (0.75, 0.25)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from neuron_path.classes.grouping import ClassPaths
+from neuron_path.classes.class_paths import ClassPaths
 
 BATCH_VALUES: Final = 2**24
 """Pairs held at once: 128 MiB of float64, and as much again while they are made."""
@@ -31,22 +31,25 @@ def pair_overlaps(paths: ClassPaths) -> Iterator[tuple[int, int, NDArray[np.floa
         ``begin``, ``end`` and the overlaps (end − begin, n), in [0, 1], of the images ``begin`` to ``end``; 1 of each
         image with itself.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> [overlaps.tolist() for _, _, overlaps in pair_overlaps(make_class_paths([[0, 3], [1, 3]], [0, 1]))]
     [[[1.0, 0.5], [0.5, 1.0]]]
     """
     n, top_k = paths.n_images, paths.top_k
     blocks = [_split(paths, block) for block in range(paths.n_blocks)]
+    indices = np.arange(top_k + 1) / (2 * top_k - np.arange(top_k + 1))
+    count = np.min_scalar_type(top_k)
     size = max(1, BATCH_VALUES // n)
     for begin in range(0, n, size):
         end = min(begin + size, n)
-        total = np.zeros((end - begin, n))
+        total, jaccard = np.zeros((end - begin, n)), np.empty((end - begin, n))
         for popular, rare, rare_transposed in blocks:
             dense = popular.toarray()
             common = dense[begin:end] @ dense.T
             found = (rare[begin:end] @ rare_transposed).tocoo()
             common[found.coords] += found.data
-            total += np.divide(common, 2 * top_k - common, dtype=np.float64)
+            # Looked up, not computed: i is one of k + 1 whole numbers, and memory for the result is there already.
+            total += np.take(indices, common.astype(count), out=jaccard, mode="clip")
         total /= paths.n_blocks
         # A neuron that no other image has is not counted, but each image has all neurons in common with itself.
         total[np.arange(end - begin), np.arange(begin, end)] = 1

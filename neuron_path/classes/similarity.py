@@ -23,7 +23,7 @@ def class_similarity(usage: Usage) -> NDArray[np.float64]:
     Raises:
         NeuronPathError: for one class only.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> from neuron_path.classes.usage import count_usage
     >>> class_similarity(count_usage(make_class_paths([[0, 3], [0, 2]], [0, 1]))).round(3).tolist()
     [[1.0, 0.5], [0.5, 1.0]]

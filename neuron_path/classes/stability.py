@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from neuron_path.classes.grouping import ClassPaths, check_classes
+from neuron_path.classes.class_paths import ClassPaths, check_classes
 from neuron_path.classes.similarity import unit_rows
 from neuron_path.errors import NeuronPathError
 
@@ -66,7 +66,7 @@ def split_half_stability(
     Raises:
         NeuronPathError: for fewer than two classes of two images, or arguments out of range.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> paths = make_class_paths([[0, 3], [0, 3], [1, 3], [1, 3], [2, 2], [2, 2]], [0, 0, 1, 1, 2, 2])
     >>> split_half_stability(paths, n_splits=3).recognised.median
     1.0

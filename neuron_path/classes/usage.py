@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from neuron_path.classes.grouping import ClassPaths
+from neuron_path.classes.class_paths import ClassPaths
 from neuron_path.errors import NeuronPathError
 
 
@@ -84,7 +84,7 @@ class Usage:
 def count_usage(paths: ClassPaths) -> Usage:
     """Count for each class how many of its images have each neuron on their path.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> usage = count_usage(make_class_paths([[0, 3], [1, 3], [1, 2]], [5, 5, 2], n_neurons=4))
     >>> usage.counts.toarray().tolist()
     [[0, 1, 0, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0, 0, 2]]
@@ -113,7 +113,7 @@ def concentration(usage: Usage) -> pd.DataFrame:
         One row per class and block, sorted by these: ``class``, ``block``, ``n``, ``used_neurons``, ``entropy``,
         ``effective_neurons``, ``gini``, ``top_neuron``, ``top_share``.
 
-    >>> from neuron_path.classes.grouping import make_class_paths
+    >>> from neuron_path.classes.class_paths import make_class_paths
     >>> table = concentration(count_usage(make_class_paths([[0], [0], [0], [2]], [1, 1, 1, 1], n_neurons=4)))
     >>> table[["used_neurons", "gini", "top_neuron", "top_share"]].iloc[0].tolist()
     [2.0, 0.625, 0.0, 0.75]

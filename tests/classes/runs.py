@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from neuron_path.classes.grouping import ClassPaths, make_class_paths
+from neuron_path.classes.class_paths import ClassPaths, make_class_paths
 
 
 def make_frame(paths: Any, labels: Any, **columns: Any) -> pd.DataFrame:

@@ -13,8 +13,9 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 from scipy.stats import entropy, hypergeom
 
+from neuron_path.classes.class_paths import make_class_paths
 from neuron_path.classes.clustering import Linkage, agreement, class_agreement, cluster_classes, cluster_images
-from neuron_path.classes.grouping import group_paths, make_class_paths
+from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError

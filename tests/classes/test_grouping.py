@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuron_path.classes.grouping import group_paths, make_class_paths
+from neuron_path.classes.class_paths import make_class_paths
+from neuron_path.classes.grouping import group_paths
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.reader import load_paths
 from tests.classes.runs import draw_paths, make_frame

@@ -11,7 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from scipy import stats
 
 from neuron_path.classes import overlap, pairs
-from neuron_path.classes.grouping import ClassPaths, group_paths, make_class_paths
+from neuron_path.classes.class_paths import ClassPaths, make_class_paths
+from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.overlap import overlap_test
 from neuron_path.classes.pairs import pair_overlaps
 from neuron_path.errors import NeuronPathError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cosine
 
-from neuron_path.classes.grouping import ClassPaths, make_class_paths
+from neuron_path.classes.class_paths import ClassPaths, make_class_paths
 from neuron_path.classes.similarity import class_similarity, neighbours, rank_pairs
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neuron_path.classes.grouping import group_paths, make_class_paths
+from neuron_path.classes.class_paths import make_class_paths
+from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.stability import split_half_stability
 from neuron_path.classes.usage import count_usage

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from scipy import stats
 
-from neuron_path.classes.grouping import ClassPaths, make_class_paths
+from neuron_path.classes.class_paths import ClassPaths, make_class_paths
 from neuron_path.classes.usage import concentration, count_usage
 from neuron_path.errors import NeuronPathError
 from tests.classes.runs import literal_usage, small_runs
