@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,14 @@ def export_onnx(model: nn.Module, file: str | os.PathLike[str]) -> Path:
             )
         data = program.model_proto.SerializeToString()
     except Exception as error:  # torch's exporter raises anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise NeuronPathError(f"This {type(model).__name__} cannot be exported to ONNX: {reason}.") from error
+        raise NeuronPathError(f"This {type(model).__name__} cannot be exported to ONNX: {_reason(error)}.") from error
     write_bytes(file, data)
     return Path(file)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what torch's own error, which tells of its steps and in colours, goes back to."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[0].rstrip(".: ") if lines else type(error).__name__
