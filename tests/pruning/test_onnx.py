@@ -50,7 +50,7 @@ def test_what_torch_cannot_export_is_one_clear_line(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if float(x.sum()) > 0 else -x
 
-    with pytest.raises(NeuronPathError, match="This Odd cannot be exported to ONNX: .*data-dependent") as error:
+    with pytest.raises(NeuronPathError, match=r"This Odd cannot be exported to ONNX: .*data-dependent") as error:
         export_onnx(Odd(), tmp_path / "model.onnx")
     assert not any(sign in str(error.value) for sign in "\n\x1b")
     assert not list(tmp_path.iterdir())
