@@ -26,8 +26,8 @@ demo: $(RUNTIME) ## find the paths of the embedded model's test images, with a r
 	@rm -rf $(DEMO)
 	$(BIN)/neuron-path run hydra.run.dir=$(DEMO)
 
-test: $(DEV) ## run all tests but the slow ones
-	$(BIN)/python -m pytest
+test: $(DEV) ## run all tests but the slow ones, two at a time
+	$(BIN)/python -m pytest -n 2
 
 stress: $(DEV) ## run the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -236,6 +236,7 @@ def read_config(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     for group in ("head", "data", "scorer", "search"):
         _check_name(group, getattr(config, group))
+    _check_rule(config.quadrature)
     return config
 
 
@@ -327,6 +328,15 @@ def _check_name(group: str, part: Any) -> None:
         raise NeuronPathError(
             f"The setting '{group}.name' is '{part.name}', but the option '{own}' of '{group}' was chosen: choose "
             f"with {group}={part.name} instead."
+        )
+
+
+def _check_rule(quadrature: Any) -> None:
+    """The adaptive rule has options of its own, which come with the group's option."""
+    if isinstance(quadrature, AdaptiveConfig) != (quadrature.rule == "adaptive"):
+        raise NeuronPathError(
+            f"The setting 'quadrature.rule' is '{quadrature.rule}', but another option of 'quadrature' was chosen: "
+            f"choose with quadrature={quadrature.rule} instead."
         )
 
 

@@ -262,3 +262,9 @@ def test_an_unknown_precision_is_one_line() -> None:
 def test_a_stored_adaptive_rule_is_read_again() -> None:
     config = read("quadrature=adaptive", "quadrature.max_steps=16")
     assert stored_config(asdict(config)).quadrature == config.quadrature
+
+
+@pytest.mark.parametrize(("group", "rule"), [("adaptive", "riemann_left"), ("gauss_legendre", "adaptive")])
+def test_the_adaptive_rule_and_others_are_chosen_by_their_group(group: str, rule: str) -> None:
+    with pytest.raises(NeuronPathError, match=rf"choose with quadrature={rule} instead"):
+        read(f"quadrature={group}", f"quadrature.rule={rule}")

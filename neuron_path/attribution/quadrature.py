@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -94,7 +94,12 @@ class Quadrature:
                 raise NeuronPathError(f"{name} is {value}; the rule '{self.rule}' needs at least {least}.")
             if int(value) > _MOST:
                 raise NeuronPathError(f"{name} is {value}; expected at most {_MOST}: more nodes change no digit.")
-        if not 1e-6 <= self.tolerance < 1:
+        if self.is_adaptive and self.max_steps < self.n_steps:
+            raise NeuronPathError(
+                f"max_steps is {self.max_steps}, fewer than the {self.n_steps} of n_steps that the rule 'adaptive' "
+                "begins with: raise it, or take fewer n_steps."
+            )
+        if not isinstance(self.tolerance, Real) or not 1e-6 <= self.tolerance < 1:
             raise NeuronPathError(f"tolerance is {self.tolerance}; expected a relative error from 1e-6 to below 1.")
 
     @staticmethod

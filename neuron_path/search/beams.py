@@ -121,5 +121,5 @@ class Beams:
         """Remember the closest call where the first `at` of some values are told from the rest."""
         if values.shape[1] > at > 0:
             ordered = ranked(values)[0]
-            gaps = (ordered[:, at - 1] - ordered[:, at]).nan_to_num(torch.inf) / largest(values)
+            gaps = ((ordered[:, at - 1] - ordered[:, at]).nan_to_num(torch.inf) / largest(values)).to(self.clearance)
             self.clearance = torch.minimum(self.clearance, gaps.view(len(self.clearance), -1).amin(1))

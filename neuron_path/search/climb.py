@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral, integration_error
+from neuron_path.attribution.draws import uniform
 from neuron_path.attribution.objective import Objective, Rated, Swaps
 from neuron_path.attribution.score import make_prefix, partial_score
 from neuron_path.attribution.ties import ranked
@@ -15,30 +18,66 @@ from neuron_path.search.prices import Prices
 
 # Of a path's score: what a swap has to gain.
 LEAST_GAIN = 1e-4
-# Of a path's score: what a swap may lose to first order and still be scored exactly. On the digits nine tenths of the
-# swaps that gain in truth, though none does to first order, are said to lose less.
-SLACK = 0.03
 
 
-def climb(objective: Objective, start: Rated, length: int, allowance: Float[Tensor, "B"]) -> Improved:
+class Reach(NamedTuple):
+    """Which swaps are scored one by one where those that promise something, made together, gain nothing.
+
+    Attributes:
+        length: so many of each block, the most promising.
+        slack: those that lose less to first order, as a share of the path's score.
+    """
+
+    length: int
+    slack: float
+
+
+def climb(objective: Objective, start: Rated, reach: Reach, allowance: Float[Tensor, "B"]) -> Improved:
     """Go up from rated paths, one for each image, until no listed swap gains more than LEAST_GAIN.
 
     Args:
         objective: what is maximised.
         start: the paths.
-        length: swaps of each block that are scored one by one before an image's climb ends.
+        reach: what is tried before an image's climb ends.
         allowance: what each image's may cost; infinite: anything.
     """
-    way = _Climb(objective, start, length, allowance)
+    way = _Climb(objective, start, reach, allowance)
     way.run()
     return Improved(way.current, way.cost, way.clearance, way.resolution)
+
+
+def climb_from_random(
+    objective: Objective, best: Improved, reach: Reach, allowance: Float[Tensor, "B"], restarts: int, seed: int
+) -> Improved:
+    """Climb from random paths as well; no image's depend on the others.
+
+    Args:
+        objective: what is maximised.
+        best: what has been found, with what it has cost.
+        reach: see `climb`.
+        allowance: what each image may cost, what it has cost included.
+        restarts: how many paths.
+        seed: of the paths.
+    """
+    top_k, first = best.paths.paths.shape[2], Prices.of(objective.problem).path
+    for restart in range(restarts):
+        left = allowance - best.cost - first
+        rows = (left > -1e-6).nonzero().squeeze(1)
+        if not len(rows):
+            break
+        draws = uniform(objective.problem, f"{seed} restart {restart}")
+        paths = torch.stack([numbers.topk(top_k, 1).indices for numbers in draws], 1)
+        way = climb(objective, objective.rate(rows, paths[rows]), reach, left[rows])
+        best = best.or_better(way._replace(cost=way.cost + first))
+    return best
 
 
 class _Climb:
     """Paths on their way up; no image's way depends on another's."""
 
-    def __init__(self, objective: Objective, start: Rated, length: int, allowance: Tensor) -> None:
-        self.objective, self.current, self.length, self.allowance = objective, start, length, allowance
+    def __init__(self, objective: Objective, start: Rated, reach: Reach, allowance: Tensor) -> None:
+        self.objective, self.current, self.allowance = objective, start, allowance
+        self.length, self.slack = reach
         self.prices = Prices.of(objective.problem)
         self.cost = torch.zeros_like(allowance)
         self.clearance = torch.full_like(start.scores, torch.inf)
@@ -133,7 +172,7 @@ class _Climb:
 
     def _listed(self, rows: Int[Tensor, "n"], gains: Float[Tensor, "n L c1"]) -> Bool[Tensor, "n L c"]:
         """The swaps that may gain something all the same, as far as the allowance goes, the most promising first."""
-        slack = SLACK * self.current.scores[rows].abs().view(-1, 1, 1)
+        slack = self.slack * self.current.scores[rows].abs().view(-1, 1, 1)
         listed, behind = gains[:, :, :-1], gains[:, :, 1:]
         may_gain = listed > -slack
         self._note(rows, (listed + slack).abs())

@@ -96,8 +96,8 @@ class Improving(Search):
         start = Improved(
             objective.rate(problem.every_image, greedy.paths),
             torch.full_like(greedy.scores, 1 + Prices.of(problem).path, dtype=torch.float64),
-            greedy.clearance.amin(1),
-            greedy.resolution.amin(1),
+            greedy.clearance.amin(1).to(greedy.scores),
+            greedy.resolution.amin(1).to(greedy.scores),
         )
         allowance = (torch.inf if self.budget is None else self.budget) - start.cost
         own = self.improve(objective, scorer, start.paths, allowance)

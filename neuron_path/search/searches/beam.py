@@ -34,9 +34,7 @@ class Beam(Improving):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_candidates(self.candidates)
-        if self.width < 1:
-            raise NeuronPathError(f"search.width is {self.width}; expected at least 1 partial path.")
+        check_beam(self.width, self.candidates)
 
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """The best partial path behind the last block."""
@@ -84,7 +82,9 @@ def grown(
     return beams
 
 
-def check_candidates(candidates: int | None) -> None:
-    """Raise a NeuronPathError unless it is a number of neurons, or None."""
+def check_beam(width: int, candidates: int | None) -> None:
+    """Raise a NeuronPathError unless these options of a beam are in range."""
+    if width < 1:
+        raise NeuronPathError(f"search.width is {width}; expected at least 1 partial path.")
     if candidates is not None and candidates < 1:
         raise NeuronPathError(f"search.candidates is {candidates}; expected at least 1 neuron, or null for all.")

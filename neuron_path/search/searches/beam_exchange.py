@@ -9,11 +9,11 @@ from torch import Tensor
 
 from neuron_path.attribution.objective import Objective, Rated
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.errors import NeuronPathError
-from neuron_path.search.climb import climb
+from neuron_path.search.climb import Reach, climb, climb_from_random
 from neuron_path.search.improving import Improved, Improving
 from neuron_path.search.search import searches
-from neuron_path.search.searches.beam import check_candidates, grown
+from neuron_path.search.searches.beam import check_beam, grown
+from neuron_path.search.searches.exchange import check_climb
 
 
 @searches.register("beam_exchange")
@@ -23,34 +23,35 @@ class BeamExchange(Improving):
 
     Args:
         width, candidates: of the beam; see `Beam`.
-        swaps: of each block that are scored one by one before a climb ends; see `Exchange`.
-        measure, budget: see `Improving`. The climb from the greedy path comes first.
+        swaps, slack, restarts, seed: of the climbs; see `Exchange`.
+        measure, budget: see `Improving`. The climb from the greedy path comes first, those from random ones last.
     """
 
     width: int = 2
     candidates: int | None = 4
-    swaps: int = 2
+    swaps: int = 4
+    slack: float = 0.3
+    restarts: int = 4
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_candidates(self.candidates)
-        for name, value in (("width", self.width), ("swaps", self.swaps)):
-            if value < 1:
-                raise NeuronPathError(f"search.{name} is {value}; expected at least 1.")
+        check_beam(self.width, self.candidates)
+        check_climb(self.swaps, self.slack, self.restarts)
 
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
-        """Climb from greedy's path, then from the beam's."""
+        """Climb from greedy's path, then from the beam's, then from random ones."""
+        reach = Reach(self.swaps, self.slack)
         # Half for either: what one image's climb leaves over must not decide how far the beam of all goes.
-        best = climb(objective, start, self.swaps, allowance / 2)
+        best = climb(objective, start, reach, allowance / 2)
         beams = grown(objective, scorer, start, allowance / 2, self.width, self.candidates)
-        if beams is None:
-            return best
-        best = best._replace(cost=best.cost + beams.cost, clearance=torch.minimum(best.clearance, beams.clearance))
-        for nth in range(beams.width):
-            left = allowance - best.cost - beams.prices.path
-            rows = (left > -1e-6).nonzero().squeeze(1)
-            if len(rows):
-                rated = objective.rate(rows, beams.paths[nth :: beams.width][rows])
-                way = climb(objective, rated, self.swaps, left[rows])
-                best = best.or_better(way._replace(cost=way.cost + beams.prices.path))
-        return best
+        if beams is not None:
+            best = best._replace(cost=best.cost + beams.cost, clearance=torch.minimum(best.clearance, beams.clearance))
+            for nth in range(beams.width):
+                left = allowance - best.cost - beams.prices.path
+                rows = (left > -1e-6).nonzero().squeeze(1)
+                if len(rows):
+                    rated = objective.rate(rows, beams.paths[nth :: beams.width][rows])
+                    way = climb(objective, rated, reach, left[rows])
+                    best = best.or_better(way._replace(cost=way.cost + beams.prices.path))
+        return climb_from_random(objective, best, reach, allowance, self.restarts, self.seed)

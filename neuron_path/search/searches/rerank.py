@@ -10,7 +10,7 @@ from neuron_path.attribution.objective import Objective, Rated
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.search.improving import Improved, Improving
 from neuron_path.search.search import searches
-from neuron_path.search.searches.beam import check_candidates, improve_by_beams
+from neuron_path.search.searches.beam import check_beam, improve_by_beams
 
 
 @searches.register("rerank")
@@ -27,7 +27,7 @@ class Rerank(Improving):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_candidates(self.candidates)
+        check_beam(1, self.candidates)
 
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """A beam of width one."""

@@ -1,0 +1,152 @@
+"""Scores and first-order swaps of whole paths against the literal oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from neuron_path.attribution.convergence import integral
+from neuron_path.attribution.objective import Objective, Rated
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.score import make_prefix, partial_score
+from neuron_path.models.session import Session
+from neuron_path.types import Measure
+from tests import oracle, tiny
+
+RULE = Quadrature("gauss_legendre", 5)
+
+
+def pose(case: tiny.Case, images: Tensor, targets: Tensor, rule: Quadrature = RULE, micro_batch: int = 7) -> Problem:
+    model, scope = case
+    return Problem.pose(Session(model, scope).adapter, images, targets, rule, micro_batch, sample_ids=list("abcdef"))
+
+
+def literal_swaps(
+    setting: oracle.Setting, image: Tensor, target: int, path: list[list[int]], measure: Measure
+) -> list[Tensor]:
+    """Per block (k, F): the score to first order with the neuron in each place swapped for each other neuron."""
+    w = oracle.clean_activations(setting, image)
+    gradients, _ = oracle.path_gradients(setting, image, target, path)
+    g = [oracle.integral(setting, gradient) for gradient in gradients]
+    found = []
+    for block, neurons in enumerate(path):
+        rows = []
+        for place in range(len(neurons)):
+            rest = [(n, j) for n, chosen in enumerate(path) for i, j in enumerate(chosen) if (n, i) != (block, place)]
+            values = []
+            for other in range(w[block].shape[1]):
+                members = [*rest, (block, other)]
+                if measure == "joint":
+                    weight, slope = (torch.stack([x[n][:, j] for n, j in members]).sum(0) for x in (w, g))
+                    values.append((weight * slope).mean())
+                else:
+                    values.append(torch.stack([(w[n][:, j] * g[n][:, j]).sum() for n, j in members]).sum())
+            rows.append(torch.stack(values))
+        found.append(torch.stack(rows))
+    return found
+
+
+@pytest.mark.parametrize("measure", ["joint", "complete"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_scores_and_swaps_are_the_literal_ones(
+    case: tiny.Case, k: int, measure: Measure, images: Tensor, targets: Tensor
+) -> None:
+    model, scope = case
+    setting = tiny.literal(model, scope)
+    objective = Objective(pose(case, images, targets), measure)
+    rows, paths = torch.tensor([2, 0, 0, 1]), tiny.random_paths(model, 4, k)
+    with torch.no_grad():
+        rated = objective.rate(rows, paths)
+        swaps = objective.swaps(rated, 3)
+    for at, row in enumerate(rows.tolist()):
+        path, target = paths[at].tolist(), int(targets[row])
+        if measure == "joint":
+            expected = oracle.joint_score(setting, images[row], target, path)
+        else:
+            expected, _ = oracle.complete_score(setting, images[row], target, path)
+        torch.testing.assert_close(rated.scores[at], expected, rtol=1e-9, atol=1e-13)
+        for block, values in enumerate(literal_swaps(setting, images[row], target, path, measure)):
+            place = int(swaps.places[at, block])
+            own = values[place].index_fill(0, paths[at, block], -torch.inf)
+            best = own.topk(4)
+            torch.testing.assert_close(swaps.scores[at, block], best.values[:3], rtol=1e-9, atol=1e-13)
+            if (best.values.diff() < -1e-9).all():  # no ties, as where a block's tokens drive nothing
+                assert swaps.neurons[at, block].tolist() == best.indices[:3].tolist()
+
+
+@pytest.mark.parametrize("measure", ["joint", "complete"])
+def test_the_neuron_that_goes_is_the_one_missed_least(measure: Measure, images: Tensor, targets: Tensor) -> None:
+    case: tiny.Case = (tiny.make(), "cls")
+    objective, paths = Objective(pose(case, images, targets), measure), tiny.random_paths(case[0], 3, 3)
+    rated = objective.rate(torch.arange(3), paths)
+    places = objective.swaps(rated, 1).places
+    for row in range(3):
+        for block in range(3):
+            # To first order again: the score with the neuron's own share of W and G taken out.
+            w, g = shares(objective, rated, row, block)
+            if measure == "complete":
+                losses = w * g
+            else:
+                weights, slopes = zip(*(shares(objective, rated, row, index) for index in range(3)), strict=True)
+                losses = rated.scores[row] - (torch.cat(weights).sum() - w) * (torch.cat(slopes).sum() - g)
+            assert int(places[row, block]) == int(losses.argmin())
+    ordered = objective.in_order(rated)
+    assert torch.equal(ordered.paths.sort(2).values, paths.sort(2).values)
+    last = ordered.paths[:, :, -1]
+    assert torch.equal(last, paths.gather(2, places.unsqueeze(2)).squeeze(2))
+
+
+def shares(objective: Objective, rated: Rated, row: int, index: int) -> tuple[Tensor, Tensor]:
+    """(k,) w and ∫ ∂f/∂a of a block's path neurons, class token."""
+    neurons = rated.paths[row, index]
+    columns = objective.problem.adapter.blocks[index].columns(neurons.unsqueeze(0))[0]
+    return objective.problem.clean.activations[index][row, 0, neurons], rated.gradients[index][row, 0] @ columns.T
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 64])
+@pytest.mark.parametrize("rule", [RULE, Quadrature("adaptive", 6)])
+def test_passes_of_any_size_give_the_same(rule: Quadrature, micro_batch: int, images: Tensor, targets: Tensor) -> None:
+    case: tiny.Case = (tiny.make("avg"), "patch")
+    paths, rows = tiny.random_paths(case[0], 5, 2), torch.tensor([0, 2, 1, 1, 0])
+    expected = Objective(pose(case, images, targets, rule, 5)).rate(rows, paths)
+    found = Objective(pose(case, images, targets, rule, micro_batch)).rate(rows, paths)
+    torch.testing.assert_close(found.terms, expected.terms, rtol=1e-10, atol=1e-14)
+    for ours, theirs in zip(found.gradients, expected.gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("measure", ["joint", "complete"])
+@pytest.mark.parametrize("keeps_graphs", [True, False])
+def test_partial_paths_are_scored_with_the_rest_live(
+    case: tiny.Case, measure: Measure, keeps_graphs: bool, images: Tensor, targets: Tensor
+) -> None:
+    """Also by branches, and for images that come twice."""
+    model, scope = case
+    setting = tiny.literal(model, scope)
+    problem = pose(case, images, targets)
+    object.__setattr__(problem, "keeps_graphs", keeps_graphs)
+    paths, rows = tiny.random_paths(model, 4, 2), torch.tensor([2, 0, 0, 1])
+    prefix = make_prefix(problem, measure)
+    same = tiny.random_paths(model, 1, 2)[0]
+    prefix.choose(same[0].expand(3, -1))
+    taken = prefix.take(rows)
+    branch = taken.branch()
+    branch.choose(paths[:, 1])
+    neurons = [same[0].expand(4, -1), paths[:, 1]]
+    found = integral(partial_score(branch.problem, branch, neurons, measure), 1)
+    for at, row in enumerate(rows.tolist()):
+        w = oracle.clean_activations(setting, images[row])
+        path = [same[0].tolist(), paths[at, 1].tolist()]
+        leaves = [oracle.scaled(setting, w[n], path[n]) for n in range(2)]
+        gradients, _ = oracle.frozen_gradients(setting, images[row], int(targets[row]), leaves)
+        g = [oracle.integral(setting, gradient) for gradient in gradients]
+        if measure == "joint":
+            weight, slope = (sum(x[n][:, path[n]].sum(1) for n in range(2)) for x in (w, g))
+            expected = (weight * slope).mean()  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            expected = torch.stack([(w[n][:, path[n]] * g[n][:, path[n]]).sum() for n in range(2)]).sum()
+        torch.testing.assert_close(found[at], expected, rtol=1e-9, atol=1e-13)
+    # The prefix itself has not moved on.
+    assert (prefix.depth, taken.depth, branch.depth) == (1, 1, 2)
