@@ -47,7 +47,13 @@ class Needs:
 
 
 def measure_needs(
-    session: Session, image: Float[Tensor, "1 c H W"], *, in_double: bool = False, every_block: bool = False
+    session: Session,
+    image: Float[Tensor, "1 c H W"],
+    *,
+    in_double: bool = False,
+    every_block: bool = False,
+    n_prefixes: int = 1,
+    n_rated: int = 0,
 ) -> Needs:
     """Count the tensors of each kind of pass, with one sequence; call it within `session.active()`.
 
@@ -56,6 +62,8 @@ def measure_needs(
         image: any one.
         in_double: whether a scorer works in float64.
         every_block: whether a scorer keeps something of every block until the integral is taken.
+        n_prefixes: of an image, held side by side.
+        n_rated: paths of an image of which the gradients at every block are held at once.
     """
     adapter, scope = session.adapter, session.adapter.scope
     with Footprint() as clean_footprint:
@@ -90,7 +98,9 @@ def measure_needs(
         del kept
 
     n_scoped, width = clean.projected[0].shape[1:]
-    sequence = max(streams) * (_STREAMS if n_scoped == 1 else _STREAMS_OF_PATCHES)
+    sequence = max(streams) * (_STREAMS if n_scoped == 1 else _STREAMS_OF_PATCHES) * n_prefixes
+    # Twice: beside those of all paths together there are those of each pass.
+    rated = 2 * n_rated * sum(z.numel() * size for z in clean.projected)
     if every_block:
         sequence += 2 * size * sum(max(n_scoped * width, block.n_neurons) for block in adapter.blocks)
         sequence += 4 * size * n_scoped * max(block.n_neurons for block in adapter.blocks)
@@ -99,7 +109,7 @@ def measure_needs(
     factor = 2 if in_double and is_single else 1
     return Needs(
         fixed=2 * weights if is_single else 0,
-        image=clean_footprint.peak * factor * (2 if is_single else 1),
+        image=(clean_footprint.peak + rated) * factor * (2 if is_single else 1),
         sequence=sequence * factor,
         graph=graph * factor,
         in_pass=max(peaks) * factor,

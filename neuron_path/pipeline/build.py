@@ -38,6 +38,7 @@ from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
+from neuron_path.search.searches.greedy import Greedy
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,10 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
 
 
 def build_finders(config: Config, session: Session, baselines: Sequence[str]) -> list[PathFinder]:
-    """The configured method first, then the baselines, which take the same search and quadrature."""
+    """The configured method first, then the baselines, which take the same quadrature and the greedy search.
+
+    A search that raises the final score would make another method of a baseline, and none of the random one.
+    """
     chosen, search, quadrature = _build_method(config)
     seeded = [name for name, scorer in scorers if "seed" in signature(scorer).parameters]
     others = [
@@ -177,7 +181,7 @@ def build_finders(config: Config, session: Session, baselines: Sequence[str]) ->
         PathFinder(
             session,
             scorer,
-            search,
+            search if scorer is chosen else Greedy(),
             quadrature,
             target=config.target,
             top_k=config.top_k,

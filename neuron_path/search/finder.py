@@ -98,7 +98,7 @@ class PathFinder:
         key = tuple(scorers)
         if key not in self._planners:
             options = (self.quadrature, self.micro_batch, self.memory_budget)
-            self._planners[key] = Planner(self.session, key, *options)
+            self._planners[key] = Planner(self.session, key, self.search, *options)
         return self._planners[key]
 
     def arithmetic_on(self, device: torch.device) -> Arithmetic:
@@ -244,7 +244,7 @@ def find_all(
     """Paths of a batch of any size by several methods of one model, on its device; they share what they can.
 
     Args:
-        finders: the methods, all on one session, with one quadrature and micro-batch.
+        finders: the methods, all on one session, with one quadrature and micro-batch; the first one's search plans.
         images: (B, c, H, W) preprocessed.
         targets: (B,) classes; None takes the predicted ones.
         sample_ids: names of the images; a digest of each by default.

@@ -78,6 +78,15 @@ class Improving(Search):
         if self.budget is not None and not self.budget > 0:
             raise NeuronPathError(f"search.budget is {self.budget}; expected a positive number of greedy searches.")
 
+    @property
+    def n_prefixes(self) -> int:
+        """That of the path and one that branches off."""
+        return 2
+
+    def n_rated(self, n_blocks: int) -> int:
+        """Those that a climb tries together, and those that it compares them with."""
+        return n_blocks.bit_length() + 6
+
     @abstractmethod
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """This search's own paths.

@@ -16,6 +16,7 @@ from neuron_path.models.budget import default_micro_batch, kept_by_attention, mo
 from neuron_path.models.calibration import WORTHWHILE, calibrate, recall
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan, free_on, plan_within, preferred
+from neuron_path.search.search import Search
 
 _GRAPH_BYTES = 2e9  # that visited blocks' graphs may take where no budget is set
 
@@ -26,6 +27,7 @@ class Planner:
     Args:
         session: the model.
         scorers: the methods that share chunks.
+        search: how they pick their paths.
         quadrature: the rule.
         micro_batch: most sequences in a pass; None suits it to the device.
         memory_budget: bytes above the loaded model; None: on a GPU most of what is free, else no limit.
@@ -35,11 +37,12 @@ class Planner:
         self,
         session: Session,
         scorers: Sequence[Scorer],
+        search: Search,
         quadrature: Quadrature,
         micro_batch: int | None,
         memory_budget: float | None,
     ) -> None:
-        self._session, self._scorers, self._quadrature = session, scorers, quadrature
+        self._session, self._scorers, self._search, self._quadrature = session, scorers, search, quadrature
         self._micro_batch, self._budget = micro_batch, memory_budget
         self._plans: dict[tuple[torch.Size, torch.device], Plan] = {}
 
@@ -81,6 +84,8 @@ class Planner:
             images[:1],
             in_double=any(scorer.in_double for scorer in self._scorers),
             every_block=any(scorer.keeps_every_block for scorer in self._scorers),
+            n_prefixes=self._search.n_prefixes,
+            n_rated=self._search.n_rated(len(session.adapter.blocks)),
         )
         if device.type == "cuda":
             torch.cuda.empty_cache()

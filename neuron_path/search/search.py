@@ -78,6 +78,15 @@ class Search(ABC):
 
     name: ClassVar[str]
 
+    @property
+    def n_prefixes(self) -> int:
+        """Prefixes of an image that are held side by side."""
+        return 1
+
+    def n_rated(self, n_blocks: int) -> int:
+        """Paths of an image of which the gradients at every block are held at once."""
+        return 0
+
     @abstractmethod
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
         """Pick `top_k` neurons a block; ties go to the lowest index."""

@@ -36,6 +36,11 @@ class Beam(Improving):
         super().__post_init__()
         check_beam(self.width, self.candidates)
 
+    @property
+    def n_prefixes(self) -> int:
+        """Of each partial path its own, one that branches off, and one that is kept."""
+        return 3 * self.width + 1
+
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """The best partial path behind the last block."""
         return improve_by_beams(objective, scorer, start, allowance, self.width, self.candidates)

@@ -39,6 +39,11 @@ class BeamExchange(Improving):
         check_beam(self.width, self.candidates)
         check_climb(self.swaps, self.slack, self.restarts)
 
+    @property
+    def n_prefixes(self) -> int:
+        """Of each partial path its own, one that branches off, and one that is kept."""
+        return 3 * self.width + 1
+
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """Climb from greedy's path, then from the beam's, then from random ones."""
         reach = Reach(self.swaps, self.slack)

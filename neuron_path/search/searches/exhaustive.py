@@ -33,6 +33,10 @@ class Exhaustive(Improving):
         NeuronPathError: a model with more than a million paths.
     """
 
+    def n_rated(self, n_blocks: int) -> int:
+        """Those that are scored together, and those that they are compared with."""
+        return _TOGETHER + 6
+
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """All paths in lexicographic order, as far as the allowance goes."""
         top_k, widths = start.paths.shape[2], [block.n_neurons for block in objective.problem.adapter.blocks]

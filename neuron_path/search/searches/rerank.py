@@ -29,6 +29,11 @@ class Rerank(Improving):
         super().__post_init__()
         check_beam(1, self.candidates)
 
+    @property
+    def n_prefixes(self) -> int:
+        """As a beam of one."""
+        return 4
+
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
         """A beam of width one."""
         return improve_by_beams(objective, scorer, start, allowance, 1, self.candidates)
