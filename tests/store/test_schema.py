@@ -16,11 +16,15 @@ from tests.store.rows import path_columns, path_table
 def test_columns_of_the_path_table() -> None:
     assert path_schema(1).names == [
         "sample_id", "label", "target", "prediction", "target_probability", "scorer", "search", "measure", "top_k",
-        "path", "score", "score_error", "n_steps", "margins", "convergence_delta",
+        "path", "score", "score_error", "n_steps", "objective", "greedy_objective", "search_cost", "margins",
+        "convergence_delta",
     ]  # fmt: skip
     assert [field.name for field in path_schema(1) if field.nullable] == [
         "label",
         "score_error",
+        "objective",
+        "greedy_objective",
+        "search_cost",
         "convergence_delta",
     ]
     assert path_schema(1).field("path").type == pa.list_(pa.int32())
