@@ -250,7 +250,7 @@ def test_speed_and_memory_reach_the_search() -> None:
 
 @pytest.mark.parametrize("budget", ["many", "-3", "0", "12XB", "true"])
 def test_a_budget_that_is_no_number_of_bytes_is_one_line(budget: str) -> None:
-    with pytest.raises(NeuronPathError, match="memory_budget is no number of bytes"):
+    with pytest.raises(NeuronPathError, match="expected a positive number of bytes"):
         build_finders(read(f"memory_budget={budget}"), Session(neuron_path.load_model()), [])
 
 

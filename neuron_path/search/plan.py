@@ -15,7 +15,8 @@ from torch import Tensor
 from neuron_path.attribution.needs import Needs
 from neuron_path.errors import NeuronPathError
 
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 # Allocators hold more than the tensors in them: pieces in between, and what kernels take for themselves.
 _HEADROOM = 1.15
 _MOST_BYTES = 1e30  # no machine has as many
@@ -132,6 +133,7 @@ def in_bytes(budget: float | str) -> float:
     >>> in_bytes("1.5 GB"), in_bytes(2048)
     (1500000000.0, 2048.0)
     """
+    given = repr(budget)
     if isinstance(budget, str):
         found = re.fullmatch(r"\s*([0-9.]+(?:e\+?[0-9]+)?)\s*([a-z]*)\s*", budget.lower())
         unit = _UNITS.get(found[2]) if found else None
@@ -140,7 +142,9 @@ def in_bytes(budget: float | str) -> float:
         except ValueError:
             budget = math.nan
     if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget < _MOST_BYTES:
-        raise NeuronPathError("memory_budget is no number of bytes: write a positive one, as 2e9, 800MB or 1.5GiB.")
+        raise NeuronPathError(
+            f"memory_budget is {given:.60}; expected a positive number of bytes, as 2e9, 800MB or 1.5GiB."
+        )
     return float(budget)
 
 

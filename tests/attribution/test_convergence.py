@@ -54,3 +54,13 @@ def test_the_integral_stands_first() -> None:
     terms = torch.arange(12.0).view(4, 3)
     assert integral(terms, 1).tolist() == [0, 1, 2]
     assert integral(terms, 2) is terms
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_a_short_type_rounds_is_no_error_of_the_integral(dtype: torch.dtype) -> None:
+    """Else no number of nodes would do: bfloat16 rounds more than the usual tolerance."""
+    nodes, weights = Quadrature("adaptive", 8).nodes()
+    terms = torch.from_numpy(weights @ SMOOTH["exponential"](nodes)).to(dtype)
+    error = integration_error(terms, 8)
+    assert error.dtype == dtype
+    assert 0 < error.item() < 1e-3 * terms[0].item()

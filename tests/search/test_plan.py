@@ -27,6 +27,9 @@ ACCEPTED: dict[str, float] = {
     "2 MiB": 2**21,
     ".5gb": 5e8,
     "1e3 kib": 1024e3,
+    "3TB": 3e12,
+    "1 TiB": 2**40,
+    "64B": 64,
     "7": 7.0,
 }
 REFUSED = [
@@ -42,7 +45,7 @@ REFUSED = [
     "nan",
     "inf",
     "1e999",
-    "5 TB",
+    "5 PB",
     "1,5GB",
     "1 G B",
     "0x10",

@@ -166,7 +166,7 @@ def test_a_budget_may_be_a_text_in_python() -> None:
     model, images = tiny.make(dtype=torch.float32), make_images()
     expected = neuron_path.find_paths(model, images, TARGETS)
     assert_same(neuron_path.find_paths(model, images, TARGETS, memory_budget="50 MB"), expected)
-    with pytest.raises(NeuronPathError, match=r"^memory_budget is no number of bytes"):
+    with pytest.raises(NeuronPathError, match=r"^memory_budget is '2 megabytes'; expected a positive number of bytes"):
         neuron_path.find_paths(model, images, TARGETS, memory_budget="2 megabytes")
 
 
