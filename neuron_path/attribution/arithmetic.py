@@ -42,9 +42,16 @@ class Arithmetic:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
 
-    def on(self, device: torch.device) -> Arithmetic:
-        """What the device can do of it; a line of warning says what it cannot."""
+    def on(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Arithmetic:
+        """What the device can do of it for a model of this type; a line of warning says what it cannot."""
         precision, compiled = self.precision, self.compiled
+        if dtype != torch.float32 and self != Arithmetic():
+            name = str(dtype).removeprefix("torch.")
+            warnings.warn(
+                f"The model is in {name}: precision and compile are for models in float32; the search runs as it is.",
+                stacklevel=2,
+            )
+            return Arithmetic()
         if not has_units(precision, device):
             warnings.warn(
                 f"This {'GPU' if device.type == 'cuda' else device.type.upper()} has no units for {precision}: the "

@@ -104,7 +104,7 @@ class PathFinder:
     def arithmetic_on(self, device: torch.device) -> Arithmetic:
         """What the device can do of it; it is warned of what it cannot once."""
         if device not in self._arithmetic_on:
-            self._arithmetic_on[device] = self.arithmetic.on(device)
+            self._arithmetic_on[device] = self.arithmetic.on(device, self.session.dtype)
         return self._arithmetic_on[device]
 
     def with_candidates(self) -> PathFinder:

@@ -127,7 +127,9 @@ def test_what_has_no_tail_in_float32_is_as_it_was(scorer: str, every_unit: None)
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
 def test_a_model_in_float64_stays_exact(precision: str, every_unit: None) -> None:
-    assert_equal(find(dtype=torch.float64, precision=precision), find(dtype=torch.float64))
+    with pytest.warns(UserWarning, match="The model is in float64"):
+        found = find(dtype=torch.float64, precision=precision)
+    assert_equal(found, find(dtype=torch.float64))
 
 
 def test_the_last_block_has_no_tail(every_unit: None) -> None:
@@ -308,3 +310,12 @@ def test_without_a_compiler_it_runs_without_and_says_so_in_one_line(
     assert len(told) == 1
     assert str(told[0].message) == f"torch.compile does not work here ({reason}): the search runs without it."
     assert_equal(found, find())
+
+
+@pytest.mark.parametrize("asked", [Arithmetic("bf16"), Arithmetic("tf32"), Arithmetic(compiled=True)])
+def test_models_of_another_type_are_searched_as_they_are_with_one_line(asked: Arithmetic) -> None:
+    with pytest.warns(UserWarning, match="The model is in float64: precision and compile are for models in float32;"):
+        assert asked.on(CPU, torch.float64) == Arithmetic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Arithmetic().on(CPU, torch.float64) == Arithmetic()
