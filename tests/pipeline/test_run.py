@@ -280,3 +280,24 @@ def test_a_method_named_twice_runs_once(tmp_path: Path) -> None:
     assert run_in(tmp_path / "run", "run", *options).code == 0
     assert neuron_path.load_paths(tmp_path / "run")["scorer"].tolist() == ["joint_attribution"] * 2 + ["random"] * 2
     assert len(load_effects(tmp_path / "run")) == 4
+
+
+def test_a_better_search_is_stored_with_what_it_gained_and_baselines_stay_greedy(tmp_path: Path) -> None:
+    tables: dict[str, Any] = {}
+    for search in ("greedy", "exchange"):
+        options = [f"search={search}", "baselines=[activation]", "data.limit=3", "report=false"]
+        options += ["search.budget=3"] if search == "exchange" else []
+        assert run_in(tmp_path / search, "run", *options).code == 0
+        tables[search] = neuron_path.load_paths(tmp_path / search).set_index(["scorer", "sample_id"]).sort_index()
+    greedy, better = tables["greedy"], tables["exchange"]
+    told = ["objective", "greedy_objective", "search_cost"]
+    own, baseline = better.loc["joint_attribution"], better.loc["activation"]
+    assert set(own["search"]) == {"exchange"}
+    np.testing.assert_allclose(own["greedy_objective"], greedy.loc["joint_attribution"]["score"], rtol=1e-5)
+    np.testing.assert_array_equal(own["objective"], own["score"])
+    assert (own["objective"] >= own["greedy_objective"]).all()
+    assert own["search_cost"].between(1, 3).all()
+    assert set(baseline["search"]) == {"greedy"}
+    np.testing.assert_array_equal(stacked(baseline["path"]), stacked(greedy.loc["activation"]["path"]))
+    for rows in (baseline, greedy):
+        assert rows[told].isna().to_numpy().all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -21,7 +20,6 @@ from neuron_path.search.climb import LEAST_GAIN, Reach, climb
 from neuron_path.search.prices import Prices
 from neuron_path.search.search import searches
 from neuron_path.search.searches.beam import Beam, grown
-from neuron_path.search.searches.beam_exchange import BeamExchange
 from neuron_path.search.searches.exchange import Exchange
 from neuron_path.search.searches.exhaustive import Exhaustive
 from neuron_path.search.searches.greedy import Greedy
@@ -299,9 +297,3 @@ def test_digits_gain_by_an_exchange() -> None:
     assert found.scores.mean() > 1.08 * greedy.scores.mean()
     assert found.costs is not None
     assert found.costs.mean() < 8
-
-
-def test_a_better_search_is_stored(images: Tensor) -> None:
-    """Its options are part of it: two searches that differ in one are two."""
-    assert Exchange() != replace(Exchange(), swaps=3)
-    assert BeamExchange().name == "beam_exchange"
