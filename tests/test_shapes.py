@@ -21,6 +21,8 @@ for name, scope, k in (("registers", "cls", 3), ("avg", "patch", 1)):
     model, images = tiny.make(name), tiny.make_images(2)
     for scorer in scorers.names():
         result = api.find_paths(model, images, scorer=scorer, token_scope=scope, top_k=k, n_steps=2, micro_batch=3)
+    for search in ("rerank", "beam", "exchange", "beam_exchange"):
+        api.find_paths(model, images, search=search, token_scope=scope, top_k=k, n_steps=2, micro_batch=3)
     for measure in ("joint", "complete"):
         api.score_paths(model, images, [1, 2], result.paths, token_scope=scope, n_steps=2, measure=measure)
     api.intervene(model, images, result.paths, token_scope=scope)

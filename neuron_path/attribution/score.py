@@ -27,7 +27,7 @@ def one_sum(problem: Problem) -> bool:
     return problem.scope.pooled or problem.clean.projected[0].shape[1] == 1
 
 
-def activation_sum(problem: Problem, neurons: Sequence[Int[Tensor, "B k"]]) -> Float[Tensor, "B S"]:
+def activation_sum(problem: Problem, neurons: Sequence[Int[Tensor, "B _k"]]) -> Float[Tensor, "B S"]:
     """W: the clean activations of the chosen neurons, block by block from the first, per token in scope (pooled tokens:
     one mean)."""
     return torch.stack([problem.chosen_sum(index, chosen) for index, chosen in enumerate(neurons)]).sum(0)
@@ -39,7 +39,7 @@ def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -
 
 
 def partial_score(
-    problem: Problem, prefix: Prefix, neurons: Sequence[Int[Tensor, "B k"]], measure: Measure
+    problem: Problem, prefix: Prefix, neurons: Sequence[Int[Tensor, "B _k"]], measure: Measure
 ) -> Float[Tensor, "*terms B"]:
     """The score of paths through the first blocks, chosen in the prefix; the blocks behind them are live."""
     gradient = prefix.path_gradient()[0]
