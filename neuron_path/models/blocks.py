@@ -65,6 +65,11 @@ class Ffn:
         mlp: one of timm's token-wise FFN modules.
         gamma: gives the layer scale γ of this moment; None where there is none.
 
+    Attributes:
+        mlp: timm's module.
+        linear: its second linear layer.
+        gamma: as given.
+
     Raises:
         NeuronPathError: an FFN of another kind, or one that mixes tokens.
     """
@@ -78,7 +83,7 @@ class Ffn:
                 f"An FFN of this model is a {type(mlp).__name__} whose neurons are not known; supported are timm's "
                 f"token-wise {known} with linear layers."
             )
-        self._mlp, (self._neurons, _) = mlp, kind
+        self.mlp, (self._neurons, _) = mlp, kind
         self.linear: nn.Linear = linear
         self.gamma = gamma
 
@@ -89,7 +94,7 @@ class Ffn:
 
     def neurons(self, y: Tensor) -> Tensor:
         """(…, F) activations."""
-        return self._neurons(self._mlp, y)
+        return self._neurons(self.mlp, y)
 
     def project(self, a: Tensor) -> Tensor:
         """(…, D) the second layer's output."""
@@ -123,6 +128,11 @@ class ResidualBlock(Block):
         self._attend, self._ffn = attend, ffn
         self._before1, self._after1, self._before2, self._after2 = before1, after1, before2, after2
         self.n_neurons = ffn.width
+
+    @property
+    def ffns(self) -> list[Ffn]:
+        """The one FFN."""
+        return [self._ffn]
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
         y = self._before1(x)
@@ -214,6 +224,11 @@ class ParallelBlock(Block):
         self._attend, self._ffns = attend, ffns
         self._widths = [ffn.width for _, ffn in ffns]
         self.n_neurons = sum(self._widths)
+
+    @property
+    def ffns(self) -> list[Ffn]:
+        """The FFNs in the order in which their neurons lie."""
+        return [ffn for _, ffn in self._ffns]
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
         u = x + self._attend(x)

@@ -106,18 +106,15 @@ def ffn_layers(model: nn.Module, token_scope: str | None = None) -> list[list[Ff
 
 
 def _of_block(block: Block, index: int) -> list[FfnLayers]:
-    # The seam has no word for the layers before the neurons, because nothing but slicing needs them.
     if isinstance(block, ScalingBlock):
         return [_of_joint(block.block, index)]
-    if isinstance(block, ResidualBlock):
-        return [_of_ffn(block._ffn, index)]
-    if isinstance(block, ParallelBlock):
-        return [_of_ffn(ffn, index) for _, ffn in block._ffns]
+    if isinstance(block, ResidualBlock | ParallelBlock):
+        return [_of_ffn(ffn, index) for ffn in block.ffns]
     raise _refusal(index, type(block).__name__, "its linear layers are not known")
 
 
 def _of_ffn(ffn: Ffn, index: int) -> FfnLayers:
-    mlp: Any = ffn._mlp
+    mlp: Any = ffn.mlp
     kind = type(mlp).__name__
     if kind not in _FIRST:
         raise _refusal(index, kind, "its linear layers are not known")
