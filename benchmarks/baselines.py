@@ -102,7 +102,7 @@ def in_forwards(shape: Shape, rounds: int) -> dict[str, Any]:
     return interleaved(calls, rounds)[0]
 
 
-def tables(captum: dict[str, Any], forwards: dict[str, Any]) -> dict[str, Table]:
+def tables(captum: dict[str, Any], forwards: dict[str, Any], note: str) -> dict[str, Table]:
     """Both tables."""
     rows = [
         [
@@ -119,7 +119,7 @@ def tables(captum: dict[str, Any], forwards: dict[str, Any]) -> dict[str, Table]
         [f"`{scorer}`", *(ratios(seconds[scorer], seconds["forward"]).text(1) for seconds in forwards.values())]
         for scorer in SCORERS
     ]
-    return {"captum": Table(columns, rows), "scorers": Table(("scorer", *forwards), scorers)}
+    return {"captum": Table(columns, rows, note), "scorers": Table(("scorer", *forwards), scorers, note)}
 
 
 def main() -> None:
@@ -133,7 +133,7 @@ def main() -> None:
         captum[name] = against_captum(shape, arguments.rounds)
         forwards[name] = in_forwards(shape, arguments.rounds)
     note = f"Median and range of {rounds_of(arguments.rounds)}, {N_STEPS} Gauss–Legendre nodes."
-    record("baselines", {"captum": captum, "forwards": forwards}, tables(captum, forwards), note=note)
+    record("baselines", {"captum": captum, "forwards": forwards}, tables(captum, forwards, note))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from neuron_path.store.provenance import git_state
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[1] / "docs" / "images" / "performance"
+WRITTEN = (":(top,exclude)benchmarks/results", ":(top,exclude)docs")  # by the benchmarks themselves
 INSTRUCTION_SETS = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 
 # Into a file the tables are as wide as they need.
@@ -45,19 +46,21 @@ class Spread(NamedTuple):
     high: float
 
     def text(self, digits: int = 2, unit: str = "") -> str:
-        """As tables have it.
+        """As tables have it; the range only where there is one.
 
-        >>> Spread(1.234, 1.1, 2.0).text(1, "×")
-        '1.2× (1.1–2.0)'
+        >>> Spread(1.234, 1.1, 2.0).text(1, "×"), spread([1.234]).text(1, "×")
+        ('1.2× (1.1–2.0)', '1.2×')
         """
-        return f"{self.median:.{digits}f}{unit} ({self.low:.{digits}f}–{self.high:.{digits}f})"
+        middle = f"{self.median:.{digits}f}{unit}"
+        return middle if self.low == self.high else f"{middle} ({self.low:.{digits}f}–{self.high:.{digits}f})"
 
 
 class Table(NamedTuple):
-    """A table whose cells are text."""
+    """A table whose cells are text, and how they were measured, for the line under it."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str = ""
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -126,7 +129,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": version("timm"),
-        "git": git_state(Path(__file__).parents[1] / "neuron_path" / "api.py"),
+        "git": git_state(Path(__file__).parents[1] / "neuron_path" / "api.py", but=WRITTEN),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -140,9 +143,7 @@ def _cpu_name() -> str:
     return " ".join(names[0].split()) if names else platform.machine()
 
 
-def record(
-    name: str, values: Mapping[str, Any], tables: Mapping[str, Table], figure: Figure | None = None, note: str = ""
-) -> None:
+def record(name: str, values: Mapping[str, Any], tables: Mapping[str, Table], figure: Figure | None = None) -> None:
     """Print the tables of a whole result, write it down and save its figure.
 
     Args:
@@ -150,11 +151,9 @@ def record(
         values: all that was measured.
         tables: for the page, by the name of their place in it.
         figure: saved as `docs/images/performance/NAME.svg`.
-        note: how it was measured, for the line under the tables.
     """
     content = {
         "machine": machine(),
-        "note": note,
         "values": values,
         "tables": {key: table._asdict() for key, table in tables.items()},
     }
@@ -181,15 +180,14 @@ def results() -> dict[str, dict[str, Any]]:
 
 def fragments(result: Mapping[str, Any]) -> dict[str, str]:
     """A result's tables in Markdown, each with a line that says when and how it was measured."""
-    caption = f"*{_caption(result)}*"
     return {
-        key: markdown_table(pd.DataFrame(table["rows"], columns=table["columns"])) + f"\n\n{caption}"
+        key: markdown_table(pd.DataFrame(table["rows"], columns=table["columns"]))
+        + f"\n\n*{_caption(result['machine'], table['note'])}*"
         for key, table in result["tables"].items()
     }
 
 
-def _caption(result: Mapping[str, Any]) -> str:
-    on, note = result["machine"], result["note"]
+def _caption(on: Mapping[str, Any], note: str) -> str:
     commit = (on["git"]["commit"] or "unknown")[:7] + (" with changes" if on["git"]["dirty"] else "")
     return f"{note + ' ' if note else ''}{on['date'][:10]}, commit {commit}, {on['threads']} threads of {on['cpu']}."
 

@@ -26,31 +26,37 @@ SHAPES = {
 }
 BUDGETS = (80, 240)
 N_IMAGES = (1, 64)
+OTHERS = 16  # images of the methods below
+METHODS = ({"search": "exchange"}, {"search": "beam"}, {"scorer": "guided_influence_pattern"})
 N_STEPS = (8, 64)
 MOST = 1.1  # of the budget
 
 
 class Case(NamedTuple):
-    """One search."""
+    """One search; of `method` what differs from the default one."""
 
     model: str
     budget: int
     n_images: int
     n_steps: int
+    method: dict[str, Any] = {}  # noqa: RUF012 - a named tuple's default, which nobody changes
+
+    @property
+    def name(self) -> str:
+        """Of the method."""
+        return ", ".join(str(value) for value in self.method.values()) or "greedy"
 
 
 def cases(quick: bool) -> list[Case]:
-    """All, or the small ones; only with the larger budget where there are most sequences."""
-    every = [Case(*parts) for parts in _product(SHAPES, BUDGETS, N_IMAGES, N_STEPS)]
-    small = [case for case in every if case.n_images * case.n_steps <= (64 if quick else 512)]
-    return small if quick else small + [case for case in every if case not in small and case.budget == max(BUDGETS)]
-
-
-def _product(*parts: Any) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = [()]
-    for part in parts:
-        found = [(*one, value) for one in found for value in part]
-    return found
+    """The default method with both budgets, from few sequences to most, and others where their state is largest."""
+    small, large = min(BUDGETS), max(BUDGETS)
+    few, most = N_IMAGES
+    found = [Case(model, small, few, n_steps) for model in SHAPES for n_steps in N_STEPS]
+    if quick:
+        return found
+    found += [Case(model, small, most, min(N_STEPS)) for model in SHAPES]
+    found += [Case(model, large, most, n_steps) for model in SHAPES for n_steps in N_STEPS]
+    return found + [Case("class token", small, OTHERS, min(N_STEPS), method) for method in METHODS]
 
 
 def peak_of(case: Case) -> dict[str, Any]:
@@ -74,7 +80,7 @@ def search(case: Case) -> dict[str, Any]:
     before, start = _status("VmRSS"), time.perf_counter()
     budget = case.budget * 1e6
     try:
-        find_paths(model, images, targets, n_steps=case.n_steps, memory_budget=budget)
+        find_paths(model, images, targets, n_steps=case.n_steps, memory_budget=budget, **case.method)
     except neuron_path.NeuronPathError as error:
         return {"refused": str(error)}
     return {"peak": _status("VmHWM") - before, "seconds": time.perf_counter() - start}
@@ -89,15 +95,18 @@ def _status(name: str) -> float:
 
 def as_table(values: list[dict[str, Any]]) -> Table:
     """A row for each case."""
-    columns = ("scope", "budget", "images", "nodes", "peak above the model", "of the budget", "within 110 %")
+    columns = ("scope", "method", "budget", "images", "nodes", "peak above the model", "of the budget", "within 110 %")
     rows = []
     for value in values:
         told = ["refused: too small for one image", "–", "–"]
         if "peak" in value:
             share = value["peak"] / value["budget"]
             told = [f"{value['peak']:.0f} MB", f"{share:.0%}", "yes" if share <= MOST else "**no**"]
-        rows.append([value["model"], f"{value['budget']} MB", str(value["n_images"]), str(value["n_steps"]), *told])
-    return Table(columns, rows)
+        method = Case(**{name: value[name] for name in Case._fields}).name
+        rows.append(
+            [value["model"], method, f"{value['budget']} MB", str(value["n_images"]), str(value["n_steps"]), *told]
+        )
+    return Table(columns, rows, "A process for each row.")
 
 
 def main() -> None:
@@ -120,7 +129,7 @@ def main() -> None:
     if arguments.quick:
         show(tables)
     else:
-        record("memory", {"cases": values}, tables, note="A process for each row.")
+        record("memory", {"cases": values}, tables)
 
 
 if __name__ == "__main__":

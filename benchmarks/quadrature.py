@@ -56,6 +56,7 @@ FOUR = Quadrature("adaptive", 4, max_steps=4)
 SHARE = 15  # one image in so many for the rules of EVEN, and in float64
 ROUNDING = 1e-6  # of a float32 score, relative
 LEAST_DRAWN = 1e-7
+INTERVALS = "Shares with 95 % intervals by Wilson"
 LOOKS = {
     "riemann_left": ("left Riemann", BLUE, "s"),
     "riemann_right": ("right Riemann", SKY, "P"),
@@ -306,14 +307,17 @@ def main() -> None:
     estimated = estimates(model, images[::SHARE], targets[::SHARE])
     seconds = cost(model, images[:TIMED_IMAGES], targets[:TIMED_IMAGES], arguments.rounds)
     tables = as_tables(values, estimated, seconds)
-    if arguments.images is not None:
+    timed = f"time: median and range of {rounds_of(arguments.rounds)} on {min(TIMED_IMAGES, len(images))} images"
+    notes = {
+        "quadrature": f"{INTERVALS}; {timed}.",
+        "adaptive": f"{INTERVALS}. The nodes are the most that a block or the score took.",
+        "estimate": f"{INTERVALS}.",
+    }
+    tables = {name: table._replace(note=notes[name]) for name, table in tables.items()}
+    if arguments.images is None:
+        record("quadrature", {"agreement": values, "estimates": estimated, "seconds": seconds}, tables, draw(values))
+    else:
         show(tables)
-        return
-    note = (
-        f"Shares with 95 % intervals by Wilson; time: median and range of {rounds_of(arguments.rounds)} on "
-        f"{min(TIMED_IMAGES, len(images))} images. The nodes of `adaptive` are the most that a block or the score took."
-    )
-    record("quadrature", {"agreement": values, "estimates": estimated, "seconds": seconds}, tables, draw(values), note)
 
 
 if __name__ == "__main__":

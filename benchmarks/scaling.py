@@ -173,16 +173,16 @@ def main() -> None:
     for name in arguments.only:
         console.print(f"[bold]{name}[/bold]")
         values[name] = measure(AXES[name], arguments.rounds)
-    tables = {"scaling": as_table(values)}
-    if list(values) != list(AXES):
-        show(tables)
-        return
     note = (
         f"Exponent: median and range of {rounds_of(arguments.rounds)}. Else {BASE.shape.depth} blocks × "
         f"{BASE.shape.width}, {BASE.shape.n_tokens} tokens, {BASE.n_steps} Gauss–Legendre nodes; blocks and width with "
         "2 images, the others with one."
     )
-    record("scaling", values, tables, draw(values), note)
+    tables = {"scaling": as_table(values)._replace(note=note)}
+    if list(values) == list(AXES):
+        record("scaling", values, tables, draw(values))
+    else:
+        show(tables)
 
 
 if __name__ == "__main__":

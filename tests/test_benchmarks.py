@@ -66,7 +66,7 @@ class TestHarness:
         assert harness.ratios([1.0, 4.0, 9.0], [2.0, 2.0, 3.0, 100.0]) == Spread(2.0, 0.5, 3.0)
 
     def test_a_record_is_what_results_gives_back(self, places: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        harness.record("one", {"x": [1.5]}, {"places": Table(("a", "b"), [["c", "0.10"]])}, note="So.")
+        harness.record("one", {"x": [1.5]}, {"places": Table(("a", "b"), [["c", "0.10"]], "So.")})
         assert "0.10" in capsys.readouterr().out
         [(name, result)] = harness.results().items()
         assert (name, result["values"]) == ("one", {"x": [1.5]})
@@ -128,7 +128,7 @@ class TestScaling:
         nodes = {n: scaling.Point(small, n) for n in (2, 4, 8)}
         monkeypatch.setattr(scaling, "AXES", {"blocks": blocks, "nodes": nodes})
         run(monkeypatch, scaling, "--rounds", "2")
-        assert "2 interleaved rounds" in harness.results()["scaling"]["note"]
+        assert "2 interleaved rounds" in harness.results()["scaling"]["tables"]["scaling"]["note"]
         values, table = (harness.results()["scaling"][key] for key in ("values", "tables"))
         assert [row[0] for row in table["scaling"]["rows"]] == ["blocks", "nodes"]
         assert [row[3] for row in table["scaling"]["rows"]] == ["2–4", "2–8"]
@@ -201,8 +201,8 @@ class TestQuadrature:
 def result_of(cpu: str = "CPU", date: str = "2026-01-01") -> dict[str, Any]:
     """A result with one table `t`, measured there."""
     machine = harness.machine() | {"cpu": cpu, "date": date}
-    table = {"columns": ["a"], "rows": [["cell"]]}
-    return {"machine": machine, "note": "", "values": {"x": 0.125}, "tables": {"t": table}}
+    table = {"columns": ["a"], "rows": [["cell"]], "note": ""}
+    return {"machine": machine, "values": {"x": 0.125}, "tables": {"t": table}}
 
 
 class TestPerformance:

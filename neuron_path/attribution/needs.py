@@ -113,5 +113,5 @@ def measure_needs(
         sequence=sequence * factor,
         graph=graph * factor,
         in_pass=max(peaks) * factor,
-        scratch=_SCRATCH_OF_A_THREAD * torch.get_num_threads() if session.device.type == "cpu" else 0,
+        scratch=_SCRATCH_OF_A_THREAD * torch.get_num_threads() * factor if session.device.type == "cpu" else 0,
     )

@@ -9,7 +9,7 @@ import itertools
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def weight_hash(named_arrays: Iterable[tuple[str, np.ndarray]]) -> str:
     return digest.hexdigest()
 
 
-def git_state(file: Path) -> dict[str, Any]:
-    """Return the commit of the checkout that tracks ``file``, and whether tracked files differ from it.
+def git_state(file: Path, but: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the commit of the checkout that tracks ``file``, and whether tracked files (``but`` for some) differ from it.
 
     Both are None where no checkout tracks it (an installed wheel, also one inside another project's checkout) or there
     is no git; nothing is raised.
@@ -90,7 +90,10 @@ def git_state(file: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         _git(file, "ls-files", "--error-unmatch", file.name)
         commit = _git(file, "rev-parse", "HEAD")
-        state = {"commit": commit, "dirty": bool(_git(file, "status", "--porcelain", "--untracked-files=no"))}
+        state = {
+            "commit": commit,
+            "dirty": bool(_git(file, "status", "--porcelain", "--untracked-files=no", "--", ":/", *but)),
+        }
     return state
 
 
