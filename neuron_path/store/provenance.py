@@ -81,10 +81,10 @@ def weight_hash(named_arrays: Iterable[tuple[str, np.ndarray]]) -> str:
 
 
 def git_state(file: Path, but: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the commit of the checkout that tracks ``file``, and whether tracked files (``but`` for some) differ from it.
+    """Return the commit of the checkout that tracks ``file``, and whether tracked files differ from it.
 
-    Both are None where no checkout tracks it (an installed wheel, also one inside another project's checkout) or there
-    is no git; nothing is raised.
+    ``but`` are git's pathspecs of files that may differ. Both are None where no checkout tracks it (an installed wheel,
+    also one inside another project's checkout) or there is no git; nothing is raised.
     """
     state: dict[str, Any] = {"commit": None, "dirty": None}
     with contextlib.suppress(OSError, subprocess.SubprocessError):
