@@ -4,8 +4,12 @@ One run directory holds one table of neuron paths, one row per image and method,
 position:
 
     parts/part-00000-000000.parquet …   what each process has finished so far, each file whole or absent
+    parts/skipped-00000-000001.json …   the images that could not be read
+    set_aside/                          what lay there and did not belong there: torn files, parts of another search
     paths.parquet                       all rows in the order of the data, once every image is there
     effects.parquet                     what editing those paths did to each image's prediction
+    run.json, metrics.json              what made the numbers, and what they are in short
+    SHA256SUMS                          the checksums of these files, as sha256sum --check reads them
 
 - ``schema``      the one owner of column names and types
 - ``layout``      the one owner of file names, and the opening of a fresh run directory
@@ -16,6 +20,11 @@ position:
 - ``merge``       coverage check and merge
 - ``reader``      tables as data frames
 - ``provenance``  what made these numbers
+- ``identity``    which of that makes two runs the same search, and how two differ
+- ``recovery``    a run directory taken up again: what is done there, and what does not belong there
+- ``skipped``     the images that could not be read
+- ``lock``        one search at a time
+- ``checksums``   whether a finished run's files are as they were written
 
 Nothing here imports torch, so a report is made where only the store is.
 """

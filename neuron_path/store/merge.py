@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.atomic import TEMPORARY_SUFFIX
-from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts
+from neuron_path.store.atomic import TEMPORARY_SUFFIX, write_bytes
+from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts, list_skipped, set_aside
 from neuron_path.store.parquet import read_parquet, write_parquet
 from neuron_path.store.schema import KEY_COLUMNS, conform
 
@@ -36,9 +36,16 @@ def read_parts(run_dir: Path, schema: pa.Schema) -> pa.Table:
 
 
 def merge_parts(
-    run_dir: str | os.PathLike[str], schema: pa.Schema, provenance: Mapping[str, Any], expected: Iterable[Key]
+    run_dir: str | os.PathLike[str],
+    schema: pa.Schema,
+    provenance: Mapping[str, Any],
+    expected: Iterable[Key],
+    *,
+    keep_others: bool = False,
 ) -> Path:
     """Merge all parts of a run into ``paths.parquet``, in the order of ``expected``, and remove the parts.
+
+    Rows of an older ``paths.parquet`` are taken over: a search that has grown adds to them.
 
     The table depends on ``expected`` and the rows alone, so batch size and number of processes leave no trace in it.
     Call it in one process, after every process has flushed. Until the merged file is whole, the parts stay.
@@ -49,21 +56,37 @@ def merge_parts(
         provenance: the merged table's metadata.
         expected: the key of every row that must be there, each once: (sample_id, scorer) or (sample_id, scorer,
             search), the same for all.
+        keep_others: whether rows that are not expected are left out of the table, and the files that hold them moved
+            to ``set_aside``; else they are an error.
 
     Raises:
         NeuronPathError: when rows are missing, doubled or unexpected (how many, and up to three of them), when a part
             is torn or foreign, or when the table cannot be written. The parts are kept.
     """
     run_dir, keys = Path(run_dir), [tuple(key) for key in expected]
+    target = run_dir / PATHS_FILE
     table = read_parts(run_dir, schema)
+    if target.exists():
+        table = pa.concat_tables([_read_part(target, schema), table])
     found = _row_keys(table, keys)
-    _check_coverage(run_dir, found, keys)
+    _check_coverage(run_dir, found, keys, keep_others)
     position = {key: row for row, key in enumerate(found)}
     ordered = table.take(pa.array([position[key] for key in keys], type=pa.int64()))
-    target = run_dir / PATHS_FILE
+    if keep_others:
+        _keep_others(run_dir, schema, keys)
     write_parquet(target, ordered.combine_chunks(), provenance)
     _remove_parts(run_dir)
     return target
+
+
+def _keep_others(run_dir: Path, schema: pa.Schema, keys: Collection[Key]) -> None:
+    """Set a copy of every table aside that holds other rows than the expected ones."""
+    wanted = set(keys)
+    for file in [run_dir / PATHS_FILE, *list_parts(run_dir).parts]:
+        if file.exists() and not wanted.issuperset(_row_keys(_read_part(file, schema), keys)):
+            copy = file.with_name(f".{file.name}{TEMPORARY_SUFFIX}")
+            write_bytes(copy, file.read_bytes())
+            set_aside(copy, run_dir, file.name)
 
 
 def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
@@ -82,7 +105,7 @@ def _row_keys(table: pa.Table, keys: Collection[Key]) -> list[Key]:
     return list(zip(*(table[name].to_pylist() for name in KEY_COLUMNS[: widths.pop()]), strict=True))
 
 
-def _check_coverage(run_dir: Path, found: Collection[Key], keys: Collection[Key]) -> None:
+def _check_coverage(run_dir: Path, found: Collection[Key], keys: Collection[Key], keep_others: bool) -> None:
     asked = Counter(keys)
     if doubled := [key for key, count in asked.items() if count > 1]:
         raise NeuronPathError(
@@ -92,13 +115,13 @@ def _check_coverage(run_dir: Path, found: Collection[Key], keys: Collection[Key]
     problems = {
         "missing": [key for key in asked if key not in counts],
         "duplicated": [key for key, count in counts.items() if count > 1],
-        "unexpected": [key for key in counts if key not in asked],
+        "unexpected": [] if keep_others else [key for key in counts if key not in asked],
     }
     if any(problems.values()):
         told = "; ".join(f"{len(rows)} {kind} ({_name(rows)})" for kind, rows in problems.items() if rows)
         raise NeuronPathError(
             f"Run directory {os.fspath(run_dir)!r} does not hold each of its {len(asked)} expected rows once: {told}. "
-            f"What is finished is kept in {PARTS_DIRECTORY}/; run the search again into a new directory."
+            f"What is finished is kept in {PARTS_DIRECTORY}/; run the search again, there or into a new directory."
         )
 
 
@@ -112,6 +135,6 @@ def _remove_parts(run_dir: Path) -> None:
     directory = run_dir / PARTS_DIRECTORY
     # The merged table is whole: a part that cannot be removed now costs space, not a result.
     with contextlib.suppress(OSError):
-        for file in [*list_parts(run_dir).parts, *directory.glob(f".*{TEMPORARY_SUFFIX}")]:
+        for file in [*list_parts(run_dir).parts, *list_skipped(run_dir), *directory.glob(f".*{TEMPORARY_SUFFIX}")]:
             file.unlink(missing_ok=True)
         directory.rmdir()

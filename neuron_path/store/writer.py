@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, SCORES_FILE,
 from neuron_path.store.merge import Key, merge_parts
 from neuron_path.store.parquet import write_parquet
 from neuron_path.store.schema import conform, effect_schema, score_schema
+from neuron_path.store.skipped import Problem, write_skipped
 
 _ADVICE = "Build it with build_table"
 
@@ -22,7 +23,7 @@ class PathWriter:
     """Append rows to a run directory, one small whole part per flush; one writer per process.
 
     Args:
-        run_dir: from :func:`neuron_path.store.layout.open_run_dir`.
+        run_dir: from :func:`neuron_path.store.layout.open_run_dir` or :func:`neuron_path.store.recovery.open_search`.
         schema: from :func:`neuron_path.store.schema.path_schema`.
         provenance: from :func:`neuron_path.store.provenance.collect_provenance`; each part carries it.
         rank: which of the processes this is; it is part of the file names, so no process waits for another.
@@ -67,6 +68,16 @@ class PathWriter:
         if sum(waiting.num_rows for waiting in self._waiting) >= self.flush_rows:
             self.flush()
 
+    def skip(self, problems: Sequence[Problem]) -> None:
+        """Keep the names of images that could not be read, for the merge.
+
+        Raises:
+            NeuronPathError: when they cannot be written.
+        """
+        if problems:
+            write_skipped(self.run_dir, self.rank, self._sequence, problems)
+            self._sequence += 1
+
     def flush(self) -> None:
         """Write the rows that wait as one part; does nothing when none do."""
         if not self._waiting:
@@ -76,13 +87,14 @@ class PathWriter:
         self._sequence += 1
         self._waiting.clear()
 
-    def merge(self, expected: Iterable[Key]) -> Path:
+    def merge(self, expected: Iterable[Key], *, keep_others: bool = False) -> Path:
         """Flush, then merge the parts of every process into ``paths.parquet``; see :func:`merge_parts`.
 
         Call it on one rank, after the others have flushed.
 
         Args:
             expected: (sample_id, scorer) or (sample_id, scorer, search) of every row, in the order of the data.
+            keep_others: whether unexpected rows are left out, and kept, rather than refused.
 
         Returns:
             The merged file.
@@ -91,7 +103,7 @@ class PathWriter:
             NeuronPathError: when a row is missing, doubled or unexpected, or a part is torn or foreign.
         """
         self.flush()
-        return merge_parts(self.run_dir, self.schema, self.provenance, expected)
+        return merge_parts(self.run_dir, self.schema, self.provenance, expected, keep_others=keep_others)
 
 
 def write_effects(run_dir: str | os.PathLike[str], table: pa.Table, provenance: Mapping[str, Any]) -> Path:
