@@ -22,6 +22,7 @@ HYDRA_COMMANDS = {
 COMMANDS = {
     **HYDRA_COMMANDS,
     "compare": "gather runs into one table of methods, with intervals and paired tests",
+    "analyze": "what the paths of one or several runs say about classes: tables and figures",
     "models": "list the supported models, or explain one",
 }
 
@@ -39,6 +40,7 @@ examples:
   neuron-path search model=timm model.name=vit_base_patch16_224 model.pretrained=true \\
                      data=image_folder data.root=DIR           your pictures
   neuron-path compare outputs/sweeps/DATE                      all methods and measures of a sweep in one table
+  neuron-path analyze outputs/mine                             what the paths say about classes
   neuron-path models dinov3                                    the supported models of that name
   neuron-path models vit_base_patch16_224                      where its neurons are, and what a search costs
   neuron-path run --help                                       all settings
