@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from neuron_path.classes.class_paths import ClassPaths, Source, make_class_paths
 from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.store.reader import load_paths
 
 _METHOD: Final = ("scorer", "search", "top_k")
 _COLUMNS: Final = ("sample_id", "label", "target", "path", *_METHOD)
@@ -18,7 +20,7 @@ _SOURCES: Final = ("auto", "label", "target")
 
 
 def group_paths(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | str | os.PathLike[str],
     *,
     scorer: str | None = None,
     search: str | None = None,
@@ -29,7 +31,8 @@ def group_paths(
 
     Args:
         frame: what :func:`neuron_path.load_paths` returns, or the same columns (``sample_id``, ``label``, ``target``,
-            ``path``, ``scorer``, ``search``, ``top_k``); one row per image and method, in any order.
+            ``path``, ``scorer``, ``search``, ``top_k``); one row per image and method, in any order. Or what to load: a
+            run directory, or its Parquet file.
         scorer: the method's scorer; may be left out when the frame has only one.
         search: the method's search; likewise.
         by: what classes are. ``auto``: labels when every image has one, else targets.
@@ -45,6 +48,8 @@ def group_paths(
     >>> grouped.images.tolist(), grouped.classes.tolist(), grouped.source, grouped.paths[:, :, 0].tolist()
     (['a', 'b'], [0, 1], 'label', [[1, 0], [2, 0]])
     """
+    if not isinstance(frame, pd.DataFrame):
+        frame = load_paths(frame)
     if missing := [name for name in _COLUMNS if name not in frame.columns]:
         raise NeuronPathError(
             f"The table of paths lacks the column(s) {', '.join(missing)}; give what neuron_path.load_paths returns."

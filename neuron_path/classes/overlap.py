@@ -40,6 +40,8 @@ class OverlapTest:
             same class, NaN for a class of one image.
         own: (n,) each image's mean overlap with the others of its class, NaN where it is the only one.
         others: (n,) each image's mean overlap with the images of other classes.
+        nearest: (n,) position of the class with whose images, itself left out, each image shares most on average; ties:
+            the first.
     """
 
     within: float
@@ -52,6 +54,7 @@ class OverlapTest:
     class_overlap: NDArray[np.float64]
     own: NDArray[np.float64]
     others: NDArray[np.float64]
+    nearest: NDArray[np.int64]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the headline numbers by name."""
@@ -226,7 +229,18 @@ def _summarise(
         class_overlap=class_overlap,
         own=own,
         others=other / n_other,
+        nearest=_nearest(to_class, members, counts),
     )
+
+
+def _nearest(to_class: NDArray[np.float64], members: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each image's class of the largest mean overlap; it has none with its own where it is the only one there."""
+    rows = np.arange(len(members))
+    means = to_class / counts
+    alone = counts[members] == 1
+    means[rows, members] = np.where(alone, -1, (to_class[rows, members] - 1) / np.maximum(counts[members] - 1, 1))
+    # Rounded, so that the order of summation decides no tie.
+    return means.round(11).argmax(axis=1)
 
 
 def _jackknife(value: float, without: NDArray[np.float64], confidence: float) -> Interval:
