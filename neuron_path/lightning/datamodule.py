@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.data.folder import ImageFolderDataset
 from neuron_path.data.part import choose_part
+from neuron_path.data.pictures import PictureDataset
 
 
 @dataclass
@@ -181,12 +182,29 @@ class DigitsDataModule(ImageDataModule):
         super().__init__(DigitsPart(split, classes, limit), batch_size=batch_size, num_workers=num_workers)
 
 
-class ImageFolderDataModule(ImageDataModule):
-    """Any folder of pictures: class sub-folders, or flat without labels.
+class PictureDataModule(ImageDataModule):
+    """Pictures from a folder, from shards or from Hugging Face's `datasets`.
 
     Args:
-        root, transform, preprocessing, class_index, classes, limit: as for `ImageFolderDataset`; the transform and its
-            description come from `neuron_path.models.preprocessing.image_transform(model)`.
+        pictures: the data set; its transform and the description of that come from
+            `neuron_path.models.preprocessing.image_transform(model)`.
+        batch_size, num_workers: as for `ImageDataModule`.
+    """
+
+    def __init__(self, pictures: PictureDataset, *, batch_size: int = 64, num_workers: int = 0) -> None:
+        self._pictures = pictures
+        super().__init__(pictures, batch_size=batch_size, num_workers=num_workers)
+
+    def check(self) -> None:
+        """Raise a NeuronPathError that names the first file which is no picture; see `PictureDataset.check`."""
+        self._pictures.check()
+
+
+class ImageFolderDataModule(PictureDataModule):
+    """Any folder of pictures.
+
+    Args:
+        root, transform, options: as for `ImageFolderDataset`.
         batch_size, num_workers: as for `ImageDataModule`.
     """
 
@@ -195,18 +213,9 @@ class ImageFolderDataModule(ImageDataModule):
         root: str | Path,
         transform: Callable[[Image.Image], Tensor],
         *,
-        preprocessing: Mapping[str, Any],
-        class_index: str | Path | None = None,
-        classes: Sequence[str | int] | None = None,
-        limit: int | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
+        **options: Any,
     ) -> None:
-        self._folder = ImageFolderDataset(
-            root, transform, preprocessing=preprocessing, class_index=class_index, classes=classes, limit=limit
-        )
-        super().__init__(self._folder, batch_size=batch_size, num_workers=num_workers)
-
-    def check(self) -> None:
-        """Raise a NeuronPathError that names the first file which is no picture; see `ImageFolderDataset.check`."""
-        self._folder.check()
+        pictures = ImageFolderDataset(root, transform, **options)
+        super().__init__(pictures, batch_size=batch_size, num_workers=num_workers)

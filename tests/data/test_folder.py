@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from neuron_path.data.folder import ImageFolderDataset
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.imagenet import imagenet_classes
 from tests import pictures
 
 
@@ -213,3 +215,39 @@ def test_a_mistake_in_the_transform_is_no_broken_picture(tmp_path: Path) -> None
     data = ImageFolderDataset(pictures.flat_folder(tmp_path), fail, preprocessing={})
     with pytest.raises(ValueError, match="std"):
         data[0]
+
+
+def test_labels_from_a_csv_go_before_the_folders(tmp_path: Path) -> None:
+    pictures.save(tmp_path / "data" / "cat" / "a.png")
+    pictures.save(tmp_path / "data" / "b.png")  # beside a folder, which is no class then
+    file = tmp_path / "labels.csv"
+    file.write_text("file,class\nb.png,zebra\ncat/a.png,ant\n")
+    data = open_folder(tmp_path / "data", labels=file)
+    assert (data.sample_ids, data.labels) == (["b.png", "cat/a.png"], [1, 0])
+    assert (data.classes, data.is_indexed) == (["ant", "zebra"], False)
+    assert open_folder(tmp_path / "data", labels=file, classes=["ant"]).sample_ids == ["cat/a.png"]
+
+
+def test_labels_that_are_numbers_are_indices(tmp_path: Path) -> None:
+    pictures.flat_folder(tmp_path / "data", n=2)
+    file = tmp_path / "labels.csv"
+    file.write_text("file,class\n0.png,7\n1.png,3\n")
+    data = open_folder(tmp_path / "data", labels=file)
+    assert (data.labels, data.is_indexed, len(data.classes)) == ([7, 3], True, 8)
+    index = tmp_path / "index.csv"
+    index.write_text("key,index,name\n7,1,seven\n3,0,three\n")
+    data = open_folder(tmp_path / "data", labels=file, class_index=index)
+    assert (data.labels, data.classes) == ([1, 0], ["three", "seven"])
+
+
+def test_folders_that_are_known_classes_are_numbered_and_named(tmp_path: Path) -> None:
+    for name in ("n02099601", "n01440764"):
+        pictures.save(tmp_path / name / "a.png")
+    data = open_folder(tmp_path, known=partial(imagenet_classes, n_classes=1000))
+    assert (data.labels, data.is_indexed, len(data.classes)) == ([0, 207], True, 1000)
+    assert data.classes[207] == "golden retriever"
+    for name in ("n02099601", "golden retriever"):
+        part = open_folder(tmp_path, known=partial(imagenet_classes, n_classes=1000), classes=[name])
+        assert part.sample_ids == ["n02099601/a.png"]
+    other = open_folder(tmp_path, known=partial(imagenet_classes, n_classes=2))
+    assert (other.labels, other.is_indexed, other.classes[1]) == ([0, 1], False, "golden retriever")

@@ -11,9 +11,12 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from neuron_path.data.digits import DigitsDataset, load_digits
+from neuron_path.data.folder import ImageFolderDataset
+from neuron_path.data.shards import ShardDataset
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageFolderDataModule, collate
+from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageDataModule, PictureDataModule, collate
 from tests import pictures
+from tests.data.test_shards import png, write
 
 
 def transform(picture: Image.Image) -> Tensor:
@@ -21,7 +24,7 @@ def transform(picture: Image.Image) -> Tensor:
     return pil_to_tensor(picture.convert("RGB")) / 255
 
 
-def batches(module: DigitsDataModule | ImageFolderDataModule) -> list[Batch]:
+def batches(module: ImageDataModule) -> list[Batch]:
     return list(module.predict_dataloader())
 
 
@@ -53,7 +56,8 @@ def test_broken_pictures_are_set_apart(num_workers: int, tmp_path: Path) -> None
     root = pictures.class_folders(tmp_path, classes=2, each=2)
     pictures.truncated(root / "00" / "aa.jpg")
     (root / "01" / "c.txt").write_text("hello")
-    module = ImageFolderDataModule(root, transform, preprocessing={}, batch_size=3, num_workers=num_workers)
+    folder = ImageFolderDataset(root, transform, preprocessing={})
+    module = PictureDataModule(folder, batch_size=3, num_workers=num_workers)
     first, second = batches(module)
     assert (first.sample_ids, first.labels, first.images.shape) == (["00/a.png", "00/b.png"], [0, 0], (2, 3, 10, 12))
     assert [name for name, _ in first.problems] == ["00/aa.jpg"]
@@ -71,3 +75,15 @@ def test_a_batch_moves_between_devices_with_its_names(device: torch.device) -> N
     batch = batches(DigitsDataModule(limit=2))[0].to(device)
     assert batch.images.device.type == device.type
     assert len(batch.sample_ids) == len(batch.labels) == 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_shards_come_in_order_whatever_the_batches(batch_size: int, num_workers: int, tmp_path: Path) -> None:
+    for shard in range(2):
+        write(tmp_path / f"{shard}.tar", {f"{n}.png": png(10 * shard + n) for n in range(4)})
+    shards = ShardDataset(tmp_path, transform, preprocessing={})
+    got = batches(PictureDataModule(shards, batch_size=batch_size, num_workers=num_workers))
+    assert [name for batch in got for name in batch.sample_ids] == shards.sample_ids
+    expected = torch.stack([transform(pictures.picture(10 * shard + n)) for shard in range(2) for n in range(4)])
+    assert torch.equal(torch.cat([batch.images for batch in got]), expected)
