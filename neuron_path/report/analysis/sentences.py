@@ -61,13 +61,14 @@ def pairs_in_words(analysis: RunsAnalysis) -> list[str]:
 def _neighbours(method: MethodAnalysis) -> str:
     found = method.found
     table = found.neighbours
-    most, least = table["nearest_similarity"].to_numpy().argmax(), table["farthest_similarity"].to_numpy().argmin()
-    near, far = table.iloc[int(most)], table.iloc[int(least)]
-    return (
-        f"The most similar classes are {_class(method, near['class'])} and {_class(method, near['nearest'])} "
-        f"({near['nearest_similarity']:.2f}), the least {_class(method, far['class'])} and "
-        f"{_class(method, far['farthest'])} ({far['farthest_similarity']:.2f})."
-    )
+    most = int(table["nearest_similarity"].to_numpy().argmax())
+    least = int(table["farthest_similarity"].to_numpy().argmin())
+
+    def pair(kind: str, row: int) -> str:
+        one, other, similarity = (table[name].tolist()[row] for name in ("class", kind, f"{kind}_similarity"))
+        return f"{_class(method, one)} and {_class(method, other)} ({similarity:.2f})"
+
+    return f"The most similar classes are {pair('nearest', most)}, the least {pair('farthest', least)}."
 
 
 def _meaning(method: MethodAnalysis, alpha: float) -> str:
@@ -85,8 +86,7 @@ def _meaning(method: MethodAnalysis, alpha: float) -> str:
     )
 
 
-def _class(method: MethodAnalysis, index: object) -> str:
-    number = int(str(index))
+def _class(method: MethodAnalysis, number: int) -> str:
     names = method.class_names
     if number < len(names) and names[number] != str(number):
         return f"{number} {escape(names[number])}"
