@@ -198,6 +198,7 @@ class Config:
     compile: bool = False
     baselines: list[str] = field(default_factory=list)
     report: bool = True
+    evidence: bool = False
     run_dir: str | None = None
 
 
