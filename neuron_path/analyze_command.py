@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from neuron_path.classes.runs import Settings, analyze_runs
 from neuron_path.errors import NeuronPathError, nearest
@@ -53,12 +54,12 @@ def show(arguments: list[str]) -> None:
     out = Path(options.get("--out", Path(directories[0]) / "analysis"))
     write_analysis(analysis, out, figures="--no-figures" not in options)
     console = Console(highlight=False)
-    headline = headline_table(analysis)
+    headline = headline_table(analysis).drop(columns=["Classes", "Recognised, %"])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(headline.columns):
-        table.add_column(name, justify="right" if place else "left", overflow="fold")
+        table.add_column(name, justify="right" if place else "left")
     for row in headline.itertuples(index=False):
-        table.add_row(*map(str, row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     console.print(table)
     sentences = pairs_in_words(analysis) if len(analysis.methods) > 1 else method_in_words(analysis.methods[0])
     for line in [*sentences, *(f"Note: {note}" for note in analysis.notes)]:

@@ -54,15 +54,17 @@ def visible_texts(figure: Figure) -> list[Text]:
     hidden = {id(axis.offsetText) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)}
     shown = [text for text in texts if text.get_visible() and text.get_text().strip() and id(text) not in hidden]
     ticks = {
-        id(label): (low, high) for axes in figure.axes for axis, (low, high) in
-        ((axes.xaxis, axes.get_xlim()), (axes.yaxis, sorted(axes.get_ylim()))) for label in axis.get_ticklabels()
-    }  # fmt: skip
+        id(label): (place, low, high)
+        for axes in figure.axes
+        for place, axis, (low, high) in ((0, axes.xaxis, axes.get_xlim()), (1, axes.yaxis, sorted(axes.get_ylim())))
+        for label in axis.get_ticklabels()
+    }
     return [text for text in shown if id(text) not in ticks or _within(text, *ticks[id(text)])]
 
 
-def _within(tick: Text, low: float, high: float) -> bool:
-    x, y = tick.get_position()
-    return low <= x <= high or low <= y <= high
+def _within(tick: Text, place: int, low: float, high: float) -> bool:
+    """Whether a tick is within its axis: the others are not drawn."""
+    return min(low, high) <= tick.get_position()[place] <= max(low, high)
 
 
 def assert_inside(figure: Figure) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.figures.inputs import Floats
@@ -100,7 +100,8 @@ def _draw(rows: Floats, names: list[str], *, whole: bool, p: float | None, note:
     axes.set_xlim(0, max(1.06 * float(rows.max()), 1e-3))
     axes.set_yticks(places, names)
     axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=LABEL)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.xaxis.grid(visible=True, color=FAINT, linewidth=0.4)
     axes.set_xlabel("path overlap of two images (mean over blocks of the Jaccard index)", fontsize=7)
     axes.spines["left"].set_visible(False)

@@ -12,7 +12,20 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.figures.matrix import check_finite
-from neuron_path.report.style import INK, MUTED, axes_in_inches, figure_style, method_styles, new_figure
+from neuron_path.report.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    PURPLE,
+    SKY,
+    VERMILION,
+    MethodStyle,
+    axes_in_inches,
+    figure_style,
+    method_styles,
+    new_figure,
+)
 from neuron_path.report.text import printable
 
 _EDGE: Final = 0.12
@@ -23,7 +36,13 @@ _FOOT: Final = 0.45
 _TITLE: Final = 0.34
 _LEGEND: Final = 1.25
 _LEAST: Final = 1e-7
-_KNOWN: Final = ("gauss_legendre", "riemann_left", "riemann_right", "midpoint", "trapezoid")
+_KNOWN: Final = {
+    "gauss_legendre": MethodStyle(VERMILION, "o"),
+    "riemann_left": MethodStyle(BLUE, "s"),
+    "riemann_right": MethodStyle(SKY, "D"),
+    "midpoint": MethodStyle(GREEN, "^"),
+    "trapezoid": MethodStyle(PURPLE, "v"),
+}
 _COLUMNS: Final = ("rule", "n_steps", "sample_id", "score")
 
 
@@ -64,9 +83,9 @@ def score_against_nodes_figure(scores: pd.DataFrame, *, reference: pd.Series | N
 
 def _draw(table: pd.DataFrame, reference: np.ndarray | None) -> Figure:
     rules = [str(rule) for rule in dict.fromkeys(table.index.get_level_values("rule"))]
-    rules.sort(key=lambda rule: (_KNOWN.index(rule) if rule in _KNOWN else len(_KNOWN), rule))
-    # The look follows from the rule's place among the known ones, whichever are drawn.
-    looks = method_styles([*_KNOWN, *rules])
+    known = list(_KNOWN)
+    rules.sort(key=lambda rule: (known.index(rule) if rule in known else len(known), rule))
+    looks = method_styles(rules) | _KNOWN
     n_panels = 1 if reference is None else 2
     across = n_panels * _PANEL[0] + (n_panels - 1) * _GAP
     figure = new_figure(_LEFT + across + _LEGEND + _EDGE, _FOOT + _PANEL[1] + _TITLE)

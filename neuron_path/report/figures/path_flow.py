@@ -33,7 +33,7 @@ from neuron_path.report.style import (
     figure_style,
     new_figure,
 )
-from neuron_path.report.text import wrap
+from neuron_path.report.text import text_width, wrap
 
 _EDGE: Final = 0.12
 _PITCH: Final = 0.66
@@ -45,6 +45,7 @@ _TITLE: Final = 0.42
 _NOTE: Final = 6.5
 _LEADING: Final = 0.12
 _OTHER: Final = -1
+_BOLDER: Final = 1.15
 # From dark to light and back, so that neighbours differ in grey too.
 _COLOURS: Final = (BLUE, ORANGE, BLACK, SKY, VERMILION, GREEN)
 
@@ -125,7 +126,8 @@ def _draw(
         columns.append(_column(best[:, block], columns[-1], weights * scale, per_block))
     beside = max(widest(names), 0.5) + 0.1
     across = _PITCH * n_blocks + 0.4
-    width = _EDGE + beside + across + _EDGE
+    title = "Paths of classes through the blocks"
+    width = _EDGE + max(beside + across, _BOLDER * text_width(title, 9)) + _EDGE
     images = ", ".join(f"{name}: {count}" for name, count in zip(names, counts.tolist(), strict=True))
     note = (
         f"Band: share of the class's images with this neuron on the path. Bar at the foot: all other neurons. {images}"
@@ -147,7 +149,6 @@ def _draw(
     for name, top, height in zip(names, start.top, start.height, strict=True):
         axes.text(-0.1, top - height / 2, name, ha="right", va="center", fontsize=7, color=INK)
     right, up = 1 / figure.get_size_inches()
-    title = "Paths of classes through the blocks"
     figure.text(_EDGE * right, 1 - 0.08 * up, title, va="top", fontsize=9, fontweight="bold")
     for place, line in enumerate(reversed(lines)):
         figure.text(_EDGE * right, (0.06 + _LEADING * place) * up, line, fontsize=_NOTE, color=MUTED)

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.figures.inputs import Neurons
 from neuron_path.report.style import BLUE, INK, MUTED, SKY, axes_in_inches, figure_style, new_figure
-from neuron_path.report.text import printable, shorten
+from neuron_path.report.text import printable, shorten, text_width
 
 _EDGE: Final = 0.12
 _LEFT: Final = 0.62
 _PITCH: Final = 0.26
-_LEAST: Final = 2.6
+_BOLDER: Final = 1.15
 _HEIGHT: Final = 1.05
 _ABOVE: Final = 0.3
 _FOOT: Final = 0.42
@@ -91,7 +91,9 @@ def top_neuron_blocks_figure(counts: Mapping[str, npt.ArrayLike]) -> Figure:
 
 
 def _draw(shares: Mapping[str, np.ndarray], n_top: Mapping[str, int]) -> Figure:
-    across = max(_LEAST, *(_PITCH * share.shape[1] for share in shares.values()))
+    title = "Blocks of the neurons with the highest attribution"
+    least = _BOLDER * text_width(title, 9) - _LEFT
+    across = max(least, *(_PITCH * share.shape[1] for share in shares.values()))
     pitch = _HEIGHT + _ABOVE
     figure = new_figure(_LEFT + across + _EDGE, _FOOT + len(shares) * (pitch + 0.22) + _TITLE)
     for place, (name, share) in enumerate(reversed(shares.items())):
@@ -103,7 +105,6 @@ def _draw(shares: Mapping[str, np.ndarray], n_top: Mapping[str, int]) -> Figure:
         told = f"top {n_top[name]} neurons of {len(share)} image{'s' if len(share) > 1 else ''}"
         axes.set_title(told, loc="right", fontsize=7, color=MUTED, pad=4)
     width, height = figure.get_size_inches()
-    title = "Blocks of the neurons with the highest attribution"
     figure.text(_EDGE / width, 1 - 0.08 / height, title, va="top", fontsize=9, fontweight="bold")
     return figure
 
@@ -117,7 +118,7 @@ def _draw_panel(axes: Axes, share: np.ndarray, *, with_label: bool) -> None:
     axes.axhline(1 / n_blocks, color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)), zorder=4)
     axes.set_xlim(-0.6, n_blocks - 0.4)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     if n_blocks <= 16:
         axes.set_xticks(blocks)
