@@ -90,7 +90,7 @@ def test_classes_keep_their_colours_and_their_order() -> None:
     assert words[-2:] == ["2 two", "0 zero"]
     first = next(iter(bars(figure).values()))
     assert {to_hex(band.get_facecolor()) for band in bands(figure)} == {to_hex(bar.get_facecolor()) for bar in first}
-    assert "2 two: 10, 0 zero: 10" in " ".join(text.get_text() for text in figure.texts)
+    assert "Images: 2 two: 10, 0 zero: 10." in " ".join(text.get_text() for text in figure.texts)
 
 
 def test_what_cannot_flow_is_refused() -> None:

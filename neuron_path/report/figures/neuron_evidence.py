@@ -23,10 +23,10 @@ from neuron_path.store.evidence import PATCHES_ARE, thumbnails_of
 _EDGE: Final = 0.12
 _SIDE: Final = 1.05
 _GAP: Final = 0.16
-_ABOVE: Final = 0.2
-_BELOW: Final = 0.2
-_ROW_TITLE: Final = 0.22
-_TITLE: Final = 0.46
+_ABOVE: Final = 0.18
+_BELOW: Final = 0.3
+_ROW_TITLE: Final = 0.17
+_TITLE: Final = 0.36
 _LEAST: Final = 3.6
 _SMALL: Final = 64
 _NOTE: Final = 6.5

@@ -107,6 +107,8 @@ def _draw(table: pd.DataFrame, reference: np.ndarray | None) -> Figure:
             own = table.loc[rule].index.to_numpy()
             _line(error, own, off, rule, looks[rule].colour, looks[rule].marker)
         error.set_yscale("log")
+        error.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+        error.yaxis.set_minor_locator(NullLocator())
         error.set_ylabel("median relative error")
         error.set_title("Error", loc="left", fontweight="bold")
         axes.append(error)
@@ -127,6 +129,18 @@ def _draw(table: pd.DataFrame, reference: np.ndarray | None) -> Figure:
     note = f"n = {table.shape[1]} images"
     figure.text(1 - _EDGE / width, 1 - 0.1 / height, note, fontsize=7, color=MUTED, ha="right", va="top")
     return figure
+
+
+def _power(value: float) -> str:
+    """Write a power of ten: no text is mathematics here, because text from data may look like it.
+
+    >>> _power(0.001), _power(1.0)
+    ('10⁻³', '1')
+    """
+    exponent = round(np.log10(value))
+    if exponent == 0:
+        return "1"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _line(axes: Axes, nodes: np.ndarray, values: np.ndarray, rule: str, colour: str, marker: str) -> None:

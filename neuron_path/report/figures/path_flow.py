@@ -72,7 +72,7 @@ def path_flow_figure(
     classes: npt.ArrayLike,
     *,
     shown: Sequence[int] | None = None,
-    per_block: int = 5,
+    per_block: int = 4,
     class_names: ClassNames | None = None,
 ) -> Figure:
     """Draw the paths of up to six classes as bands from block to block, as wide as the share of the class's images.
@@ -129,10 +129,8 @@ def _draw(
     title = "Paths of classes through the blocks"
     width = _EDGE + max(beside + across, _BOLDER * text_width(title, 9)) + _EDGE
     images = ", ".join(f"{name}: {count}" for name, count in zip(names, counts.tolist(), strict=True))
-    note = (
-        f"Band: share of the class's images with this neuron on the path. Bar at the foot: all other neurons. {images}"
-    )
-    lines = wrap(f"{note} images.", width - 2 * _EDGE, _NOTE, lines=3)
+    note = "Band: share of the class's images with this neuron on the path. Bar at the foot: all other neurons."
+    lines = wrap(f"{note} Images: {images}.", width - 2 * _EDGE, _NOTE, lines=3)
     bottom = _FOOT + _LEADING * len(lines)
     figure = new_figure(width, bottom + _HEIGHT + _TITLE)
     axes = axes_in_inches(figure, _EDGE + beside, bottom, across, _HEIGHT)

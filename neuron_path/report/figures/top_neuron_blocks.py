@@ -21,7 +21,8 @@ _LEFT: Final = 0.62
 _PITCH: Final = 0.26
 _BOLDER: Final = 1.15
 _HEIGHT: Final = 1.05
-_ABOVE: Final = 0.3
+_ABOVE: Final = 0.24
+_BETWEEN: Final = 0.22
 _FOOT: Final = 0.42
 _TITLE: Final = 0.3
 
@@ -95,9 +96,9 @@ def _draw(shares: Mapping[str, np.ndarray], n_top: Mapping[str, int]) -> Figure:
     least = _BOLDER * text_width(title, 9) - _LEFT
     across = max(least, *(_PITCH * share.shape[1] for share in shares.values()))
     pitch = _HEIGHT + _ABOVE
-    figure = new_figure(_LEFT + across + _EDGE, _FOOT + len(shares) * (pitch + 0.22) + _TITLE)
+    figure = new_figure(_LEFT + across + _EDGE, _FOOT + len(shares) * (pitch + _BETWEEN) - _BETWEEN + _TITLE)
     for place, (name, share) in enumerate(reversed(shares.items())):
-        bottom = _FOOT + place * (pitch + 0.22)
+        bottom = _FOOT + place * (pitch + _BETWEEN)
         axes = axes_in_inches(figure, _LEFT, bottom, across, _HEIGHT)
         _draw_panel(axes, share, with_label=place == 0)
         words = shorten(printable(name), across - 1.5, 8.5)
