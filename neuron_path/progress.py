@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -17,8 +19,9 @@ class RateColumn(ProgressColumn):
 
 
 def progress_bar(*, disable: bool = False) -> Progress:
-    """A bar on standard error, shown only where somebody can watch it."""
+    """A bar on standard error, shown only where somebody can watch it: a terminal, or a notebook with ipywidgets."""
     console = Console(stderr=True)
+    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -26,5 +29,5 @@ def progress_bar(*, disable: bool = False) -> Progress:
         RateColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=disable or not (console.is_terminal or console.is_jupyter),
+        disable=disable or not ((console.is_terminal and not console.is_jupyter) or in_notebook),
     )
