@@ -19,7 +19,7 @@ FIGURES = ["class_distribution", "class_overlap", "class_similarity", "usage"]
 
 def test_a_run_becomes_tables_figures_and_a_page(tmp_path: Path) -> None:
     run = write(tmp_path / "run", {"joint_attribution": 0})
-    code, out, err = call("analyze", str(run), "--shuffles=99")
+    code, out, err = call("analyze", str(run), "--shuffles=199")
     assert (code, err) == (0, "")
     folder = run / "analysis"
     assert "exceeds that of images of different ones" in " ".join(out.split())
@@ -30,8 +30,8 @@ def test_a_run_becomes_tables_figures_and_a_page(tmp_path: Path) -> None:
     page = (folder / "analysis.md").read_text()
     assert all(f"figures/{name}.png" in page for name in FIGURES)
     record = json.loads((folder / "analysis.json").read_text())
-    assert record["methods"][0]["overlap"]["p"] == 0.01
-    assert record["settings"]["n_permutations"] == 99
+    assert record["methods"][0]["overlap"]["p"] == 0.005
+    assert record["settings"]["n_permutations"] == 199
     for name in TABLES:
         table, provenance = read_parquet(folder / f"{name}.parquet")
         read = pd.read_csv(folder / f"{name}.csv", keep_default_na=True)
@@ -51,7 +51,7 @@ def test_methods_are_set_side_by_side(tmp_path: Path) -> None:
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    run = write(tmp_path / "run", {"joint_attribution": 0, "random": 1})
+    run = write(tmp_path / "run", {"joint_attribution": 0})
     for name in ("a", "b"):
         assert call("analyze", str(run), "--shuffles=9", f"--out={tmp_path / name}")[0] == 0
     for file in sorted((tmp_path / "a").rglob("*.*")):

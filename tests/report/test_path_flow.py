@@ -52,10 +52,10 @@ def test_a_worked_example() -> None:
     assert flows == sorted([1, 0.5, 0.5, 0.25, 0.25, 0.5, 0.25, 0.5, 0.25])
 
 
-@pytest.mark.parametrize(("n_classes", "n_blocks", "k"), [(1, 1, 1), (3, 12, 1), (6, 24, 3)])
+@pytest.mark.parametrize(("n_classes", "n_blocks", "k"), [(1, 1, 1), (3, 12, 1), (6, 5, 3)])
 def test_nothing_is_lost_between_blocks(n_classes: int, n_blocks: int, k: int, tmp_path: Any) -> None:
     rng = np.random.default_rng(0)
-    n = 40 * n_classes
+    n = 12 * n_classes
     paths = rng.random((n, n_blocks, 60)).argsort(axis=2)[:, :, :k]
     paths[:, :, 0] = rng.integers(0, 7, (n, n_blocks))
     classes = np.arange(n) % n_classes
