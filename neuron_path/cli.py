@@ -23,6 +23,7 @@ COMMANDS = {
     **HYDRA_COMMANDS,
     "compare": "gather runs into one table of methods, with intervals and paired tests",
     "analyze": "what the paths of one or several runs say about classes: tables and figures",
+    "report": "make the report of a finished run: one page that opens without a network",
     "models": "list the supported models, or explain one",
 }
 
@@ -41,6 +42,7 @@ examples:
                      data=image_folder data.root=DIR           your pictures
   neuron-path compare outputs/sweeps/DATE                      all methods and measures of a sweep in one table
   neuron-path analyze outputs/mine                             what the paths say about classes
+  neuron-path report outputs/demo                              one run's report again
   neuron-path models dinov3                                    the supported models of that name
   neuron-path models vit_base_patch16_224                      where its neurons are, and what a search costs
   neuron-path run --help                                       all settings

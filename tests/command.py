@@ -19,7 +19,7 @@ RESULTS = (
     "scores.parquet",
     "parts",
     "figures",
-    "report.md",
+    "report.html",
     "run.json",
     "metrics.json",
 )

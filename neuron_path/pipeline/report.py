@@ -1,8 +1,8 @@
-"""The report stage: figures and `report.md` from what a run stored."""
+"""The report stage: examples drawn with the model, then figures and `report.html` from what a run stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,13 @@ import numpy as np
 import pandas as pd
 
 from neuron_path.lightning.datamodule import NamedDataset
-from neuron_path.report.figures import class_distribution_figure, effects_figure, image_path_figure
-from neuron_path.report.page import render_report
-from neuron_path.report.style import save_figure
+from neuron_path.report.figures import image_path_figure
+from neuron_path.report.gallery import Entry, keep_figure, list_figures
+from neuron_path.report.page import write_report
 from neuron_path.search.finder import PathFinder
-from neuron_path.store.atomic import write_text
 from neuron_path.store.reader import load_paths
 
-REPORT_FILE = "report.md"
 N_EXAMPLES = 3
-
-Figures = list[tuple[str, Path]]
 
 
 def report_stage(
@@ -32,48 +28,32 @@ def report_stage(
     finder: PathFinder,
 ) -> Path:
     """Draw the figures and write the page; returns the page."""
+    del summary, metrics, problems  # on disk by now
     paths = load_paths(run_dir)
     provenance = paths.attrs["provenance"]
     own = paths.loc[paths["scorer"] == provenance["scorer"]].reset_index(drop=True)
-    figures = [
-        *_examples(run_dir, own, provenance, dataset, finder),
-        _class_figure(run_dir, own, provenance),
-        _save(run_dir, "effects", effects_figure(summary), "Change of the target probability, with 95 % intervals"),
-    ]
-    widths = sorted(set(provenance["n_neurons"]))
-    facts = {name: value for name, value in provenance.items() if name not in ("n_neurons", "classes")}
-    page = render_report(
-        title="Neuron paths",
-        provenance={**facts, "git_commit": provenance["git"]["commit"], "ffn_width": widths},
-        summary=summary,
-        metrics={name: value for name, value in metrics.items() if name != "effects"},
-        figures=[(caption, file.relative_to(run_dir)) for caption, file in figures],
-        n_skipped=len(problems),
-        errors=[f"{name}: {reason}" for name, reason in problems],
-        directory=str(run_dir),
-    )
-    write_text(run_dir / REPORT_FILE, page)
-    return run_dir / REPORT_FILE
+    list_figures(run_dir, list(_examples(run_dir, own, provenance, dataset, finder)))
+    return write_report(run_dir)
 
 
 def _examples(
     run_dir: Path, own: pd.DataFrame, provenance: Mapping[str, Any], dataset: NamedDataset, finder: PathFinder
-) -> Figures:
+) -> Iterator[Entry]:
     """A few images with their paths, before the scores of all candidates."""
     place = {name: index for index, name in enumerate(dataset.sample_ids)}
-    figures: Figures = []
-    for number in np.unique(np.linspace(0, len(own) - 1, N_EXAMPLES).astype(int)):
-        row = own.iloc[number]
+    rows = np.unique(np.linspace(0, len(own) - 1, N_EXAMPLES).astype(int))
+    for number, row in enumerate(own.iloc[index] for index in rows):
         image = dataset[place[row["sample_id"]]]["image"]
         again = finder.with_candidates().find(
             image.unsqueeze(0), [int(row["target"])], [row["sample_id"]], progress=False
         )
         assert again.candidate_scores is not None
+        scores = again.candidate_scores[0].cpu().numpy()
         figure = image_path_figure(
             picture(image.numpy(), provenance["preprocessing"]),
             row["path"],
             n_neurons=provenance["n_neurons"],
-            candidate_scores=again.candidate_scores[0].cpu().numpy(),
+            candidate_scores=scores,
             margins=row["margins"],
             label=None if row["label"] is pd.NA else int(row["label"]),
             target=int(row["target"]),
@@ -84,23 +64,16 @@ def _examples(
             class_names=provenance["classes"] or None,
         )
         caption = f"Neuron path of {row['sample_id']}, before the scores of all candidates"
-        figures.append(_save(run_dir, f"path_{len(figures)}", figure, caption))
-    return figures
+        yield keep_figure(run_dir, f"path_{number}", figure, caption, _table(scores, row["path"]))
 
 
-def _class_figure(run_dir: Path, own: pd.DataFrame, provenance: Mapping[str, Any]) -> tuple[str, Path]:
-    """The chosen neurons of the class with most images; a class is the label, else the target."""
-    kind = "label" if not np.any(pd.isna(own["label"].to_numpy())) else "target"
-    index = int(own[kind].mode().iloc[0])
-    names = provenance["classes"]
-    name = names[index] if index < len(names) else str(index)
-    paths = np.stack(own.loc[own[kind] == index, "path"].tolist())
-    figure = class_distribution_figure(paths, n_neurons=provenance["n_neurons"], class_name=name)
-    return _save(run_dir, "class_distribution", figure, f"Neurons chosen in each block, images of {kind} {name}")
-
-
-def _save(run_dir: Path, name: str, figure: Any, caption: str) -> tuple[str, Path]:
-    return caption, save_figure(figure, run_dir / "figures" / name)[0]
+def _table(scores: np.ndarray, path: np.ndarray) -> pd.DataFrame:
+    """The (L, F) scores of all candidates as rows, and which of them are on the path; blocks may differ in width."""
+    blocks, neurons = np.nonzero(np.isfinite(scores))
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, path.reshape(len(path), -1), True, axis=1)
+    columns = {"block": blocks, "neuron": neurons, "score": scores[blocks, neurons]}
+    return pd.DataFrame(columns | {"on_path": chosen[blocks, neurons]})
 
 
 def picture(image: np.ndarray, preprocessing: Mapping[str, Any]) -> np.ndarray:

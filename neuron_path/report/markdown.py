@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -20,16 +19,6 @@ def escape(text: object) -> str:
     return line
 
 
-def heading(key: str) -> str:
-    """Turn a key into words.
-
-    >>> heading("mean_score")
-    'Mean score'
-    """
-    words = escape(key.replace("_", " "))
-    return words[:1].upper() + words[1:]
-
-
 def listed(parts: Sequence[str]) -> str:
     """Join as in prose.
 
@@ -37,17 +26,6 @@ def listed(parts: Sequence[str]) -> str:
     'a, b and c'
     """
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
-
-
-def plain_number(value: object) -> str:
-    """Write a float in four digits, and anything else as it is.
-
-    >>> plain_number(-12.3456), plain_number(359), plain_number(float("nan"))
-    ('−12.35', '359', 'not known')
-    """
-    if isinstance(value, float):
-        return f"{value:.4g}".replace("-", "−") if math.isfinite(value) else "not known"
-    return escape(value)
 
 
 def markdown_table(table: pd.DataFrame) -> str:

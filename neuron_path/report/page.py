@@ -1,223 +1,186 @@
-"""The report page: what was run, what came out, and how to go on, as Markdown."""
+"""The report of a run: one HTML page, `report.html`, that opens without a network."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
-from typing import Final
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
-from neuron_path.report.effects import Effect, Interval, read_effects
-from neuron_path.report.markdown import escape, heading, listed, markdown_table, plain_number
+from neuron_path.report.class_words import classes_in_words
+from neuron_path.report.drawings import draw_figures
+from neuron_path.report.effects import Effect, read_effects
+from neuron_path.report.gallery import list_figures
+from neuron_path.report.headline import effects_in_words, effects_table
+from neuron_path.report.html.evidence import evidence_data, picture_uris
+from neuron_path.report.html.explorer import explorer_data
+from neuron_path.report.html.facts import run_facts, run_metrics
+from neuron_path.report.html.figures import Shown, show_figures
+from neuron_path.report.html.render import render_page
+from neuron_path.report.run import Run, read_run
+from neuron_path.report.tables.cells import method_name
+from neuron_path.report.tables.sections import Section, legend, make_sections
+from neuron_path.report.tables.sentences import in_words
+from neuron_path.store.atomic import write_text
+from neuron_path.store.evidence import thumbnails_of
+from neuron_path.store.skipped import read_skipped
 
-_FACTS: Final = {
-    "model": "Model",
-    "weight_hash": "Weights (hash)",
-    "data": "Data",
-    "folder": "Folder",
-    "n_images": "Images",
-    "scorer": "Scorer",
-    "search": "Search",
-    "measure": "Measure of the score",
-    "quadrature": "Quadrature",
-    "n_steps": "Quadrature nodes",
-    "target": "Target function",
-    "token_scope": "Token scope",
-    "top_k": "Neurons per block",
-    "seed": "Seed",
-    "device": "Device",
-    "git_commit": "Commit",
-    "versions": "Versions",
-}
-_HASHES: Final = ("weight_hash", "git_commit")
-_DIGEST: Final = 12
-_SUBJECTS: Final = {"remove": "Removing the path", "enhance": "Enhancing the path"}
+REPORT_FILE: Final = "report.html"
 _LISTED: Final = 20
-_METRICS: Final = {"images_per_second": "Images per second", "wall_seconds": "Wall time (s)"}
+
+Content = dict[str, Any]
 
 
-def render_report(
-    *,
-    title: str,
-    provenance: Mapping[str, object],
-    summary: pd.DataFrame,
-    metrics: Mapping[str, object],
-    figures: Sequence[tuple[str, str | os.PathLike[str]]],
-    n_skipped: int = 0,
-    errors: Sequence[str] = (),
-    directory: str = "DIR",
-) -> str:
-    """Write the report of one run as Markdown; text from data is escaped, and no number is left unqualified.
+def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Draw the figures of a finished run that its files are enough for, and write its report.
 
     Args:
-        title: the page's heading.
-        provenance: what was run. Known keys (`model`, `weight_hash`, `data`, `n_images`, `scorer`, `search`, `measure`,
-            `quadrature`, `n_steps`, `token_scope`, `top_k`, `seed`, `device`, `git_commit`, `versions`) come first and
-            in this order; hashes are shortened to 12 characters; other single values follow. Mappings are not shown,
-            but for `versions`; neither are missing values.
-        summary: the table of effects, a row per method and operation, with the columns of `effects_figure` and,
-            where they exist, `clean_probability` and `edited_probability` (fractions) and `accuracy_deviation`,
-            `accuracy_deviation_low`, `accuracy_deviation_high` (percentage points; NaN without labels). No row is
-            allowed.
-        metrics: further results; `images_per_second` and `wall_seconds` come first. Nested mappings are flattened.
-        figures: (caption, path relative to the page) of each figure.
-        n_skipped: images that could not be read and were left out.
-        errors: a line for each of them.
-        directory: where the run's results lie, for the lines that load them.
+        run_dir: a run directory.
+        out: the page's file; ``report.html`` in the run directory when not given.
 
     Returns:
-        The page, ending in a newline.
+        The page.
 
     Raises:
-        NeuronPathError: the table of effects lacks a column or has a row twice.
+        NeuronPathError: no finished run, a file that is torn or foreign, or a place that cannot be written.
     """
-    sections = [
-        f"# {escape(title)}",
-        _provenance(provenance),
-        _skipped(n_skipped, errors),
-        _effects(summary),
-        _metrics(metrics),
-        _figures(figures),
-        _loading(directory),
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    run = read_run(run_dir)
+    names = _class_names(run)
+    drawn = draw_figures(run.run_dir, run.summary, run.classes, run.analysis, names)
+    figures = show_figures(run.run_dir, list_figures(run.run_dir, list(drawn)))
+    page = Path(out) if out is not None else run.run_dir / REPORT_FILE
+    write_text(page, render_report(run, figures))
+    return page
 
 
-def _effects(summary: pd.DataFrame) -> str:
-    effects = read_effects(summary)
-    if not effects:
-        return "## Effect of the paths\n\nNo intervention was measured in this run."
-    bullets = "\n".join(f"- {sentence}" for sentence in effects_in_words(effects))
-    note = (
-        "The change is the mean over images of p(edited) / p(clean) − 1. Each interval is for its own row; whether two "
-        "methods differ is a question for their paired difference, which `neuron-path compare` answers."
-    )
-    return f"## Effect of the paths\n\n{markdown_table(effects_table(effects))}\n\n{bullets}\n\n{note}"
-
-
-def effects_table(effects: Sequence[Effect]) -> pd.DataFrame:
-    """Make the table that the page prints, of text cells; a cell whose interval includes 0 says `includes 0`.
+def render_report(run: Run, figures: Sequence[Shown]) -> str:
+    """Return the report of a run as HTML; text from data is escaped, and no number is left without its interval or n.
 
     Args:
-        effects: from `read_effects`.
-
-    Returns:
-        A row per effect: method, operation, n, the mean target probability before and after where known, its change
-        with interval, and the change of accuracy with interval where there were labels.
+        run: what the run holds.
+        figures: to be shown, in this order.
     """
-    columns = {
-        "Method": [escape(effect.method) for effect in effects],
-        "Operation": [escape(effect.operation.replace("_", " ")) for effect in effects],
-        "n": [str(effect.n) for effect in effects],
-        "Target probability": [
-            f"{effect.clean_probability:.3f} → {effect.edited_probability:.3f}" for effect in effects
-        ],
-        "Change of target probability [95 % interval]": [_cell(effect.probability, " %") for effect in effects],
-        "Change of accuracy, points [95 % interval]": [_cell(effect.accuracy, "") for effect in effects],
+    explorer = explorer_data(
+        run.paths,
+        n_neurons=run.provenance.get("n_neurons"),
+        class_names=_class_names(run),
+        own=run.classes.scorer,
+    )
+    data = {"explorer": explorer, "evidence": None, "pictures": {}, "order": None}
+    if run.analysis is not None:
+        data["order"] = run.analysis.tree.order.tolist()
+    if run.evidence is not None:
+        data["evidence"] = evidence_data(run.evidence)
+        wanted = [*run.evidence.sort_values("rank", kind="stable")["sample_id"], *explorer["images"]["id"]]
+        data["pictures"] = picture_uris(thumbnails_of(run.evidence), wanted)
+    data["tables"] = {figure.name: figure.table for figure in figures if figure.table}
+    return render_page(_content(run, figures, len(explorer["images"]["id"])), data)
+
+
+def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
+    effects = read_effects(run.summary)
+    facts = run.provenance
+    blocks, total = run.classes.n_blocks, run.classes.n_images
+    sampled = (
+        f"The explorer holds {n_shown:,} of {total:,} images, drawn at random, of each class the same share and at "
+        "least one. All numbers outside it are of all images."
+    )
+    return {
+        "title": f"Neuron paths of {facts.get('model', 'a model')}",
+        "subtitle": (
+            f"{total:,} image{'s' if total > 1 else ''} · {blocks} blocks · {method_name(run.classes.scorer)}, "
+            f"{run.classes.search} search"
+        ),
+        "top_k": run.classes.top_k,
+        "tiles": _tiles(run, effects),
+        "problems": _problems(run),
+        "effects": _table(effects_table(effects)) | {"sentences": effects_in_words(effects)},
+        "tests": _tests(run),
+        "sampled": sampled if n_shown < total else "",
+        "evidence": run.evidence is not None,
+        "classes": [run.no_analysis] if run.analysis is None else classes_in_words(run.analysis),
+        "figures": figures,
+        "facts": run_facts(_flat(facts)),
+        "metrics": run_metrics(run.metrics),
+        "directory": json.dumps(str(run.run_dir), ensure_ascii=False),
     }
-    if any(math.isnan(effect.clean_probability + effect.edited_probability) for effect in effects):
-        del columns["Target probability"]
-    if all(math.isnan(effect.accuracy.mean) for effect in effects):
-        del columns["Change of accuracy, points [95 % interval]"]
-    return pd.DataFrame(columns)
 
 
-def effects_in_words(effects: Sequence[Effect]) -> list[str]:
-    """Say what the effects on the target probability are, one sentence per operation.
-
-    An effect whose interval includes 0, or that has no interval, is said not to be shown.
-
-    Args:
-        effects: from `read_effects`.
-    """
-    sentences = []
-    for operation in dict.fromkeys(effect.operation for effect in effects):
-        clauses = [_clause(effect) for effect in effects if effect.operation == operation]
-        subject = _SUBJECTS.get(operation) or f"The operation “{escape(operation.replace('_', ' '))}” on the path"
-        sentences.append(f"{subject} changes the target probability by {listed(clauses)}.")
-    return sentences
-
-
-def _clause(effect: Effect) -> str:
-    change = effect.probability
-    text = f"{change.in_words(' %')} for {escape(effect.method)}"
-    if change.shows_effect:
-        return text
-    return f"{text} ({'interval includes 0' if change.known else f'n = {effect.n}'}: no effect shown)"
+def _tiles(run: Run, effects: Sequence[Effect]) -> list[dict[str, str]]:
+    """The few numbers to see first."""
+    grouped = run.classes
+    n_classes = f"{grouped.n_classes} {grouped.source}{'s' if grouped.n_classes > 1 else ''}"
+    tiles = [("Images", f"{grouped.n_images:,}", f"of {n_classes}")]
+    rows = run.paths.drop_duplicates("sample_id")
+    labelled = rows.loc[rows["label"].notna()]
+    if len(labelled):
+        right = int((labelled["label"] == labelled["prediction"]).sum())
+        tiles.append(("Predicted correctly", f"{100 * right / len(labelled):.1f} %", f"{right:,} of {len(labelled):,}"))
+    for effect in effects:
+        if effect.scorer == grouped.scorer and effect.operation == "remove":
+            value, _, interval = effect.probability.in_words(" %").partition(" [")
+            words = f"[{interval} change of the target probability" if interval else "change of the target probability"
+            tiles.append(("Without the path", value, words))
+    if run.analysis is not None:
+        overlap = run.analysis.overlap
+        words = f"of their path; {100 * overlap.between:.0f} % in different classes"
+        tiles.append(("Images of a class share", f"{100 * overlap.within:.0f} %", words))
+    return [dict(zip(("label", "value", "note"), tile, strict=True)) for tile in tiles]
 
 
-def _cell(change: Interval, unit: str) -> str:
-    return change.in_words(unit) + (", includes 0" if change.known and not change.shows_effect else "")
-
-
-def _provenance(provenance: Mapping[str, object]) -> str:
-    ordered = {key: provenance[key] for key in _FACTS if key in provenance}
-    ordered |= {key: value for key, value in provenance.items() if key not in ordered}
-    rows = [
-        (_FACTS.get(key, heading(key)), _fact(key, value))
-        for key, value in ordered.items()
-        if value is not None and (key == "versions" or not isinstance(value, Mapping))
+def _tests(run: Run) -> Content:
+    """The methods of the run tested against each other, where there are several."""
+    if run.comparison is None:
+        return {"sentences": []}
+    sections = make_sections(run.comparison)
+    tables = [
+        _table(section.table, section) | {"caption": section.caption, "words": section.n_labels} for section in sections
     ]
-    return f"## What was run\n\n{markdown_table(pd.DataFrame(rows, columns=['Setting', 'Value']))}" if rows else ""
+    return {
+        "sentences": [*in_words(run.comparison), *run.comparison.notes],
+        "tables": tables,
+        "legend": legend(run.comparison),
+    }
 
 
-def _fact(key: str, value: object) -> str:
-    if isinstance(value, Mapping):
-        return escape(", ".join(f"{name} {version}" for name, version in value.items()))
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        text = str(value)
-        return escape(text[:_DIGEST] if key in _HASHES else text)
-    return escape(", ".join(map(str, value)))
+def _table(table: pd.DataFrame, section: Section | None = None) -> Content:
+    bold = np.zeros(table.shape, dtype=bool) if section is None else section.bold.to_numpy(dtype=bool)
+    cells = table.to_numpy().tolist()
+    rows = [
+        [{"text": text, "bold": best} for text, best in zip(row, marks, strict=True)]
+        for row, marks in zip(cells, bold.tolist(), strict=True)
+    ]
+    return {"columns": [str(name) for name in table.columns], "rows": rows}
 
 
-def _skipped(n_skipped: int, errors: Sequence[str]) -> str:
-    if not n_skipped and not errors:
-        return ""
-    count = max(n_skipped, len(errors))
-    lines = [f"**{count} image{'s were' if count > 1 else ' was'} skipped** and not counted in any number below.", ""]
-    lines += [f"- {escape(error)}" for error in errors[:_LISTED]]
-    if len(errors) > _LISTED:
-        lines.append(f"- and {len(errors) - _LISTED} more")
-    return "\n".join(lines).rstrip()
+def _problems(run: Run) -> Content:
+    lines = [f"{name}: {reason}" for name, reason in read_skipped(run.run_dir)]
+    counted = run.metrics.get("skipped_images", 0)
+    return {
+        "count": max(counted if isinstance(counted, int) else 0, len(lines)),
+        "lines": lines[:_LISTED],
+        "more": max(0, len(lines) - _LISTED),
+    }
 
 
-def _metrics(metrics: Mapping[str, object]) -> str:
-    flat = _flatten(metrics)
-    first = {key: flat[key] for key in _METRICS if key in flat}
-    rows = [(_METRICS.get(key, heading(key)), plain_number(value)) for key, value in (first | flat).items()]
-    return (
-        f"## Speed and other measures\n\n{markdown_table(pd.DataFrame(rows, columns=['Measure', 'Value']))}"
-        if rows
-        else ""
-    )
+def _class_names(run: Run) -> list[str]:
+    return [str(name) for name in run.provenance.get("classes") or ()]
 
 
-def _flatten(metrics: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in metrics.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}: ")
-        elif value is not None:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _figures(figures: Sequence[tuple[str, str | os.PathLike[str]]]) -> str:
-    if not figures:
-        return ""
-    blocks = []
-    for caption, path in figures:
-        words = escape(caption)
-        blocks.append(f"![{words}]({quote(PurePath(path).as_posix())})\n\n*{words}*")
-    return "\n\n".join(["## Figures", *blocks])
-
-
-def _loading(directory: str) -> str:
-    place = json.dumps(directory, ensure_ascii=False)
-    lines = ["import neuron_path", "", f"paths = neuron_path.load_paths({place})  # one row per image and method"]
-    return "\n".join(["## Use the results", "", "```python", *lines, "```"])
+def _flat(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the provenance is a fact on one line."""
+    widths = provenance.get("n_neurons") or []
+    facts = {name: value for name, value in provenance.items() if name not in ("n_neurons", "classes")}
+    differences = [told for one in provenance.get("forced") or () for told in one["differences"]]
+    return facts | {
+        "resumed": len(provenance.get("resumed") or ()) or None,
+        "forced": "; ".join(differences) or None,
+        "git_commit": (provenance.get("git") or {}).get("commit"),
+        "created": (provenance.get("environment") or {}).get("created"),
+        "n_blocks": len(widths) or None,
+        "ffn_width": sorted(set(widths)),
+    }

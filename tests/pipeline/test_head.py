@@ -200,7 +200,7 @@ def test_the_whole_run_goes_through_with_a_probe_and_the_paper_s_preprocessing(t
     assert (outcome.code, outcome.err) == (0, "")
     told = provenance(outcome.run_dir)
     assert told["preprocessing"]["crop_mode"] == told["head"]["preprocessing"]["crop_mode"] == "squash"
-    assert (outcome.run_dir / "report.md").exists()
+    assert (outcome.run_dir / "report.html").exists()
 
 
 def test_a_bad_option_is_refused() -> None:

@@ -70,7 +70,7 @@ def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path
     made = table.attrs["provenance"]
     assert made["preprocessing"]["mean"] == list(config["mean"])
     assert made["classes"] == ["ant", "bee", "cat", "dog"]
-    assert "ant/UPPER.JPG" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "ant/UPPER.JPG" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_flat_folder_takes_the_predictions_as_targets(checkpoint: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -
     assert (metrics["images"], metrics["skipped_images"]) == (4, 2)
     table = neuron_path.load_paths(tmp_path / "run")
     assert table["sample_id"].tolist() == ["0.png", "1.png", "2.png", "3.png"] * 2
-    page = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "1b.txt" in page
     assert "3b.jpg" in page
-    assert "**2 images were skipped**" in page
+    assert "2 images were skipped</strong>" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import json
 import re
@@ -70,8 +71,10 @@ def test_the_directory_holds_the_results_and_nothing_else(finished: Outcome) -> 
     found = {file.name for file in finished.run_dir.iterdir()}
     assert found == set(RESULTS) - {"parts"}
     figures = sorted(file.name for file in (finished.run_dir / "figures").glob("*.png"))
-    assert figures == ["class_distribution.png", "effects.png", "path_0.png", "path_1.png", "path_2.png"]
+    drawn = ["class_distribution", "class_overlap", "class_similarity", "effects", "path_0", "path_1", "path_2"]
+    assert figures == [f"{name}.png" for name in [*drawn, "usage_heat_map"]]
     for figure in figures:
+        assert (finished.run_dir / "figures" / figure).with_suffix(".csv").exists()
         with Image.open(finished.run_dir / "figures" / figure) as picture:
             assert min(picture.size) > 200
 
@@ -80,7 +83,7 @@ def test_the_last_lines_say_where_things_are(finished: Outcome) -> None:
     first, second, third = finished.out.splitlines()
     assert re.fullmatch(rf"{LIMIT} images, [\d.]+ images/s", first)
     assert second == f"Paths:  {finished.run_dir / 'paths.parquet'}"
-    assert third == f"Report: {finished.run_dir / 'report.md'}"
+    assert third == f"Report: {finished.run_dir / 'report.html'}"
 
 
 def test_a_row_for_each_method_and_image_in_the_order_of_the_data(paths: pd.DataFrame, part: list[int]) -> None:
@@ -194,18 +197,28 @@ def test_the_effects_are_those_of_intervene(
 
 
 def test_the_report_gives_means_with_intervals_and_n(finished: Outcome) -> None:
-    page = (finished.run_dir / "report.md").read_text(encoding="utf-8")
+    page = (finished.run_dir / "report.html").read_text(encoding="utf-8")
     rows = strict_json(finished.run_dir / "metrics.json")["effects"]
     assert {row["n"] for row in rows} == {LIMIT}
     assert {row["includes_zero"] for row in rows} == {True, False}  # so that both wordings are seen
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    lines = re.findall(r"<tr>(.*?)</tr>", page.replace("\xa0", " "))
+    cells = [[re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", line)] for line in lines]
     for row in rows:
         line = next(line for line in cells if line[:2] == [row["scorer"].replace("_", " "), row["operation"]])
         assert line[2] == str(LIMIT)
         assert re.search(r"[−+]?[\d.]+ % \[[−+][\d.]+, [−+][\d.]+\]", line[4])
         assert ("includes 0" in line[4]) == row["includes_zero"]
     for figure in (finished.run_dir / "figures").glob("*.png"):
-        assert f"figures/{figure.name}" in page
+        assert base64.b64encode(figure.read_bytes()).decode() in page
+
+
+def test_the_example_paths_come_with_the_scores_of_all_candidates(finished: Outcome, paths: pd.DataFrame) -> None:
+    table = pd.read_csv(finished.run_dir / "figures" / "path_0.csv")
+    assert len(table) == 12 * 192
+    chosen = table.loc[table["on_path"]]
+    assert chosen["neuron"].tolist() == paths["path"].iloc[0].tolist()
+    best = table.loc[table.groupby("block")["score"].idxmax()]
+    assert best["neuron"].tolist() == chosen["neuron"].tolist()
 
 
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (7, 2), (360, 0)])

@@ -19,7 +19,7 @@ from tests.tracking.http import ROOT, serve
 
 KEY = "a" * 40
 SMALL = ("data.limit=3", "data.batch_size=2", "trainer.threads=1")
-RESULTS = ("paths.parquet", "effects.parquet", "run.json", "metrics.json", "report.md")
+RESULTS = ("paths.parquet", "effects.parquet", "run.json", "metrics.json", "report.html")
 
 
 def command(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

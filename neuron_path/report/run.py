@@ -1,0 +1,111 @@
+"""What a finished run holds, read once for its report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from neuron_path.classes.analysis import ClassAnalysis, analyze_classes
+from neuron_path.classes.class_paths import ClassPaths
+from neuron_path.classes.grouping import group_paths
+from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.comparison import Comparison, compare
+from neuron_path.evaluation.summary import summarise_effects
+from neuron_path.store.evidence import EVIDENCE_FILE, load_evidence
+from neuron_path.store.layout import EFFECTS_FILE, METRICS_FILE, SCORES_FILE
+from neuron_path.store.reader import load_effects, load_paths, read_json
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as its report tells it.
+
+    Attributes:
+        run_dir: where it lies.
+        paths: one row per image and method.
+        provenance: what made the paths.
+        metrics: speed and mean scores.
+        summary: the table of effects, a row per method and operation; empty where none was measured.
+        comparison: the run's methods tested against its own; None where there is only one, or no effect.
+        classes: the paths of the run's own method, in classes.
+        analysis: the statistics of these classes; None where they cannot be compared.
+        no_analysis: why.
+        evidence: what neurons answer to; None where the run was not asked for it.
+    """
+
+    run_dir: Path
+    paths: pd.DataFrame = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+    metrics: dict[str, Any]
+    summary: pd.DataFrame
+    comparison: Comparison | None
+    classes: ClassPaths
+    analysis: ClassAnalysis | None
+    no_analysis: str
+    evidence: pd.DataFrame | None = field(repr=False)
+
+
+def read_run(run_dir: str | os.PathLike[str]) -> Run:
+    """Read a run directory and compute the statistics that its report shows.
+
+    Raises:
+        NeuronPathError: no finished run, or one of its files is torn or foreign.
+    """
+    folder = Path(run_dir)
+    paths = load_paths(folder)
+    provenance = paths.attrs["provenance"]
+    metrics = read_json(folder / METRICS_FILE)
+    scorer = _own_scorer(paths, provenance)
+    classes = group_paths(paths, scorer=scorer, n_neurons=provenance.get("n_neurons"))
+    analysis, no_analysis = None, ""
+    try:
+        analysis = analyze_classes(classes, seed=_seed(provenance))
+    except NeuronPathError as error:  # one class, or one image of each: the rest of the report has its use
+        no_analysis = str(error)
+    return Run(
+        run_dir=folder,
+        paths=paths,
+        provenance=provenance,
+        metrics={name: value for name, value in metrics.items() if name != "effects"},
+        summary=_effects(folder, paths, metrics, _seed(provenance)),
+        comparison=_comparison(folder, paths, scorer),
+        classes=classes,
+        analysis=analysis,
+        no_analysis=no_analysis,
+        evidence=load_evidence(folder) if (folder / EVIDENCE_FILE).exists() else None,
+    )
+
+
+def _effects(folder: Path, paths: pd.DataFrame, metrics: dict[str, Any], seed: int) -> pd.DataFrame:
+    """The table that the evaluation made, or the same again where it was not kept."""
+    if metrics.get("effects"):
+        return pd.DataFrame(metrics["effects"])
+    if not (folder / EFFECTS_FILE).exists():
+        return pd.DataFrame(columns=["scorer", "search", "operation", "n", *_CHANGE])
+    labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
+    return summarise_effects(load_effects(folder), labels, seed=seed)
+
+
+_CHANGE: Final = tuple(f"probability_deviation{end}" for end in ("", "_low", "_high"))
+
+
+def _comparison(folder: Path, paths: pd.DataFrame, scorer: str) -> Comparison | None:
+    several = len(paths[["scorer", "search"]].drop_duplicates()) > 1
+    measured = (folder / EFFECTS_FILE).exists() and (folder / SCORES_FILE).exists()
+    return compare([folder], scorer) if several and measured else None
+
+
+def _own_scorer(paths: pd.DataFrame, provenance: dict[str, Any]) -> str:
+    """The scorer that the run was made for; the first one where it is not among the paths."""
+    held = paths["scorer"].tolist()
+    named = provenance.get("scorer")
+    return str(named) if named in held else str(held[0])
+
+
+def _seed(provenance: dict[str, Any]) -> int:
+    seed = provenance.get("seed")
+    return seed if isinstance(seed, int) else 0

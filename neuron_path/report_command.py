@@ -1,0 +1,49 @@
+"""`neuron-path report`: make the report of a finished run."""
+
+from __future__ import annotations
+
+from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.report.page import REPORT_FILE, write_report
+
+USAGE = f"""\
+Make the report of a finished run: one HTML page that opens without a network.
+
+usage: neuron-path report DIR [--out=FILE]
+
+  DIR    the directory of a finished run
+  --out  the page's file; default: {REPORT_FILE} in DIR
+
+The page tells what was run and what the paths do, has the figures, and lets you explore the paths of classes, images
+and methods. It needs neither model nor data. Figures that the run's files are enough for are drawn again, into
+DIR/figures, each with its data as CSV.
+
+example:
+  neuron-path report outputs/demo
+"""
+
+_OPTIONS = ("--out",)
+
+
+def show(arguments: list[str]) -> None:
+    """Make the report of the run that the arguments name, and say where it is.
+
+    Raises:
+        NeuronPathError: no directory or several, an unknown option, or a run that cannot be reported.
+    """
+    directories, options = [], {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if not argument.startswith("-"):
+            directories.append(argument)
+        elif name not in _OPTIONS:
+            raise NeuronPathError(
+                f"neuron-path report has no option '{name}'.{nearest(name, _OPTIONS)} Options: {', '.join(_OPTIONS)}."
+            )
+        elif not value:
+            raise NeuronPathError(f"The option '{name}' has no value: give it as {name}=VALUE.")
+        else:
+            options[name] = value
+    if len(directories) != 1:
+        found = f"{len(directories)} directories" if directories else "none"
+        raise NeuronPathError(f"neuron-path report takes the directory of one finished run, but got {found}.")
+    print(f"Report: {write_report(directories[0], options.get('--out'))}")
