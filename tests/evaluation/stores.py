@@ -57,9 +57,14 @@ def write_run(
     seed: int = 0,
     evaluation: Mapping[str, Any] | None = None,
     scored: bool = True,
+    search: str = "greedy",
+    searched: Mapping[str, Any] | None = None,
     **changed: Any,
 ) -> Path:
-    """Write paths, effects and scores of `scorers` for `n` images; with `sizes`, the curves of remove and keep_only."""
+    """Write paths, effects and scores of `scorers` for `n` images; with `sizes`, the curves of remove and keep_only.
+
+    `searched` has columns of the paths that another search has.
+    """
     made = provenance(top_k=top_k, seed=seed, **changed)
     ids = [f"image/{index}.png" for index in range(n)]
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -68,13 +73,14 @@ def write_run(
     effects: dict[str, list[Any]] = {name: [] for name in effect_schema().names}
     scores: dict[str, list[Any]] = {name: [] for name in score_schema().names}
     for scorer in scorers:
-        writer.append(build_table(path_schema(top_k), _paths(ids, scorer, top_k, labelled, seed)))
+        own = {"search": [search] * n} | dict(searched or {})
+        writer.append(build_table(path_schema(top_k), _paths(ids, scorer, top_k, labelled, seed) | own))
         for operation in operations:
             curve = sizes if operation in ("remove", "keep_only") else ()
             for size in sorted({*curve, top_k}):
                 rows = _effects(ids, scorer, operation, size, top_k, strength.get(scorer, 0.05), seed)
-                _extend(effects, rows | {"token_scope": made["token_scope"]})
-        _extend(scores, _scores(ids, scorer, top_k, strength.get(scorer, 0.05), seed))
+                _extend(effects, rows | {"token_scope": made["token_scope"], "search": search})
+        _extend(scores, _scores(ids, scorer, top_k, strength.get(scorer, 0.05), seed) | {"search": search})
     writer.merge([(name, scorer) for scorer in scorers for name in ids])
     stamp = made | {"evaluation": dict(evaluation or {"factor": 2.0, "tokens": "scope"})}
     write_effects(run_dir, build_table(effect_schema(), effects), stamp)
@@ -108,7 +114,6 @@ def _paths(ids: Sequence[str], scorer: str, top_k: int, labelled: bool, seed: in
         "prediction": [index % 4 for index in range(n)],
         "target_probability": clean_probabilities(n),
         "scorer": [scorer] * n,
-        "search": ["greedy"] * n,
         "measure": ["joint"] * n,
         "top_k": [top_k] * n,
         "path": generator("path", scorer, seed).integers(100, size=shape),
@@ -136,7 +141,6 @@ def _effects(
     return {
         "sample_id": ids,
         "scorer": scorer,
-        "search": "greedy",
         "top_k": top_k,
         "operation": operation,
         "size": size,
@@ -158,7 +162,6 @@ def _scores(ids: list[str], scorer: str, top_k: int, strength: float, seed: int)
     return {
         "sample_id": ids,
         "scorer": scorer,
-        "search": "greedy",
         "top_k": top_k,
         "joint": 10 * strength + noise,
         "complete": strength + noise,

@@ -1,0 +1,33 @@
+"""The recipe of the search ablation, on few images and searches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_job_runs_and_the_table_has_them_all(tmp_path: Path) -> None:
+    script = ROOT / "experiments" / "search_ablation.py"
+    options = ["scorer=joint_attribution", "search=greedy,exchange", "data.limit=4", "trainer.threads=1"]
+    ran = subprocess.run(
+        [sys.executable, str(script), "found", *options],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    out = tmp_path / "found" / "comparison"
+    rows = pd.read_csv(out / "table.csv").set_index("search")
+    assert rows.loc["exchange", "ratio"] > 1
+    assert rows.loc["exchange", "n"] == 4
+    assert rows["remove"].notna().all()
+    assert "| exchange" in (out / "table.md").read_text()
+    assert (out / "gain.svg").stat().st_size > 1000
