@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from neuron_path.errors import unknown_name
+from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.models.adapter import Adapter
 from neuron_path.models.guard import tensor_float_32
 
@@ -41,6 +41,8 @@ class Arithmetic:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if not isinstance(self.compiled, bool):
+            raise NeuronPathError(f"compile is {self.compiled!r}; expected true or false.")
 
     def on(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Arithmetic:
         """What the device can do of it for a model of this type; a line of warning says what it cannot."""

@@ -55,6 +55,15 @@ _LEAST = {"trapezoid": 2, "adaptive": 4}
 _DEFAULT = {"adaptive": 4}
 
 
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, of any type but bool.
+
+    >>> is_whole(3), is_whole(np.int64(3)), is_whole(True), is_whole(3.0)
+    (True, True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class Quadrature:
     """A quadrature rule with its number of nodes.
@@ -90,7 +99,7 @@ class Quadrature:
         least = _LEAST.get(self.rule, 1)
         for name in ("n_steps", "max_steps") if self.is_adaptive else ("n_steps",):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
+            if not is_whole(value) or value < least:
                 raise NeuronPathError(f"{name} is {value}; the rule '{self.rule}' needs at least {least}.")
             if int(value) > _MOST:
                 raise NeuronPathError(f"{name} is {value}; expected at most {_MOST}: more nodes change no digit.")
@@ -104,8 +113,18 @@ class Quadrature:
 
     @staticmethod
     def of(rule: str | Quadrature, n_steps: int | None = None) -> Quadrature:
-        """A named rule with its number of nodes; a finished `Quadrature` is taken as it is."""
-        return Quadrature(rule, n_steps) if isinstance(rule, str) else rule  # pyright: ignore[reportArgumentType]
+        """A named rule with its number of nodes; a finished `Quadrature` is taken as it is.
+
+        Raises:
+            NeuronPathError: also for a number of nodes beside a `Quadrature` that has another.
+        """
+        if isinstance(rule, str):
+            return Quadrature(rule, n_steps)  # pyright: ignore[reportArgumentType]
+        if n_steps not in (None, rule.n_steps):
+            raise NeuronPathError(
+                f"n_steps is {n_steps}, but the quadrature that is given has {rule.n_steps} nodes: give one of the two."
+            )
+        return rule
 
     @property
     def is_adaptive(self) -> bool:

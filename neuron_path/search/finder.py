@@ -7,7 +7,6 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.quadrature import Quadrature, is_whole
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target, target_probability
 from neuron_path.attribution.ties import TIE
@@ -29,6 +28,11 @@ from neuron_path.search.plan import Plan, is_out_of_memory
 from neuron_path.search.planner import Planner
 from neuron_path.search.search import Doubt, Found, Search
 from neuron_path.types import PathResult
+
+_NODES_SPENT = (
+    "With {} nodes, as many as max_steps allows, some choices are still within the estimated error of the integral: "
+    "those paths may change with more. Raise max_steps."
+)
 
 
 class PathFinder:
@@ -66,12 +70,12 @@ class PathFinder:
     ) -> None:
         check_target(target)
         narrowest = min(block.n_neurons for block in session.adapter.blocks)
-        if not isinstance(top_k, Integral) or not 1 <= top_k <= narrowest:
+        if not is_whole(top_k) or not 1 <= top_k <= narrowest:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
-        if micro_batch is not None and (not isinstance(micro_batch, Integral) or micro_batch < 1):
+        if micro_batch is not None and (not is_whole(micro_batch) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
         shortlist = scorer.shortlist
-        if shortlist is not None and (not isinstance(shortlist, Integral) or shortlist < 1):
+        if shortlist is not None and (not is_whole(shortlist) or shortlist < 1):
             raise NeuronPathError(f"shortlist is {shortlist}; expected at least 1 neuron, or null for all.")
         if shortlist is not None and top_k > shortlist:
             raise NeuronPathError(
@@ -179,11 +183,16 @@ class PathFinder:
                     if problem.reference is not None:
                         again = replace(again, reference=problem.reference[at].to(again.targets))
                     result = self._revised(result, at, double, again.every_image, again, found, doubt, None)
-        finer = problem.quadrature.finer()
-        if finer is not None:
+        quadrature = problem.quadrature
+        if quadrature.is_adaptive:
             assert found.errors is not None
-            doubt = Doubt(found.resolution < -TIE, found.errors > finer.tolerance * found.scores.abs())
+            doubt = Doubt(found.resolution < -TIE, found.errors > quadrature.tolerance * found.scores.abs())
             is_rough = doubt.blocks.any(1) | doubt.scores
+            finer = quadrature.finer()
+            if finer is None:
+                if doubt.blocks.any():
+                    warnings.warn(_NODES_SPENT.format(quadrature.n_steps), stacklevel=2)
+                return result
             for at in chunk.plan.groups((is_settled & is_rough).nonzero().squeeze(1), finer.n_steps):
                 left = None if distrusted is None else distrusted[at]
                 result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, doubt, left)

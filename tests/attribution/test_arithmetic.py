@@ -94,6 +94,11 @@ def test_fp32_changes_nothing_on_any_device() -> None:
     assert isinstance(plain.both_ways(), nullcontext)
 
 
+def test_compile_is_true_or_false() -> None:
+    with pytest.raises(NeuronPathError, match="compile is 'yes'; expected true or false"):
+        find("cls", compile="yes")
+
+
 @both_scopes
 def test_fp32_is_the_default(name: str) -> None:
     assert_equal(find(name, precision="fp32", compile=False), find(name))

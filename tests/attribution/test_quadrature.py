@@ -78,6 +78,7 @@ def test_trapezoid_is_scipys(m: int) -> None:
         ("riemann_left", 0, "n_steps is 0; the rule 'riemann_left' needs at least 1"),
         ("gauss_legendre", -3, "n_steps is -3"),
         ("trapezoid", 1, "needs at least 2"),
+        ("gauss_legendre", True, "n_steps is True"),
     ],
 )
 def test_bad_rules_are_one_line(rule: str, n_steps: int, told: str) -> None:
@@ -121,12 +122,14 @@ def test_bad_options_of_the_adaptive_rule_are_one_line(options: dict[str, Any], 
         Quadrature("adaptive", **options)
 
 
+def test_a_number_of_nodes_beside_a_finished_rule_must_be_its_own() -> None:
+    rule = Quadrature("midpoint", 6)
+    assert Quadrature.of("midpoint", 6) == rule
+    assert Quadrature.of(rule) is Quadrature.of(rule, 6) is rule
+    with pytest.raises(NeuronPathError, match="n_steps is 4, but the quadrature that is given has 6 nodes"):
+        Quadrature.of(rule, 4)
+
+
 def test_a_rule_has_its_own_number_of_nodes() -> None:
     assert Quadrature().n_steps == 8
     assert Quadrature("adaptive").n_steps == 4
-
-
-def test_a_finished_rule_keeps_its_own_number_of_nodes() -> None:
-    finished: Any = Quadrature("midpoint", 3)
-    assert Quadrature.of(finished, 8) is finished
-    assert Quadrature.of("midpoint", 3) == finished

@@ -17,6 +17,8 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
 from tests import oracle, tiny
 
+# So few nodes at most that some choices stay in doubt.
+pytestmark = pytest.mark.filterwarnings("ignore:With .* nodes, as many as max_steps allows")
 TOLERANCE, MOST = 1e-3, 16
 RULE = Quadrature("adaptive", tolerance=TOLERANCE, max_steps=MOST)
 
@@ -126,3 +128,9 @@ def test_given_paths_are_scored_to_the_tolerance(measure: Any, images: Tensor, t
     scores = neuron_path.score_paths(model, images, targets, paths, quadrature=rule, measure=measure)
     exact = neuron_path.score_paths(model, images, targets, paths, n_steps=64, measure=measure)
     torch.testing.assert_close(scores, exact, rtol=1e-6, atol=1e-12)
+
+
+def test_choices_that_the_most_nodes_leave_in_doubt_are_told(images: Tensor, targets: Tensor) -> None:
+    model = tiny.make()
+    with pytest.warns(UserWarning, match="With 4 nodes, as many as max_steps allows, some choices"):
+        neuron_path.find_paths(model, images, targets, quadrature=Quadrature("adaptive", max_steps=4))
