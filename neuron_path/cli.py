@@ -18,6 +18,7 @@ HYDRA_COMMANDS = {
     "run": "search, then check by remove and enhance, then write figures and a report",
     "search": "search only: paths.parquet, run.json, metrics.json",
     "evaluate": "measure stored paths again, without searching: run_dir=DIR",
+    "prune": "cut a model down to the neurons that its paths show to matter: run_dir=DIR keep=0.5",
 }
 COMMANDS = {
     **HYDRA_COMMANDS,
@@ -41,6 +42,7 @@ examples:
   neuron-path search model=timm model.name=vit_base_patch16_224 model.pretrained=true \\
                      data=image_folder data.root=DIR           your pictures
   neuron-path compare outputs/sweeps/DATE                      all methods and measures of a sweep in one table
+  neuron-path prune run_dir=outputs/mine keep=0.5              a smaller model, its costs and its accuracy
   neuron-path analyze outputs/mine                             what the paths say about classes
   neuron-path report outputs/demo                              one run's report again
   neuron-path models dinov3                                    the supported models of that name

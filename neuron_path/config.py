@@ -232,7 +232,7 @@ def read_config(composed: DictConfig) -> Config:
         NeuronPathError: keys added with `+` that no code reads, or a `name` that is another option's.
         OmegaConfBaseException: a mandatory setting that is missing.
     """
-    _check_keys(composed)
+    check_keys(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     for group in ("head", "data", "scorer", "search"):
@@ -310,8 +310,11 @@ def _schema(name: str, cls: type) -> type:
     return make_dataclass(f"{cls.__name__}Config", [("name", str, name), *options])
 
 
-def _check_keys(node: DictConfig, parent: str = "") -> None:
-    """Hydra's `+` adds keys to typed nodes too, and drops them without a word when they become objects."""
+def check_keys(node: DictConfig, parent: str = "") -> None:
+    """Raise a NeuronPathError for a key that no code reads.
+
+    Hydra's `+` adds keys to typed nodes too, and drops them without a word when they become objects.
+    """
     kind = OmegaConf.get_type(node)
     known = [f.name for f in fields(kind)] if kind is not None and is_dataclass(kind) else list(node)
     for key in node:
@@ -319,7 +322,7 @@ def _check_keys(node: DictConfig, parent: str = "") -> None:
         if key not in known:
             raise NeuronPathError(unknown_setting(full_key, node))
         if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
-            _check_keys(node[key], full_key)
+            check_keys(node[key], full_key)
 
 
 def _check_name(group: str, part: Any) -> None:

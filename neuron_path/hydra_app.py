@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -27,6 +27,10 @@ from omegaconf.errors import (
 from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.pipeline import run
+from neuron_path.pipeline.prune import prune
+from neuron_path.pipeline.prune_config import PruneConfig, read_prune_config, register_prune_schema
+
+AnyConfig = TypeVar("AnyConfig", Config, PruneConfig)
 
 # An evaluation writes into the directory of the run that it evaluates: Hydra has none to make for a job.
 _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
@@ -48,6 +52,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     """
     _check_flags(overrides)
     register_schemas()
+    register_prune_schema()
     if command == "evaluate":
         overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
@@ -57,7 +62,10 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     def app(composed: DictConfig) -> None:
         # Kept from Hydra, which would print the overrides above the one line; only across processes must it carry them.
         try:
-            _do(command, _read(composed))
+            if command == "prune":
+                _prune(composed)
+            else:
+                _do(command, _read(composed))
         except Exception as error:
             if os.getpid() != home:
                 raise
@@ -66,7 +74,8 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
             else:
                 unforeseen.append(error)
 
-    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    name = "prune" if command == "prune" else "config"
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
     with _as_program(f"neuron-path {command}", overrides):
         try:
             decorate(app)()
@@ -77,6 +86,14 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     if unforeseen:
         raise unforeseen[0]
     return failures
+
+
+def _prune(composed: DictConfig) -> None:
+    try:
+        config = read_prune_config(composed)
+    except OmegaConfBaseException as error:
+        raise NeuronPathError(explain(error)) from error
+    prune(_grouped(config), Path(HydraConfig.get().runtime.output_dir))
 
 
 def _do(command: str, config: Config) -> None:
@@ -134,7 +151,7 @@ def _read(composed: DictConfig) -> Config:
         raise NeuronPathError(explain(error)) from error
 
 
-def _grouped(config: Config) -> Config:
+def _grouped(config: AnyConfig) -> AnyConfig:
     """Of a sweep, all jobs share a group: the sweep directory's name, unless another is given."""
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN and config.logger.group is None:

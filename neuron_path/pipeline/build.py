@@ -35,6 +35,8 @@ from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
+from neuron_path.pruning.description import PRUNED
+from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
@@ -72,6 +74,10 @@ def build_study(config: Config) -> Study:
 def build_model(config: Config) -> nn.Module:
     """The model that the configuration names."""
     model = config.model
+    if model.name == PRUNED:
+        if model.kwargs or model.pretrained or model.checkpoint is None:
+            raise NeuronPathError("model=pruned takes a folder only: give it as model.checkpoint=DIR.")
+        return load_pruned(model.checkpoint)
     for name in ("name", "checkpoint", "pretrained"):
         if name in model.kwargs:
             raise NeuronPathError(f"The setting 'model.kwargs.{name}' is given elsewhere: set model.{name} instead.")

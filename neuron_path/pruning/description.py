@@ -13,6 +13,8 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.store.atomic import write_json
 from neuron_path.store.reader import read_json
 
+PRUNED = "pruned"
+"""The name that a configuration gives to a model from such a directory."""
 DESCRIPTION_FILE = "pruned.json"
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16)} | {
     "float16": torch.float16

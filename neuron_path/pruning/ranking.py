@@ -57,7 +57,7 @@ def path_ranking(
     >>> [scores.tolist() for scores in path_ranking(table, [3, 2], "score")]
     [[0.0, 0.0, 0.75], [0.5, 0.25]]
     """
-    rows = _rows(paths, {"scorer": scorer, "search": search, "top_k": top_k}, classes)
+    rows = choose_paths(paths, classes=classes, scorer=scorer, search=search, top_k=top_k)
     return rank_neurons(np.stack(list(rows["path"])), rows["score"].to_numpy(dtype=np.float64), widths, by)
 
 
@@ -97,8 +97,16 @@ def rank_neurons(
     return ranking
 
 
-def _rows(paths: pd.DataFrame, method: dict[str, str | int | None], classes: Collection[int] | None) -> pd.DataFrame:
-    """One method's rows, of these classes."""
+def choose_paths(
+    paths: pd.DataFrame,
+    *,
+    classes: Collection[int] | None = None,
+    scorer: str | None = None,
+    search: str | None = None,
+    top_k: int | None = None,
+) -> pd.DataFrame:
+    """The rows of one method, of these classes; arguments and errors as of `path_ranking`."""
+    method = {"scorer": scorer, "search": search, "top_k": top_k}
     missing = [name for name in (*_METHOD, "target", "path", "score") if name not in paths.columns]
     if missing:
         raise NeuronPathError(

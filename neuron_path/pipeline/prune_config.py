@@ -1,0 +1,107 @@
+"""The settings of `neuron-path prune`, typed: `conf/prune.yaml` has their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from neuron_path.config import LoggerConfig, PathsConfig, TrainerConfig, check_keys
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.lightning.fine_tuning import Recipe
+from neuron_path.pruning.allocation import Allocation
+from neuron_path.pruning.methods import check_method
+
+
+@dataclass
+class FineTuneConfig:
+    """See `neuron_path.lightning.fine_tuning.Recipe`."""
+
+    epochs: int = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    weight_decay: float = MISSING
+    label_smoothing: float = MISSING
+    shift: int = MISSING
+    clip: float = MISSING
+
+
+@dataclass
+class LatencyConfig:
+    """See `neuron_path.pruning.cost.measure_latency`."""
+
+    batch_sizes: list[int] = MISSING
+    rounds: int = MISSING
+    seconds: float = MISSING
+
+
+@dataclass
+class PruneConfig:
+    """The whole configuration of `neuron-path prune`."""
+
+    run_dir: str | None = None
+    keep: float = MISSING
+    method: str = MISSING
+    allocation: str = MISSING
+    fold: bool = MISSING
+    classes: list[str] | None = None
+    methods: list[str] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    seeds: list[int] = MISSING
+    selection_share: float | None = None
+    evaluate_on: str | None = None
+    scorer: str | None = None
+    search: str | None = None
+    top_k: int | None = None
+    batch_size: int = MISSING
+    onnx: bool = MISSING
+    fine_tune: FineTuneConfig = MISSING
+    latency: LatencyConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+    paths: PathsConfig = MISSING
+
+
+def register_prune_schema() -> None:
+    """Put the schema where `conf/prune.yaml` looks for it."""
+    ConfigStore.instance().store(name="prune_schema", node=PruneConfig)
+
+
+def read_prune_config(composed: DictConfig) -> PruneConfig:
+    """The typed and checked configuration.
+
+    Raises:
+        NeuronPathError: keys added with `+` that no code reads, or settings out of range.
+        OmegaConfBaseException: a mandatory setting that is missing.
+    """
+    check_keys(composed)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, PruneConfig)
+    if config.run_dir is None:
+        raise NeuronPathError("Whose paths are to rank the neurons must be said: neuron-path prune run_dir=DIR.")
+    for name in (config.method, *config.methods):
+        check_method(name)
+    for share in (config.keep, *config.shares):
+        if not 0 < share <= 1:
+            raise NeuronPathError(f"A kept share is {share}; expected a number above 0, up to 1, as in keep=0.5.")
+    if config.allocation not in get_args(Allocation):
+        raise unknown_name("allocation", config.allocation, get_args(Allocation))
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
+        raise NeuronPathError(f"seeds is {config.seeds}; expected one or more different ones, 0 or above.")
+    if config.classes is not None and not config.classes:
+        raise NeuronPathError("classes is empty: name at least one class, or give null for all.")
+    if config.batch_size < 1:
+        raise NeuronPathError(f"batch_size is {config.batch_size}; expected at least 1.")
+    recipe_of(config)
+    return config
+
+
+def recipe_of(config: PruneConfig) -> Recipe:
+    """How pruned models are trained.
+
+    Raises:
+        NeuronPathError: a setting out of range.
+    """
+    return Recipe(**vars(config.fine_tune))

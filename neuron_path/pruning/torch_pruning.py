@@ -1,0 +1,104 @@
+"""The rankings of the library Torch-Pruning (Fang et al., CVPR 2023, arXiv 2301.12900), where they apply."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.models.budget import chunks
+from neuron_path.models.guard import exact
+from neuron_path.models.session import Session, Targets
+from neuron_path.pruning.ffns import FfnLayers, ffn_layers
+from neuron_path.pruning.ranking import Ranking
+
+Importance = Literal["magnitude", "taylor"]
+
+
+def torch_pruning_ranking(
+    model: nn.Module,
+    importance: Importance,
+    images: Float[Tensor, "B c H W"],
+    targets: Targets = None,
+    *,
+    token_scope: str | None = None,
+) -> Ranking:
+    """Torch-Pruning's group importance of each neuron: of its rows in W₁ and b₁ and its column of W₂ together.
+
+    `magnitude` is its `GroupMagnitudeImportance`, `taylor` its `GroupTaylorImportance` with the gradients of the summed
+    cross-entropy; both with the library's defaults. The layer scale has no part in it.
+
+    Args:
+        model: a timm vision transformer whose FFNs have one first layer (no gate); left exactly as it was.
+        importance: "magnitude" or "taylor".
+        images: (B, channels, height, width) preprocessed, of selection.
+        targets: (B,) labels of the loss; None takes each image's predicted class.
+        token_scope: whose blocks, for models with blocks of the class token's own; None follows the model's head.
+
+    Raises:
+        NeuronPathError: Torch-Pruning is not installed, or cannot trace or rate this model; an unknown importance.
+    """
+    if importance not in get_args(Importance):
+        raise unknown_name("importance of Torch-Pruning", str(importance), get_args(Importance))
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise NeuronPathError("Torch-Pruning's rankings need its package: pip install torch-pruning.") from error
+    session = Session(model, token_scope)
+    session.check_images(images)
+    double: Any = copy.deepcopy(model).eval()
+    rated = [_one_layer(ffns, index) for index, ffns in enumerate(ffn_layers(double, token_scope))]
+    rate = {
+        "magnitude": torch_pruning.importance.GroupMagnitudeImportance,
+        "taylor": torch_pruning.importance.GroupTaylorImportance,
+    }[importance]()
+    try:
+        with warnings.catch_warnings(), exact(session.device):
+            warnings.simplefilter("ignore")  # about torch's own workings
+            double.requires_grad_(True)
+            with torch.enable_grad():
+                example = images[:1].to(session.device, session.dtype)
+                graph = torch_pruning.DependencyGraph().build_dependency(double, example_inputs=example)
+            if importance == "taylor":
+                _accumulate(session, double, images, session.check_targets(targets, len(images)))
+            scores = [_rate(torch_pruning, graph, rate, ffn) for ffn in rated]
+    except NeuronPathError:
+        raise
+    except Exception as error:  # the library's tracer raises anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise NeuronPathError(
+            f"Torch-Pruning cannot rate this {type(model).__name__} ({reason}): leave its methods out."
+        ) from error
+    return scores
+
+
+def _rate(library: Any, graph: Any, rate: Any, ffn: FfnLayers) -> Float[Tensor, "F"]:
+    ((layer, _),) = ffn.first
+    group = graph.get_pruning_group(layer, library.prune_linear_out_channels, idxs=list(range(ffn.width)))
+    return rate(group).detach().to("cpu", torch.float64)
+
+
+def _accumulate(session: Session, double: Any, images: Tensor, labels: Tensor | None) -> None:
+    """Leave the gradients of the summed cross-entropy in the copy's parameters."""
+    with session.active():
+        runs = [run for run, _ in chunks(session, images, 1)]
+    double.requires_grad_(True)
+    for run in runs:
+        with torch.enable_grad():
+            logits = double(images[run].to(session.device, session.dtype))
+            own = logits.detach().argmax(1) if labels is None else labels[run]
+            nn.functional.cross_entropy(logits, own, reduction="sum").backward()
+
+
+def _one_layer(ffns: list[FfnLayers], index: int) -> FfnLayers:
+    if len(ffns) > 1 or len(ffns[0].first) > 1 or ffns[0].joint is not None or ffns[0].first[0][1] != (0,):
+        raise NeuronPathError(
+            f"Block {index} has a gate, or layers that FFN and attention share, which Torch-Pruning does not rate "
+            "neuron by neuron: leave its methods out."
+        )
+    return ffns[0]
