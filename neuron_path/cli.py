@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from types import FrameType
 
 from neuron_path import __version__
 from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.stopping import RESUMABLE, Terminated, stoppable
 
 HYDRA_COMMANDS = {
     "run": "search, then check by remove and enhance, then write figures and a report",
@@ -20,11 +19,14 @@ HYDRA_COMMANDS = {
     "evaluate": "measure stored paths again, without searching: run_dir=DIR",
     "prune": "cut a model down to the neurons that its paths show to matter: run_dir=DIR keep=0.5",
 }
+RESUMED = ("run", "search")  # commands that continue where a run directory was left
 COMMANDS = {
     **HYDRA_COMMANDS,
     "compare": "gather runs into one table of methods, with intervals and paired tests",
     "analyze": "what the paths of one or several runs say about classes: tables and figures",
     "report": "make the report of a finished run: one page that opens without a network",
+    "verify": "check a finished run against its own record",
+    "rerun": "run again what a run's record says, and compare",
     "models": "list the supported models, or explain one",
 }
 
@@ -52,14 +54,10 @@ examples:
 """
 
 
-class Terminated(KeyboardInterrupt):
-    """Another process asked this one to end."""
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script and of `python -m neuron_path`."""
     try:
-        with _stoppable(), _one_line_warnings():
+        with stoppable(), _one_line_warnings():
             sys.exit(_command(list(sys.argv[1:] if argv is None else argv)))
     except BrokenPipeError:  # whoever read the output has left, as `head` does
         with suppress(OSError):
@@ -109,8 +107,9 @@ def _hydra_app(command: str, overrides: list[str]) -> int:
         failures = [str(error)]
     except KeyboardInterrupt as error:
         how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
-        _say("error", f"{how}. What was finished is kept in the run directory.")
-        return code
+        notes = getattr(error, "__notes__", [])  # how to continue, where that can be done
+        _say("error", " ".join([f"{how}. What was finished is kept in the run directory.", *notes]))
+        return RESUMABLE if isinstance(error, Terminated) and command in RESUMED else code
     for failure in failures:
         _say("error", failure)
     return 1 if failures else 0
@@ -131,17 +130,3 @@ def _one_line_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let a request to end (SIGTERM, as `kill` and batch systems send it) stop a run as Ctrl-C does."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

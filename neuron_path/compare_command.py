@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.arguments import parse_arguments
+from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.comparison import compare
 from neuron_path.evaluation.contrasts import Settings
 from neuron_path.report.tables.console import print_comparison
@@ -44,7 +45,9 @@ def show(arguments: list[str]) -> None:
     Raises:
         NeuronPathError: no directory, an unknown option, or runs that cannot be compared.
     """
-    directories, options = _parse(arguments)
+    directories, options = parse_arguments("compare", arguments, _OPTIONS)
+    if not directories:
+        raise NeuronPathError("neuron-path compare needs run directories, or a folder above them: give one or more.")
     comparison = compare(directories, options.get("--reference", Settings.reference))
     sections = make_sections(comparison)
     out = Path(options.get("--out", Path(directories[0]) / "comparison"))
@@ -52,22 +55,3 @@ def show(arguments: list[str]) -> None:
     console = Console(file=sys.stdout, highlight=False)
     print_comparison(console, comparison, sections)
     print(f"\nTables: {', '.join(file.name for file in files)}\nin      {out}")  # never wrapped: it is to be copied
-
-
-def _parse(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    directories, options = [], {}
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if not argument.startswith("-"):
-            directories.append(argument)
-        elif name not in _OPTIONS:
-            raise NeuronPathError(
-                f"neuron-path compare has no option '{name}'.{nearest(name, _OPTIONS)} Options: {', '.join(_OPTIONS)}."
-            )
-        elif not value:
-            raise NeuronPathError(f"The option '{name}' has no value: give it as {name}=VALUE.")
-        else:
-            options[name] = value
-    if not directories:
-        raise NeuronPathError("neuron-path compare needs run directories, or a folder above them: give one or more.")
-    return directories, options

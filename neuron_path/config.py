@@ -145,9 +145,11 @@ class EvaluationConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of Lightning's Trainer."""
+    """Arguments of Lightning's Trainer; `devices` is a number of processes, a list of device indices, or "auto"."""
 
     accelerator: str = MISSING
+    devices: Any = 1
+    num_nodes: int = 1
     threads: int | None = None
 
 
@@ -200,11 +202,14 @@ class Config:
     report: bool = True
     evidence: bool = False
     run_dir: str | None = None
+    resume: str | None = None
+    resume_mode: str = "same"
 
 
 def register_schemas() -> None:
     """Put the schemas where `conf/` looks for them."""
     OmegaConf.register_new_resolver("options", _options, replace=True)
+    OmegaConf.register_new_resolver("first", lambda *values: next(v for v in values if v is not None), replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     groups: dict[str, dict[str, type]] = {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -29,6 +30,8 @@ from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.pipeline import run
 from neuron_path.pipeline.prune import prune
 from neuron_path.pipeline.prune_config import PruneConfig, read_prune_config, register_prune_schema
+from neuron_path.pipeline.processes import check_surroundings
+from neuron_path.store.recovery import holds_run
 
 AnyConfig = TypeVar("AnyConfig", Config, PruneConfig)
 
@@ -61,6 +64,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
 
     def app(composed: DictConfig) -> None:
         # Kept from Hydra, which would print the overrides above the one line; only across processes must it carry them.
+        register_schemas()  # a launcher may have started this process
         try:
             if command == "prune":
                 _prune(composed)
@@ -68,6 +72,8 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
                 _do(command, _read(composed))
         except Exception as error:
             if os.getpid() != home:
+                if isinstance(error, NeuronPathError):
+                    raise NeuronPathError(_which_job() + str(error)) from error
                 raise
             if isinstance(error, NeuronPathError):
                 failures.append(_which_job() + str(error))
@@ -106,7 +112,39 @@ def _do(command: str, config: Config) -> None:
             "hydra.run.dir=DIR."
         )
     else:
-        {"run": run.run, "search": run.search}[command](_grouped(config), Path(job.runtime.output_dir))
+        run_dir = _placed(config, job)
+        try:
+            run.COMMANDS[command](_grouped(config), run_dir)
+        except KeyboardInterrupt as error:
+            if holds_run(run_dir):
+                error.add_note(f"To continue, add resume={run_dir} to the same command.")
+            raise
+
+
+def _placed(config: Config, job: HydraConf) -> Path:
+    """Where a search writes, all its processes and all that continue it.
+
+    Raises:
+        NeuronPathError: a place that cannot be shared, or nothing to resume there.
+    """
+    is_sweep, run_dir = job.mode == RunMode.MULTIRUN, Path(job.runtime.output_dir)
+    named = any(_key(override) == "hydra.run.dir" for override in job.overrides.hydra)
+    check_surroundings(is_sweep, named or config.resume is not None)
+    if config.resume is None:
+        return run_dir
+    if is_sweep:
+        raise NeuronPathError("resume is for one run: a sweep goes on with the same hydra.sweep.dir again.")
+    if run_dir.resolve() != Path(config.resume).resolve():
+        raise NeuronPathError(
+            f"resume is '{config.resume}' and hydra.run.dir '{run_dir}': a search goes on where it is, so give one."
+        )
+    if not holds_run(run_dir):
+        with suppress(OSError):  # Hydra has made it; what is not empty stays
+            run_dir.rmdir()
+        raise NeuronPathError(
+            f"There is nothing to resume in '{config.resume}': expected the directory of a search with stored paths."
+        )
+    return run_dir
 
 
 def _key(override: str) -> str:

@@ -22,6 +22,7 @@ RESULTS = (
     "report.html",
     "run.json",
     "metrics.json",
+    "SHA256SUMS",
 )
 
 

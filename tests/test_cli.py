@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 import neuron_path
 from neuron_path.attribution.scorer import scorers
 from neuron_path.cli import COMMANDS, main
+from neuron_path.stopping import RESUMABLE
 from tests import pictures
 from tests.command import call, run_in
 
@@ -196,7 +197,10 @@ MISTAKES = {
     "negative seed": ("seed=-1", "seed is -1; expected 0 … 4294967295"),
     "huge seed": ("seed=99999999999999999999", "expected 0 … 4294967295"),
     "no threads": ("trainer.threads=0", "trainer.threads is 0"),
-    "several devices": ("trainer.devices=2", "There is no setting 'trainer.devices'"),
+    "no devices": ("trainer.devices=0", "The trainer cannot be made"),
+    "nodes that nothing started": ("trainer.num_nodes=2", "nothing has started a process on each node"),
+    "unknown way to resume": ("resume_mode=foo", "No way to resume (resume_mode) is named 'foo'"),
+    "two directories": ("resume=elsewhere", "resume is 'elsewhere' and hydra.run.dir"),
     "unknown accelerator": ("trainer.accelerator=foo", "The trainer cannot be made"),
 }
 
@@ -372,7 +376,7 @@ def test_the_run_directory_may_be_relative(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+    ("how", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, RESUMABLE, "Terminated")]
 )
 def test_a_stopped_run_says_so_and_keeps_what_is_finished(how: int, code: int, word: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
@@ -384,7 +388,11 @@ def test_a_stopped_run_says_so_and_keeps_what_is_finished(how: int, code: int, w
         run.send_signal(how)
         out, err = run.communicate(timeout=60)
     assert run.returncode == code, err
-    assert (out, err) == ("", f"neuron-path: error: {word}. What was finished is kept in the run directory.\n")
+    assert (out, err) == (
+        "",
+        f"neuron-path: error: {word}. What was finished is kept in the run directory. To continue, add "
+        f"resume={run_dir} to the same command.\n",
+    )
     assert list(run_dir.glob("parts/part-*.parquet"))
     assert not (run_dir / "paths.parquet").exists()
     assert json.loads((run_dir / "run.json").read_text())["scorer"] == "joint_attribution"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, PATHS_FILE
+from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, PATHS_FILE, SET_ASIDE_DIRECTORY
 
 _RUN_FILE = "run.json"
 
@@ -76,7 +76,7 @@ def _walk(directory: Path, inside: bool = False) -> Iterator[tuple[Path, str]]:
     if lack is not None and not (inside and not entries):
         yield directory, lack
     for entry in entries:
-        if entry.is_dir() and not entry.is_symlink() and entry.name != PARTS_DIRECTORY:
+        if entry.is_dir() and not entry.is_symlink() and entry.name not in (PARTS_DIRECTORY, SET_ASIDE_DIRECTORY):
             yield from _walk(entry, inside or lack is not None)
 
 

@@ -8,12 +8,14 @@ from time import perf_counter
 from typing import Any
 
 import lightning
+import pyarrow as pa
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from rich.progress import Progress, TaskID
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from neuron_path import stopping
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.lightning.evaluation import MethodEvaluation
 from neuron_path.lightning.module import MethodPaths
@@ -25,19 +27,25 @@ N_RECENT = 10  # batches of the recent speed
 
 
 class ResultWriter(BasePredictionWriter):
-    """Appends the paths of every batch to the store as soon as it is done.
+    """Appends the paths of every batch to the store as soon as it is done, whole: the paths of all methods or none.
 
     Args:
         writer: this process's writer.
 
     Attributes:
-        problems: (name, reason) of the images that could not be decoded.
+        n_images: how many images this process has done.
+        seconds: from the first batch's start to the last one's rows on the disk.
     """
 
     def __init__(self, writer: PathWriter) -> None:
         super().__init__(write_interval="batch")
         self.writer = writer
-        self.problems: list[tuple[str, str]] = []
+        self.n_images, self.seconds = 0, 0.0
+        self._begin = 0.0
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._begin = perf_counter()
 
     def write_on_batch_end(
         self,
@@ -49,10 +57,36 @@ class ResultWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """One table for each method."""
-        self.problems += batch.problems
-        for found in prediction:
-            self.writer.append(build_table(self.writer.schema, columns(batch, found)))
+        """One table with the rows of all methods, and the names of images that could not be read."""
+        self.writer.skip(batch.problems)
+        if prediction:
+            schema = self.writer.schema
+            self.writer.append(pa.concat_tables(build_table(schema, columns(batch, found)) for found in prediction))
+        self.n_images += len(batch)
+        self.seconds = perf_counter() - self._begin
+
+
+class EndBetweenBatches(Callback):
+    """Ends the work after the batch in flight when the program was asked to end; see `neuron_path.stopping`.
+
+    Put it behind the callbacks that keep a batch's results.
+    """
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the signal back from Lightning, whose handler would wait for the other processes."""
+        stopping.take_over()
+
+    def on_predict_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Raise `Terminated` when asked to end."""
+        stopping.check()
 
 
 def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
@@ -215,25 +217,53 @@ def build_quadrature(config: Config) -> Quadrature:
 
 
 def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:
-    """A Trainer for prediction with gradients, quiet but for our own callbacks."""
+    """A Trainer for prediction with gradients in this process alone, quiet but for our own callbacks."""
+    devices = config.trainer.devices
+    alone = devices[:1] if isinstance(devices, list) else 1
+    # Lightning's own environment, whatever started this process: alone is alone.
+    return _trainer(config, callbacks, devices=alone, plugins=[LightningEnvironment()])
+
+
+def build_shared_trainer(
+    config: Config, callbacks: Sequence[Callback], devices: Any, **kwargs: Any
+) -> lightning.Trainer:
+    """A Trainer for this process and its siblings; each takes its share of the data by itself.
+
+    They speak to each other before the first batch and after the last one only, of small things and on the CPU.
+    """
+    strategy = DDPStrategy(process_group_backend="gloo")
+    return _trainer(
+        config,
+        callbacks,
+        devices=devices,
+        num_nodes=config.trainer.num_nodes,
+        strategy=strategy,
+        use_distributed_sampler=False,
+        **kwargs,
+    )
+
+
+def _trainer(config: Config, callbacks: Sequence[Callback], **kwargs: Any) -> lightning.Trainer:
     try:
         with quiet():
             return lightning.Trainer(
                 accelerator=config.trainer.accelerator,
-                devices=1,
                 inference_mode=False,
                 callbacks=list(callbacks),
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,
                 enable_progress_bar=False,
+                **kwargs,
             )
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise NeuronPathError(f"The trainer cannot be made: {reason} Choose trainer=auto or trainer=cpu.") from error
 
 
-def predict(trainer: lightning.Trainer, module: lightning.LightningModule, data: ImageDataModule) -> torch.device:
+def predict(
+    trainer: lightning.Trainer, module: lightning.LightningModule, data: lightning.LightningDataModule
+) -> torch.device:
     """Run a module over the data, quietly, and return the device; the model stays there.
 
     Raises:

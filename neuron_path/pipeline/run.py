@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from neuron_path.config import Config, LinearProbeConfig
-from neuron_path.pipeline.build import Study, build_study
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.pipeline.build import build_finders, build_study
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
+from neuron_path.pipeline.evidence import evidence_stage
 from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
+from neuron_path.pipeline.processes import find_processes
 from neuron_path.pipeline.report import report_stage
-from neuron_path.pipeline.search import METRICS_FILE, RUN_FILE, Searched, search_stage, start, whole_or_absent
+from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
 from neuron_path.pipeline.stored import open_study
 from neuron_path.pipeline.threads import use_threads
 from neuron_path.report.effects import read_effects
 from neuron_path.report.markdown import markdown_table
 from neuron_path.report.page import effects_table
-from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
-from neuron_path.store.layout import EFFECTS_FILE, PATHS_FILE, SCORES_FILE, open_run_dir
+from neuron_path.store.checksums import write_checksums
+from neuron_path.store.evidence import EVIDENCE_FILE
+from neuron_path.store.identity import differences
+from neuron_path.store.layout import EFFECTS_FILE, METRICS_FILE, PATHS_FILE, RUN_FILE, SCORES_FILE, make_run_dir
+from neuron_path.store.lock import locked
 from neuron_path.store.reader import read_json
-from neuron_path.tracking import Tracker, check_options, make_tracker
+from neuron_path.store.recovery import Opened, open_search
+from neuron_path.store.schema import path_schema
+from neuron_path.tracking import NullTracker, check_options, make_tracker
+
+RESUME_MODES = ("same", "force")
 
 
-def search(config: Config, run_dir: Path) -> None:
-    """`neuron-path search`: find and store the paths of the configured method."""
-    with _begun(config, run_dir, (), "search") as (study, finders, provenance, tracker):
-        searched = search_stage(config, study, finders, provenance, run_dir, tracker)
-        tracker.finish(searched.metrics, result_files(run_dir))
-    _say(searched, study.head)
+def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
+    """`neuron-path search`: find and store the paths of the configured method, or go on where it was stopped.
+
+    Args:
+        config: the configuration.
+        run_dir: where the results go.
+        expected: the identity that the search must have; None takes any.
+    """
+    with _begun(config, run_dir, (), "search", expected) as job:
+        searched = search_stage(job)
+        if searched is None:
+            return
+        if config.evidence:
+            evidence_stage(job.study, run_dir)
+        write_checksums(run_dir, stored_files(run_dir))
+        job.tracker.finish(searched.metrics, result_files(run_dir))
+    _say(searched, job.study.head)
 
 
-def run(config: Config, run_dir: Path) -> None:
-    """`neuron-path run`: search with baselines, check by interventions, draw and report."""
+def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
+    """`neuron-path run`: search with baselines, check by interventions, draw and report; arguments as of `search`."""
     check_evaluation(config.evaluation)
-    with _begun(config, run_dir, config.baselines, "run") as (study, finders, provenance, tracker):
-        searched = search_stage(config, study, finders, provenance, run_dir, tracker)
-        summary = evaluation_stage(config, study, run_dir, tracker)
+    with _begun(config, run_dir, config.baselines, "run", expected) as job:
+        searched = search_stage(job)
+        if searched is None:
+            return
+        if config.evidence:
+            evidence_stage(job.study, run_dir)
+        study = job.study
+        summary = evaluation_stage(config, study, run_dir, job.tracker)
         metrics = searched.metrics | {"effects": summary.to_dict(orient="records")}
         write_json(run_dir / METRICS_FILE, metrics)
         page = None
         if config.report:
-            page = report_stage(run_dir, summary, searched.metrics, searched.problems, study.data.dataset, finders[0])
-        tracker.finish(metrics, result_files(run_dir), {"effects": summary})
+            problems, dataset = searched.problems, study.data.dataset
+            page = report_stage(run_dir, summary, searched.metrics, problems, dataset, job.finders[0])
+        write_checksums(run_dir, stored_files(run_dir))
+        job.tracker.finish(metrics, result_files(run_dir), {"effects": summary})
     _say(searched, study.head, page)
 
 
@@ -65,6 +93,7 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
         summary = evaluation_stage(stored.config, stored.study, run_dir, tracker)
         metrics = read_json(run_dir / METRICS_FILE) | {"effects": summary.to_dict(orient="records")}
         write_json(run_dir / METRICS_FILE, metrics)
+        write_checksums(run_dir, stored_files(run_dir))
         tracker.finish(metrics, result_files(run_dir), {"effects": summary})
     except BaseException:
         tracker.fail()
@@ -75,34 +104,60 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
     console.print(f"Scores:  {run_dir / SCORES_FILE}")
 
 
+def stored_files(run_dir: Path) -> list[Path]:
+    """What a run directory holds of the store and the numbers."""
+    names = (PATHS_FILE, EVIDENCE_FILE, EFFECTS_FILE, SCORES_FILE, RUN_FILE, METRICS_FILE)
+    return [run_dir / name for name in names if (run_dir / name).exists()]
+
+
 def result_files(run_dir: Path) -> list[Path]:
     """What a run directory holds of the store, the numbers and the report."""
-    names = (PATHS_FILE, EFFECTS_FILE, SCORES_FILE, RUN_FILE, METRICS_FILE)
-    stored = [run_dir / name for name in names if (run_dir / name).exists()]
-    return [*stored, *sorted(run_dir.glob("report.*")), *sorted((run_dir / "figures").glob("*.png"))]
+    return [*stored_files(run_dir), *sorted(run_dir.glob("report.*")), *sorted((run_dir / "figures").glob("*.png"))]
 
 
 @contextmanager
 def _begun(
-    config: Config, run_dir: Path, baselines: Sequence[str], job_type: str
-) -> Iterator[tuple[Study, list[PathFinder], dict[str, Any], Tracker]]:
-    """Build everything, write `run.json`, and see a failure through."""
+    config: Config, run_dir: Path, baselines: Sequence[str], command: str, expected: Mapping[str, Any] | None
+) -> Iterator[Job]:
+    """Build everything, open the run directory, write `run.json`, and see a failure through."""
+    if config.resume_mode not in RESUME_MODES:
+        raise unknown_name("way to resume (resume_mode)", config.resume_mode, RESUME_MODES)
     options = asdict(config.logger)
     check_options(options)
-    if isinstance(config.head, LinearProbeConfig):
-        open_run_dir(run_dir)  # fitting may take long: refuse a directory with results before it
-    study = build_study(config)
-    finders, provenance = start(config, study, baselines, run_dir)
-    with whole_or_absent(run_dir):
-        tracker = make_tracker(run_dir, provenance, options, job_type)
+    processes = find_processes(config)
+    study = build_study(_with_stored_head(config, run_dir))
+    finders = build_finders(config, study.session, baselines)
+    provenance = provenance_of(config, study, finders, command)
+    if expected is not None and (told := differences(expected, provenance["identity"])):
+        raise NeuronPathError(f"This would be another search than that one: {'; '.join(told)}.")
+    if not processes.is_first:
+        yield Job(config, study, finders, processes, run_dir, Opened(provenance), NullTracker())
+        return
+    make_run_dir(run_dir)
+    with locked(run_dir) as lock, whole_or_absent(run_dir):
+        methods = [(finder.scorer.name, finder.search.name) for finder in finders]
+        schema, force = path_schema(config.top_k), config.resume_mode == "force"
+        opened = open_search(run_dir, schema, provenance, methods, force=force)
+        tracker = make_tracker(run_dir, opened.provenance, options, command)
         try:
-            write_json(run_dir / RUN_FILE, provenance)
+            if len(opened.done) < len(study.data.dataset) or not (run_dir / RUN_FILE).exists():
+                write_json(run_dir / RUN_FILE, opened.provenance)
             if study.head is not None:
                 store_head(study.head, run_dir)
-            yield study, finders, provenance, tracker
+            yield Job(config, study, finders, processes, run_dir, opened, tracker, lock)
         except BaseException:
             tracker.fail()
             raise
+
+
+def _with_stored_head(config: Config, run_dir: Path) -> Config:
+    """Of a search that is continued, the head is the one that was fitted then."""
+    file = run_dir / HEAD_FILE
+    if isinstance(config.head, LinearProbeConfig) and file.exists():
+        stored = read_json(run_dir / RUN_FILE).get("config", {}).get("head")
+        if stored == asdict(config.head):
+            return replace(config, head=FileHeadConfig(path=str(file)))
+    return config
 
 
 def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None) -> None:
@@ -110,9 +165,17 @@ def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None) 
     metrics = searched.metrics
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
     images = f"{metrics['images']} image{'s' if metrics['images'] > 1 else ''}"
-    console.print(f"{images}{skipped}, {metrics['images_per_second']:.1f} images/s")
+    before = searched.n_before
+    earlier = f", {'all' if before == metrics['images'] else before} found before" if before else ""
+    speed = metrics["images_per_second"]
+    shown = f", {speed:.1f} images/s" if speed and before < metrics["images"] else ""
+    console.print(f"{images}{skipped}{earlier}{shown}")
     if head is not None and head.is_new:
         console.print(f"Head:   {searched.run_dir / HEAD_FILE}, {describe(head.record)}")
     console.print(f"Paths:  {searched.run_dir / PATHS_FILE}")
     if page is not None:
         console.print(f"Report: {page}")
+
+
+# From a command's name to what it does; `run.json` keeps the name.
+COMMANDS: dict[str, Callable[..., None]] = {"search": search, "run": run}

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neuron_path.config import Config
+from neuron_path.config import Config, FileHeadConfig
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.callbacks import ImageProgress, ResultWriter, StreamMetrics
-from neuron_path.lightning.module import PathSearchModule
-from neuron_path.pipeline.build import Study, build_finders, build_trainer, device_name, predict
+from neuron_path.lightning.callbacks import StreamMetrics
+from neuron_path.pipeline.build import Study
 from neuron_path.pipeline.head import HEAD_FILE
-from neuron_path.pipeline.threads import use_threads
+from neuron_path.pipeline.identity import identity_of
+from neuron_path.pipeline.processes import Processes
+from neuron_path.pipeline.share import Share, search_share
+from neuron_path.pipeline.workers import search_in_workers
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
-from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts, open_run_dir
+from neuron_path.store.layout import METRICS_FILE, PARTS_DIRECTORY, PATHS_FILE, RUN_FILE, list_parts
 from neuron_path.store.provenance import collect_provenance, weight_hash
-from neuron_path.store.reader import load_paths
+from neuron_path.store.reader import load_paths, read_json
+from neuron_path.store.recovery import Opened
 from neuron_path.store.schema import path_schema
+from neuron_path.store.skipped import forget_skipped, read_skipped
 from neuron_path.store.writer import PathWriter
 from neuron_path.tracking import Tracker
 
-RUN_FILE = "run.json"
-METRICS_FILE = "metrics.json"
+
+@dataclass(frozen=True)
+class Job:
+    """A search about to begin, or to go on.
+
+    Attributes:
+        config, study, finders: what is searched, where and how.
+        processes: which processes share it.
+        run_dir: where it is kept.
+        opened: what is done there already.
+        tracker: where numbers are streamed to.
+        lock: a descriptor that processes which work for this one keep open.
+    """
+
+    config: Config
+    study: Study
+    finders: Sequence[PathFinder]
+    processes: Processes
+    run_dir: Path
+    opened: Opened
+    tracker: Tracker
+    lock: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,21 +60,25 @@ class Searched:
         run_dir: where the results are.
         metrics: images, speed and mean scores.
         problems: (name, reason) of skipped images.
+        n_before: how many images were done by earlier searches in this directory.
     """
 
     run_dir: Path
     metrics: dict[str, Any]
     problems: list[tuple[str, str]]
+    n_before: int = 0
 
 
-def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder]) -> dict[str, Any]:
+def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder], command: str) -> dict[str, Any]:
     """Everything the numbers depend on."""
-    first = finders[0]
+    first, weights = finders[0], weights_of(study)
     return collect_provenance(
         asdict(config),
+        command=command,
+        identity=identity_of(config, study, finders, weights),
         model=config.model.name,
         head=None if study.head is None else study.head.record,
-        weight_hash=weights_of(study),
+        weight_hash=weights,
         data=config.data.name,
         folder=getattr(config.data, "root", None),
         n_images=len(study.data.dataset),
@@ -76,17 +103,6 @@ def weights_of(study: Study) -> str:
     return weight_hash((name, tensor.cpu().numpy()) for name, tensor in state.items())
 
 
-def start(
-    config: Config, study: Study, baselines: Sequence[str], run_dir: Path
-) -> tuple[list[PathFinder], dict[str, Any]]:
-    """Check the methods and the device, then open the run directory: from here on there may be files."""
-    finders = build_finders(config, study.session, baselines)
-    build_trainer(config, [])
-    provenance = provenance_of(config, study, finders)
-    open_run_dir(run_dir)
-    return finders, provenance
-
-
 @contextmanager
 def whole_or_absent(run_dir: Path) -> Iterator[None]:
     """When the run fails before its first batch is stored, leave none of its files; what is stored stays."""
@@ -97,48 +113,108 @@ def whole_or_absent(run_dir: Path) -> Iterator[None]:
             with suppress(OSError):
                 (run_dir / RUN_FILE).unlink(missing_ok=True)
                 (run_dir / HEAD_FILE).unlink(missing_ok=True)
+                forget_skipped(run_dir)
                 (run_dir / PARTS_DIRECTORY).rmdir()
         raise
 
 
-def search_stage(
-    config: Config,
-    study: Study,
-    finders: Sequence[PathFinder],
-    provenance: Mapping[str, Any],
-    run_dir: Path,
-    tracker: Tracker,
-) -> Searched:
-    """Find the paths of all images with all methods, storing them as batches finish.
+def search_stage(job: Job) -> Searched | None:
+    """Find the paths of all images that are left with all methods, storing them as batches finish.
+
+    Returns:
+        What was found, or None in a process that only had its share of another one's search.
 
     Raises:
         NeuronPathError: an image that cannot be read (unless skipped), or results that do not cover every image.
+        Terminated: the program was asked to end, and every finished batch is stored.
     """
-    dataset = study.data.dataset
-    writer = ResultWriter(PathWriter(run_dir, path_schema(config.top_k), provenance))
-    callbacks = [writer, ImageProgress("Neuron paths", len(dataset)), StreamMetrics(tracker.log)]
-    threads = use_threads(config.trainer.threads, study.session, dataset)
-    begin = time.perf_counter()
-    module = PathSearchModule(finders, study.targets, config.data.on_error)
-    device = predict(build_trainer(config, callbacks), module, study.data)
-    seconds = time.perf_counter() - begin
-    skipped = {name for name, _ in writer.problems}
-    done = [name for name in dataset.sample_ids if name not in skipped]
+    names = job.study.data.dataset.sample_ids
+    left = [place for place, name in enumerate(names) if name not in job.opened.done]
+    processes = job.processes.at_most(len(left))
+    shares = _search(job, processes, left)
+    if not processes.is_first:
+        return None
+    problems = read_skipped(job.run_dir)
+    skipped = {name for name, _ in problems}
+    done = [name for name in names if name not in skipped]
     if not done:
-        name, reason = writer.problems[0]
+        name, reason = problems[0]
         raise NeuronPathError(f"None of the {len(skipped)} images can be read; the first is '{name}' ({reason}).")
-    writer.writer.merge([(name, finder.scorer.name) for finder in finders for name in done])
+    forced = bool(job.opened.provenance.get("forced"))
+    if shares or forced or not (job.run_dir / PATHS_FILE).exists():
+        keys = [(name, finder.scorer.name) for finder in job.finders for name in done]
+        _writer(job, 0).merge(keys, keep_others=forced)
+    metrics = _metrics(job.run_dir, len(done), len(skipped), len(names) - len(left), shares)
+    write_json(job.run_dir / METRICS_FILE, metrics)
+    return Searched(job.run_dir, metrics, problems, len(names) - len(left))
+
+
+def _search(job: Job, processes: Processes, left: list[int]) -> list[Share]:
+    """Search what is left, in this process or in several."""
+    config, run_dir = job.config, job.run_dir
+    if processes.is_outside:
+        own = left if processes.is_first else None
+        trainer_of = processes.trainer_of(config)
+        callbacks = [StreamMetrics(job.tracker.log)]
+        share = search_share(
+            config, job.study, job.finders, lambda rank: _writer(job, rank), trainer_of, own, callbacks, wait=True
+        )
+        return [share]
+    if not left:
+        return []
+    if processes.count == 1:
+        trainer_of, callbacks = processes.trainer_of(config), [StreamMetrics(job.tracker.log)]
+        return [
+            search_share(config, job.study, job.finders, lambda rank: _writer(job, rank), trainer_of, left, callbacks)
+        ]
+    if job.study.head is not None:  # stored by now, and not to be fitted again
+        config = replace(config, head=FileHeadConfig(path=str(_head_file(job))))
+    order = {
+        "config": asdict(config),
+        "baselines": [finder.scorer.name for finder in job.finders[1:]],
+        "run_dir": str(run_dir),
+        "provenance": job.opened.provenance,
+        "devices": processes.devices,
+    }
+    orders = [order | {"left": left if rank == 0 else None} for rank in range(processes.count)]
+    return search_in_workers(orders, job.lock)
+
+
+def _head_file(job: Job) -> Path:
+    head = job.study.head
+    assert head is not None
+    return job.run_dir / HEAD_FILE if head.is_new else Path(head.record["path"])
+
+
+def _writer(job: Job, rank: int) -> PathWriter:
+    return PathWriter(job.run_dir, path_schema(job.config.top_k), job.opened.provenance, rank)
+
+
+def _metrics(run_dir: Path, n_images: int, n_skipped: int, n_before: int, shares: Sequence[Share]) -> dict[str, Any]:
+    """The numbers of a search; of one in which nothing was left to do, the speed that it had then."""
+    if not shares:
+        kept = read_json(run_dir / METRICS_FILE)
+        speed = {name: kept.get(name) for name in _SPEED}
+    else:
+        seconds = max(share.seconds for share in shares)
+        n_searched = sum(share.images for share in shares)
+        speed = {
+            "wall_seconds": seconds,
+            "images_per_second": n_searched / seconds if seconds else None,
+            "device": shares[0].device,
+            "processes": len(shares),
+            "threads": shares[0].threads,
+            "precision": shares[0].precision,
+        }
     by_scorer = list(load_paths(run_dir).groupby("scorer", sort=False))
-    metrics = {
-        "images": len(done),
-        "skipped_images": len(skipped),
-        "wall_seconds": seconds,
-        "images_per_second": len(done) / seconds,
-        "device": device_name(device),
-        "threads": threads,
-        "precision": finders[0].arithmetic_on(device).precision,
+    return {
+        "images": n_images,
+        "skipped_images": n_skipped,
+        "images_done_before": n_before,
+        **speed,
         "mean_n_steps": {scorer: own["n_steps"].to_numpy().mean().item() for scorer, own in by_scorer},
         "mean_score": {scorer: own["score"].to_numpy().mean().item() for scorer, own in by_scorer},
     }
-    write_json(run_dir / METRICS_FILE, metrics)
-    return Searched(run_dir, metrics, writer.problems)
+
+
+_SPEED = ("wall_seconds", "images_per_second", "device", "processes", "threads", "precision")

@@ -14,8 +14,10 @@ from neuron_path.models.session import Session
 _ROUNDS = 4
 
 
-def use_threads(wanted: int | None, session: Session, dataset: NamedDataset) -> int:
+def use_threads(wanted: int | None, session: Session, dataset: NamedDataset, n_processes: int = 1) -> int:
     """Set torch's number of threads and return it; None tries one against all on a few forward passes.
+
+    Of `n_processes` on one machine, each counts its share as all.
 
     Threads that wait for each other cost most where a pass is short or another program holds a core. The choice moves
     no result beyond rounding.
@@ -26,13 +28,12 @@ def use_threads(wanted: int | None, session: Session, dataset: NamedDataset) -> 
     if wanted is not None and wanted < 1:
         raise NeuronPathError(f"trainer.threads is {wanted}; expected at least 1, or null to try which is faster.")
     if wanted is None:
-        wanted = _faster(session, dataset)
+        wanted = _faster(session, dataset, max(1, torch.get_num_threads() // n_processes))
     torch.set_num_threads(wanted)
     return wanted
 
 
-def _faster(session: Session, dataset: NamedDataset) -> int:
-    everything = torch.get_num_threads()
+def _faster(session: Session, dataset: NamedDataset, everything: int) -> int:
     image = dataset[0]["image"]
     if session.device.type != "cpu" or everything == 1 or image is None:
         return everything

@@ -25,10 +25,11 @@ from neuron_path.models.session import Session
 from neuron_path.pipeline.build import quiet
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import searches
-from neuron_path.store.layout import open_run_dir
+from neuron_path.store.layout import list_parts, open_run_dir
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import path_schema
+from neuron_path.store.skipped import read_skipped
 from neuron_path.store.writer import PathWriter
 
 N = 5
@@ -127,8 +128,9 @@ def test_results_are_stored_as_batches_finish(session: Session, torn: ImageDataM
     provenance = collect_provenance({"seed": 0})
     writer = ResultWriter(PathWriter(tmp_path, path_schema(1), provenance))
     predict(PathSearchModule(finders(session, "activation", "random"), by_label, "skip"), torn, writer)
-    assert writer.problems == [("torn.jpg", "truncated")]
-    assert len(list((tmp_path / "parts").iterdir())) == 2  # one for each method
+    assert read_skipped(tmp_path) == [("torn.jpg", "truncated")]
+    assert len(list_parts(tmp_path).parts) == 1  # all methods of a batch are stored at once
+    assert (writer.n_images, writer.seconds > 0) == (N, True)
     names = list(torn.dataset.sample_ids)[:N]
     writer.writer.merge([(name, scorer) for scorer in ("activation", "random") for name in names])
     assert load_paths(tmp_path)["sample_id"].tolist() == names * 2

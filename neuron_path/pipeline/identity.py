@@ -1,0 +1,49 @@
+"""What makes two configurations the same search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from neuron_path.config import Config
+from neuron_path.pipeline.build import Study
+from neuron_path.search.finder import PathFinder
+from neuron_path.store.identity import digest
+
+
+def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], weights: str) -> dict[str, Any]:
+    """Everything that a path depends on, and nothing that only says how it is computed or where things lie.
+
+    Args:
+        config: the configuration.
+        study: model and data.
+        finders: the methods.
+        weights: the hash of the model's weights.
+    """
+    dataset = study.data.dataset
+    data: dict[str, Any] = {
+        "name": config.data.name,
+        "images": len(dataset),
+        "sample_ids": digest(dataset.sample_ids),
+        "labels": digest(dataset.labels),
+    }
+    if split := getattr(config.data, "split", None):
+        data["split"] = split
+    return {
+        "model": {"name": config.model.name, "kwargs": config.model.kwargs, "weights": weights},
+        "head": None if study.head is None else study.head.record["hash"],
+        "data": data,
+        "preprocessing": dict(dataset.preprocessing),
+        "token_scope": study.session.adapter.scope.name,
+        "scorer": asdict(config.scorer),
+        "search": asdict(config.search),
+        "baselines": [finder.scorer.name for finder in finders[1:]],
+        "quadrature": asdict(config.quadrature),
+        "measure": "joint",
+        "target": config.target,
+        "target_class": config.target_class,
+        "top_k": config.top_k,
+        "precision": config.precision,
+        "seed": config.seed,
+    }

@@ -1,0 +1,89 @@
+"""A polite request to end (SIGTERM, as batch systems send it before they take a machine away), and how it is met.
+
+While batches are worked on, the request is noted, and the batch that is in flight is finished and stored first. At any
+other moment it ends the program as Ctrl-C does.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+RESUMABLE = 75
+"""The exit code of a search that was asked to end and can be continued: EX_TEMPFAIL of sysexits.h."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Another process asked this one to end."""
+
+
+class _State:
+    is_handled = False  # whether the handler below is installed
+    is_patient = False
+    is_requested = False
+    tell: Callable[[], None] | None = None
+
+
+_state = _State()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM end what is done in this block by raising :class:`Terminated`, now or after the batch in flight."""
+    if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
+        yield
+        return
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    _state.is_handled, _state.is_requested = True, False
+    take_over()
+    try:
+        yield
+    finally:
+        _state.is_handled = _state.is_requested = False
+        for signum, handler in before.items():  # Lightning leaves Ctrl-C ignored after it was pressed
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def between_batches(tell: Callable[[], None] | None = None) -> Iterator[None]:
+    """In this block a request is noted only, and met by :func:`check` or where the block ends.
+
+    Args:
+        tell: hands the request on, as to processes that work for this one.
+    """
+    _state.is_patient, _state.tell = True, tell
+    try:
+        yield
+    except Exception as error:
+        if _state.is_requested:  # data workers that were asked too are gone, and the loader complains
+            raise Terminated from error
+        raise
+    finally:
+        _state.is_patient, _state.tell = False, None
+    check()
+
+
+def check() -> None:
+    """Raise :class:`Terminated` when the program was asked to end."""
+    if _state.is_requested:
+        raise Terminated
+
+
+def take_over() -> None:
+    """Install the handler again, where a library has put its own in its place inside a :func:`stoppable` block."""
+    if _state.is_handled and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _handle)
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    is_first, _state.is_requested = not _state.is_requested, True
+    if not _state.is_patient:
+        raise Terminated
+    if is_first and _state.tell is not None:
+        _state.tell()

@@ -1,0 +1,194 @@
+"""A search that was stopped goes on: by resume=DIR or in the same hydra.run.dir, and only as the same search."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.store.reader import load_paths
+from neuron_path.store.writer import PathWriter
+from tests import pictures
+from tests.command import Outcome, call, run_in
+from tests.tables import same_paths
+
+OPTIONS = ["data.limit=10", "data.batch_size=2", "scorer=activation"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    assert run_in(run_dir, "search", *OPTIONS).code == 0
+    return load_paths(run_dir)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a search whose disk was full after two batches."""
+    append, batches = PathWriter.append, []
+
+    def full(self: PathWriter, table: object) -> None:
+        if len(batches) == 2:
+            monkeypatch.setattr(os, "fsync", _no_space)
+        batches.append(table)
+        append(self, table)  # pyright: ignore[reportArgumentType]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PathWriter, "append", full)
+        outcome = run_in(tmp_path / "run", "search", *OPTIONS)
+    monkeypatch.undo()
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "No space left on device. Free some space or choose another directory." in outcome.err
+    assert outcome.results == ["parts", "run.json"]
+    return tmp_path / "run"
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def goes_on(outcome: Outcome, whole: pd.DataFrame) -> None:
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("10 images, 4 found before, ")
+    same_paths(load_paths(outcome.run_dir), whole)
+    assert outcome.results == ["paths.parquet", "run.json", "metrics.json", "SHA256SUMS"]
+    metrics = json.loads((outcome.run_dir / "metrics.json").read_text())
+    assert (metrics["images"], metrics["images_done_before"]) == (10, 4)
+
+
+def test_the_same_directory_again_goes_on(stopped: Path, whole: pd.DataFrame) -> None:
+    goes_on(run_in(stopped, "search", *OPTIONS), whole)
+    made = load_paths(stopped).attrs["provenance"]
+    assert json.loads((stopped / "run.json").read_text()) == made
+    assert len(made["resumed"]) == 1
+
+
+def test_resume_goes_on_with_other_batches(stopped: Path, whole: pd.DataFrame) -> None:
+    options = ["data.limit=10", "data.batch_size=7", "data.num_workers=1", "scorer=activation", "micro_batch=3"]
+    goes_on(Outcome(*call("search", *options, f"resume={stopped}", "trainer.threads=1"), stopped), whole)
+
+
+def test_a_finished_search_has_nothing_left_to_do(stopped: Path, whole: pd.DataFrame) -> None:
+    goes_on(run_in(stopped, "search", *OPTIONS), whole)
+    before = (stopped / "paths.parquet").read_bytes()
+    speed = json.loads((stopped / "metrics.json").read_text())["images_per_second"]
+    outcome = run_in(stopped, "search", *OPTIONS)
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "10 images, all found before")
+    assert (stopped / "paths.parquet").read_bytes() == before
+    assert json.loads((stopped / "metrics.json").read_text())["images_per_second"] == speed
+
+
+CHANGES = {
+    "scorer": ("scorer=random", "scorer.name was 'activation' and is 'random'"),
+    "search": ("search=exchange", "search.name was 'greedy' and is 'exchange'"),
+    "seed": ("seed=1", "seed was 0 and is 1"),
+    "quadrature": ("quadrature.n_steps=4", "quadrature.n_steps was 8 and is 4"),
+    "target": ("target=logit", "target was 'probability' and is 'logit'"),
+    "target class": ("target_class=3", "target_class was 'auto' and is '3'"),
+    "top_k": ("top_k=2", "top_k was 1 and is 2"),
+    "scope": ("token_scope=patch", "token_scope was 'cls' and is 'patch'"),
+    "precision": ("precision=bf16", "precision was 'fp32' and is 'bf16'"),
+    "data": ("data.limit=11", "data.images was 10 and is 11"),
+    "split": ("data.split=val", "data.split was 'test' and is 'val'"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_search_is_refused_in_one_line_that_shows_the_difference(change: str, stopped: Path) -> None:
+    override, told = CHANGES[change]
+    before = {file: file.read_bytes() for file in stopped.rglob("*") if file.is_file()}
+    outcome = run_in(stopped, "search", *OPTIONS, override)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+    assert told in outcome.err
+    assert {file: file.read_bytes() for file in stopped.rglob("*") if file.is_file()} == before
+
+
+def test_force_adds_images_to_a_search(stopped: Path, whole: pd.DataFrame) -> None:
+    outcome = run_in(stopped, "search", *OPTIONS, "data.limit=20", "resume_mode=force")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = load_paths(stopped)
+    assert len(found) == 20
+    assert found.attrs["provenance"]["forced"][0]["differences"][0] == "data.images was 10 and is 20"
+    shared = found[found["sample_id"].isin(whole["sample_id"])]
+    same_paths(shared, whole[whole["sample_id"].isin(found["sample_id"])])
+
+
+@pytest.mark.filterwarnings("default")
+def test_torn_and_foreign_files_are_named_on_one_line(stopped: Path, whole: pd.DataFrame) -> None:
+    torn = sorted((stopped / "parts").iterdir())[0]
+    torn.write_bytes(torn.read_bytes()[:50])
+    (stopped / "parts" / "notes.txt").write_text("mine")
+    outcome = run_in(stopped, "search", *OPTIONS)
+    assert (outcome.code, outcome.err.count("\n")) == (0, 1)
+    assert outcome.err.startswith("neuron-path: warning: Set aside 2 file(s)")
+    assert f"notes.txt (foreign: not a part's name); {torn.name} (torn" in outcome.err
+    assert outcome.out.startswith("10 images, 2 found before, ")
+    same_paths(load_paths(stopped), whole)
+
+
+def test_a_whole_run_goes_on_through_all_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["data.limit=3", "baselines=[random]", "report=false", "scorer=activation"]
+
+    def fail(*_: object) -> None:
+        raise NeuronPathError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuron_path.pipeline.evaluate.write_scores", fail)
+        assert run_in(tmp_path / "run", "run", *options).code == 1
+    outcome = run_in(tmp_path / "run", "run", *options)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {"effects.parquet", "scores.parquet"} < set(outcome.results)
+    assert outcome.out.startswith("3 images, all found before\n")
+
+
+def test_pictures_that_could_not_be_read_are_tried_again(tmp_path: Path) -> None:
+    folder = pictures.flat_folder(tmp_path / "data", n=2)
+    good = sorted(folder.iterdir())[0].read_bytes()
+    pictures.truncated(folder / "x.jpg")
+    data = ["data=image_folder", f"data.root={folder}", "data.num_workers=0", "data.on_error=skip", "scorer=activation"]
+    outcome = run_in(tmp_path / "run", "search", *data)
+    assert (outcome.code, outcome.out.splitlines()[0].split(",")[:2]) == (0, ["2 images", " 1 skipped"])
+    (folder / "x.jpg").write_bytes(good)
+    outcome = run_in(tmp_path / "run", "search", *data)
+    assert (outcome.code, outcome.out.splitlines()[0].split(",")[:2]) == (0, ["3 images", " 2 found before"])
+    assert len(load_paths(tmp_path / "run")) == 3
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
+    for place in (tmp_path / "none", tmp_path):
+        code, out, err = call("search", f"resume={place}")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert f"There is nothing to resume in '{place}'" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_and_another_directory_contradict_each_other(stopped: Path, tmp_path: Path) -> None:
+    code, _, err = call("search", f"resume={stopped}", f"hydra.run.dir={tmp_path / 'other'}")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "give one" in err
+
+
+def test_a_sweep_goes_on_in_its_directory(tmp_path: Path) -> None:
+    sweep = ["search", "-m", "scorer=activation,random", "data.limit=2", f"hydra.sweep.dir={tmp_path}"]
+    assert call(*sweep, "trainer.threads=1")[0] == 0
+    (tmp_path / "1" / "paths.parquet").unlink()
+    code, out, _ = call(*sweep, "trainer.threads=1")
+    assert code == 0
+    assert out.count("all found before") == 1
+    assert len(load_paths(tmp_path / "1")) == 2
+    code, _, err = call(*sweep, f"resume={tmp_path / '0'}")
+    assert code == 1
+    assert "resume is for one run" in err
+
+
+def test_a_stored_head_is_not_fitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["+model.kwargs.num_classes=0", "head=linear_probe", "data.limit=2", "scorer=activation"]
+    assert run_in(tmp_path / "run", "search", *options).code == 0
+    (tmp_path / "run" / "paths.parquet").unlink()
+    monkeypatch.setattr("neuron_path.pipeline.build.fit_probe", lambda *_: pytest.fail("fitted again"))
+    outcome = run_in(tmp_path / "run", "search", *options)
+    assert (outcome.code, outcome.err) == (0, "")
