@@ -33,17 +33,21 @@ from neuron_path.pipeline.build import build_data, build_finders, build_model, b
 from neuron_path.search.search import searches
 from neuron_path.tracking import check_options
 from tests import pictures
+from tests.data.test_huggingface import save, table
+from tests.data.test_shards import png, write
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml").split("/") for file in FILES if "/" in file]
 GROUPS = ["model", "head", "data", "preprocessing", "scorer", "search", "quadrature"]
 GROUPS += ["evaluation", "trainer", "logger", "paths"]
-ON_HUB = sorted(option for group, option in OPTIONS if group == "model" and option != "digits_vit")
+ON_HUB = sorted(option for group, option in OPTIONS if group == "model" and option not in ("digits_vit", "pruned"))
 BUILT_HERE = [pair for pair in OPTIONS if pair[0] != "model" or pair[1] in ("digits_vit", "timm")]
 MANDATORY = {
     ("head", "file"): "head.path={head}",
     ("data", "image_folder"): "data.root={pictures}",
+    ("data", "webdataset"): "data.root={shards}",
+    ("data", "huggingface"): "data.root={rows}",
     ("trainer", "gpu"): "trainer.accelerator=auto",
 }
 
@@ -80,7 +84,13 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
     if (group, option) in MANDATORY:
         head = tmp_path / "head.safetensors"
         head.write_bytes(head_bytes(LinearHead(torch.eye(10, 48), torch.zeros(10))))
-        overrides.append(MANDATORY[group, option].format(pictures=folder, head=head))
+        places = {"pictures": folder, "shards": tmp_path / "shards", "rows": tmp_path / "rows", "head": head}
+        overrides.append(MANDATORY[group, option].format(**places))
+    if option == "webdataset":
+        write(tmp_path / "shards" / "a.tar", {"1.png": png()})
+    if option == "huggingface":
+        overrides += ["data.split=test", "target_class=prediction"]
+        save(table(), tmp_path / "rows")
     if (group, option) == ("model", "timm"):
         overrides += ["model.name=test_vit", "target_class=prediction", "data=image_folder", f"data.root={folder}"]
     config = read(*overrides)
@@ -198,6 +208,7 @@ def test_every_setting_is_read_by_the_code() -> None:
     }
     elsewhere = registered | {"output_dir"}  # options go to their class; the output directory is read in conf/hydra
     composed = [compose("config", ["data=image_folder", f"head={head}"]) for head in ("file", "linear_probe")]
+    composed += [compose("config", [f"data={data}"]) for data in ("digits", "webdataset", "huggingface")]
     for name in (name for config in composed for name in leaves(config)):
         key = name.rpartition(".")[2]
         assert key in elsewhere or re.search(rf"(\.{key}\b|\"{key}\")", code), f"nothing reads {name}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.regression import kl_divergence
 
 from neuron_path.attribution.target import target_logit, target_probability
-from neuron_path.data.folder import unreadable
+from neuron_path.data.pictures import unreadable
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Measured
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.models.budget import chunks

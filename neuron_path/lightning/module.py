@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import lightning
 import torch
 
-from neuron_path.data.folder import unreadable
+from neuron_path.data.pictures import unreadable
+from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.search.finder import PathFinder, find_all
 from neuron_path.types import PathResult
@@ -40,20 +41,26 @@ class PathSearchModule(lightning.LightningModule):
         finders: the methods, all on one session.
         targets: which class of each image is attributed.
         on_error: "raise" or "skip" images that could not be decoded.
+        max_skipped: so many may be skipped by a process; None for any number.
     """
 
-    def __init__(self, finders: Sequence[PathFinder], targets: TargetRule, on_error: str = "raise") -> None:
+    def __init__(
+        self,
+        finders: Sequence[PathFinder],
+        targets: TargetRule,
+        on_error: str = "raise",
+        max_skipped: int | None = None,
+    ) -> None:
         super().__init__()
         self.model = finders[0].session.model
         self.finders = list(finders)
         self.targets = targets
-        self.on_error = on_error
+        self.on_error, self.max_skipped = on_error, max_skipped
+        self._n_skipped = 0
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[MethodPaths]:
         """The paths of every method; nothing for a batch in which no image could be decoded."""
-        if batch.problems and self.on_error == "raise":
-            name, reason = batch.problems[0]
-            raise unreadable(name, reason)
+        self._skip(batch)
         if not len(batch):
             return []
         targets = self.targets(batch)
@@ -62,3 +69,17 @@ class PathSearchModule(lightning.LightningModule):
             MethodPaths(finder.scorer.name, finder.search.name, finder.top_k, result.cpu())
             for finder, result in zip(self.finders, results, strict=True)
         ]
+
+    def _skip(self, batch: Batch) -> None:
+        """Pass over the images that could not be decoded, if that is asked for."""
+        if not batch.problems:
+            return
+        name, reason = batch.problems[0]
+        if self.on_error == "raise":
+            raise unreadable(name, reason)
+        self._n_skipped += len(batch.problems)
+        if self.max_skipped is not None and self._n_skipped > self.max_skipped:
+            raise NeuronPathError(
+                f"{self._n_skipped} images cannot be read, more than data.max_skipped={self.max_skipped}; one of the "
+                f"last is '{name}' ({reason}): mend the data, or allow more."
+            )

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_path.config import Config, DigitsConfig, EvaluationConfig
-from neuron_path.data.folder import unreadable
+from neuron_path.config import Config, EvaluationConfig
+from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.donors import donors_of
@@ -23,7 +23,8 @@ from neuron_path.interventions.operations import MeanAblation
 from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
 from neuron_path.lightning.datamodule import ImageDataModule, NamedDataset, Part
 from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
-from neuron_path.pipeline.build import Study, build_data, build_quadrature, build_trainer, predict
+from neuron_path.pipeline.build import Study, build_quadrature, build_trainer, predict
+from neuron_path.pipeline.images import build_data, reference_of
 from neuron_path.progress import progress_bar
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
@@ -128,9 +129,7 @@ def _means(config: Config, study: Study) -> tuple[MeanAblation, dict[str, Any]]:
     name = config.evaluation.reference
     data = study.data
     if name is not None:
-        chosen = {"split": name} if isinstance(config.data, DigitsConfig) else {"root": name, "class_index": None}
-        other = replace(config, data=replace(config.data, **chosen, classes=None, limit=None))
-        data = build_data(other, study.session.model)
+        data = build_data(replace(config, data=reference_of(config.data, name)), study.session.model)
     means, seen = MeanActivations(study.session), hashlib.sha256()
     with progress_bar() as bar:
         task = bar.add_task("Mean activations", total=len(data.dataset))

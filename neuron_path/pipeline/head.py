@@ -14,12 +14,13 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from neuron_path.config import DataConfig, DigitsConfig, FileHeadConfig, LinearProbeConfig
-from neuron_path.data.folder import unreadable
+from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.datamodule import DigitsDataModule, ImageDataModule, ImageFolderDataModule
+from neuron_path.lightning.datamodule import DigitsDataModule, ImageDataModule
 from neuron_path.models.guard import exact
 from neuron_path.models.heads import LinearHead, features, fit_linear_head, head_bytes, load_head
-from neuron_path.models.preprocessing import image_transform, input_size
+from neuron_path.models.preprocessing import input_size
+from neuron_path.pipeline.images import build_folder
 from neuron_path.progress import progress_bar
 from neuron_path.store.atomic import write_bytes
 from neuron_path.store.provenance import weight_hash
@@ -147,18 +148,13 @@ def _check(options: LinearProbeConfig) -> None:
 def _images(
     options: LinearProbeConfig, data: DataConfig, model: nn.Module, preprocessing: Mapping[str, Any]
 ) -> ImageDataModule:
-    common: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers}
     if options.root is not None:
-        transform, described = image_transform(model, preprocessing)
-        module = ImageFolderDataModule(options.root, transform, preprocessing=described, **common)
-        if data.on_error == "raise":
-            module.check()
-        return module
+        return build_folder(options.root, data, model, preprocessing)
     if not isinstance(data, DigitsConfig):
         raise NeuronPathError(
             "A linear probe is fitted on labelled pictures: add head.root=DIR, with class sub-folders."
         )
-    digits = DigitsDataModule("train", **common)
+    digits = DigitsDataModule("train", batch_size=data.batch_size, num_workers=data.num_workers)
     found, expected = tuple(digits.dataset[0]["image"].shape), input_size(model)
     if found != expected:
         raise NeuronPathError(
