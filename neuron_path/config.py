@@ -80,6 +80,7 @@ class DataConfig:
     batch_size: int = 64
     num_workers: int = 0
     on_error: str = "raise"
+    max_skipped: int | None = None
 
 
 @dataclass
@@ -91,10 +92,9 @@ class DigitsConfig(DataConfig):
 
 
 @dataclass
-class ImageFolderConfig(DataConfig):
-    """A folder of pictures; the last five go before the group `preprocessing`."""
+class PicturesConfig(DataConfig):
+    """Pictures from files; the last five settings go before the group `preprocessing`."""
 
-    name: str = "image_folder"
     root: str = MISSING
     class_index: str | None = None
     mean: list[float] | None = None
@@ -102,6 +102,40 @@ class ImageFolderConfig(DataConfig):
     crop_pct: float | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
+
+
+@dataclass
+class ImageFolderConfig(PicturesConfig):
+    """A folder of pictures; see `neuron_path.data.folder`."""
+
+    name: str = "image_folder"
+    labels: str | None = None
+    cache: bool = True
+
+
+@dataclass
+class WebDatasetConfig(PicturesConfig):
+    """Pictures in tar files; see `neuron_path.data.shards`."""
+
+    name: str = "webdataset"
+    label_key: str = "cls"
+    image_key: str | None = None
+    cache: bool = True
+
+
+@dataclass
+class HuggingFaceConfig(PicturesConfig):
+    """A data set of Hugging Face's `datasets`; see `neuron_path.data.huggingface`."""
+
+    name: str = "huggingface"
+    split: str = MISSING
+    subset: str | None = None
+    image_column: str = "image"
+    label_column: str | None = "label"
+    id_column: str | None = None
+
+
+DATA = (DigitsConfig, ImageFolderConfig, WebDatasetConfig, HuggingFaceConfig)
 
 
 @dataclass
@@ -215,7 +249,7 @@ def register_schemas() -> None:
     groups: dict[str, dict[str, type]] = {
         "model": {"model": ModelConfig, "checkpoint": CheckpointModelConfig},
         "head": {"none": HeadConfig, "file": FileHeadConfig, "linear_probe": LinearProbeConfig},
-        "data": {"digits": DigitsConfig, "image_folder": ImageFolderConfig},
+        "data": {kind.name: kind for kind in DATA},
         "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig, "adaptive": AdaptiveConfig},
         "evaluation": {"evaluation": EvaluationConfig},
@@ -255,7 +289,7 @@ def stored_config(stored: Mapping[str, Any]) -> Config:
     kinds: dict[str, Any] = {
         "model": ModelConfig,
         "head": {kind.name: kind for kind in (HeadConfig, FileHeadConfig, LinearProbeConfig)},
-        "data": {kind.name: kind for kind in (DigitsConfig, ImageFolderConfig)},
+        "data": {kind.name: kind for kind in DATA},
         "preprocessing": PreprocessingConfig,
         "scorer": _schemas(scorers),
         "search": _schemas(searches),

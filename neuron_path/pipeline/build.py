@@ -21,22 +21,15 @@ from torch import nn
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target
-from neuron_path.config import Config, FileHeadConfig, ImageFolderConfig, LinearProbeConfig, options_of
-from neuron_path.data.folder import ON_ERROR
-from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.lightning.datamodule import (
-    Batch,
-    DigitsDataModule,
-    ImageDataModule,
-    ImageFolderDataModule,
-    Unlabelled,
-)
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, options_of
+from neuron_path.errors import NeuronPathError
+from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
 from neuron_path.lightning.module import TargetRule
 from neuron_path.models.heads import attach_head
 from neuron_path.models.loading import load_model
-from neuron_path.models.preprocessing import image_transform
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
+from neuron_path.pipeline.images import build_data, preprocessing_of
 from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.finder import PathFinder
@@ -66,8 +59,11 @@ def build_study(config: Config) -> Study:
     lightning.seed_everything(config.seed, verbose=False)
     _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
     model = build_model(config)
-    data = build_data(config, model)
-    head = build_head(config, model)
+    is_fitted = isinstance(config.head, LinearProbeConfig)
+    head = None if is_fitted else build_head(config, model)
+    data = build_data(config, model, is_named=is_fitted or bool(head and head.head.classes))
+    if is_fitted:  # after the data: a mistake in it is told before a head is fitted
+        head = build_head(config, model)
     session = Session(model, config.token_scope)
     classes = head.head.classes if head else ()
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, classes), head)
@@ -109,34 +105,6 @@ def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
     return chosen
 
 
-def build_data(config: Config, model: nn.Module) -> ImageDataModule:
-    """The data module that the configuration names, with pictures prepared for `model`."""
-    data = config.data
-    if data.on_error not in ON_ERROR:
-        raise unknown_name("way to treat broken images (data.on_error)", data.on_error, ON_ERROR)
-    for name, least in (("batch_size", 1), ("num_workers", 0)):
-        if getattr(data, name) < least:
-            raise NeuronPathError(f"data.{name} is {getattr(data, name)}; expected at least {least}.")
-    common: dict[str, Any] = {name: getattr(data, name) for name in ("classes", "limit", "batch_size", "num_workers")}
-    if not isinstance(data, ImageFolderConfig):
-        return DigitsDataModule(data.split, **common)
-    transform, described = image_transform(model, preprocessing_of(config))
-    module = ImageFolderDataModule(
-        data.root, transform, preprocessing=described, class_index=data.class_index, **common
-    )
-    if data.on_error == "raise":
-        module.check()
-    return module
-
-
-def preprocessing_of(config: Config) -> dict[str, Any]:
-    """The preprocessing that the configuration asks for: the data's own settings before those of its group."""
-    chosen = asdict(config.preprocessing)
-    return chosen | {
-        name: getattr(config.data, name) for name in chosen if getattr(config.data, name, None) is not None
-    }
-
-
 def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes: Sequence[str] = ()) -> TargetRule:
     """The rule `target_class: auto | label | prediction | <class index>`; `classes` are the model's names, where known.
 
@@ -146,7 +114,7 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
         NeuronPathError: none of these, a class that the model does not have, or labels that are not its classes.
     """
     rule = config.target_class
-    is_indexed = getattr(config.data, "class_index", None) is not None
+    is_indexed = getattr(data.dataset, "is_indexed", False)
     mended = f"{'mend' if is_indexed else 'give'} data.class_index=FILE.json ({{folder: class index}})"
     if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
         if rule == "label" or (rule == "auto" and is_indexed):
