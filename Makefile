@@ -4,7 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := outputs/demo
+ENGINE ?= docker
+TARGET ?= cpu
 BENCHMARKS := search_speed baselines scaling memory quadrature precision profile
+
+BUILD_ARGS := BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 PINS := pyproject.toml constraints.txt
@@ -17,7 +21,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-browser stress lint bench clean
+.PHONY: help demo test test-browser stress lint bench image clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +49,9 @@ lint: $(DEV) ## check style, format, types and import layers
 bench: $(DEV) ## measure speed, memory and accuracy of the search, and renew docs/performance.md
 	@for name in $(BENCHMARKS); do echo "==> $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.performance
+
+image: ## build the container image: TARGET=cpu or cuda, ENGINE=docker or another
+	$(ENGINE) build --target $(TARGET) --tag neuron-path:$(TARGET) $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name)=$($(name)))) .
 
 clean: ## remove the environment and everything that tools have left, but not outputs
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
