@@ -70,8 +70,10 @@ def prune(config: PruneConfig, out: Path) -> None:
     if (out / DESCRIPTION_FILE).exists() or (out / RECORDS_FILE).exists():
         raise NeuronPathError(f"'{out}' already holds a pruned model: choose another one with hydra.run.dir=DIR.")
     assert config.run_dir is not None
-    names = ("trainer", "logger", "evaluate_on", "classes", "scorer", "search", "top_k")
-    study = open_run(config.run_dir, **{name: getattr(config, name) for name in names})
+    names = ("trainer", "logger", "evaluate_on", "classes")
+    given = {name: getattr(config, name) for name in names}
+    given |= {name: getattr(config, f"path_{name}") for name in ("scorer", "search", "top_k")}
+    study = open_run(config.run_dir, **given)
     threads = use_threads(config.trainer.threads, study.study.session, study.study.data.dataset)
     made = _made_from(config, study)
     tracker = make_tracker(out, collect_provenance(asdict(config), **made), options, "prune")

@@ -52,9 +52,9 @@ class PruneConfig:
     seeds: list[int] = MISSING
     selection_share: float | None = None
     evaluate_on: str | None = None
-    scorer: str | None = None
-    search: str | None = None
-    top_k: int | None = None
+    path_scorer: str | None = None
+    path_search: str | None = None
+    path_top_k: int | None = None
     batch_size: int = MISSING
     onnx: bool = MISSING
     fine_tune: FineTuneConfig = MISSING
