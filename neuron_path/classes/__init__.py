@@ -9,6 +9,13 @@
 - ``clustering``  classes and images put in trees, and agreement with known labels
 - ``stability``   what halving the images does to all this
 - ``analysis``    all of it at once
+- ``neurons``     the classes whose paths a neuron is on
+- ``images``      how an image's path differs from its class's
+- ``distances``   semantic distances between classes, from a file or WordNet
+- ``mantel``      whether two matrices over the same classes go together
+- ``methods``     two methods or models side by side
+- ``runs``        every method of several runs, on the images that all have
+- ``tables``      all of this as tables
 
 It works on a table or arrays and never runs a model, so nothing here imports torch. Shape letters: n images, C classes,
 L blocks, F neurons of a block, k path neurons a block. Nothing depends on the order of the rows, and the same seed

@@ -95,7 +95,7 @@ def compare_methods(
 
     Args:
         methods: name, model (name and weights: what makes neurons the same) and grouped paths of each.
-        n_permutations: shuffles of the agreement of paths; of the similarities fifty times as many.
+        n_permutations: shuffles of the agreement of paths; of the similarities five times as many.
         seed: of all shuffles.
 
     Returns:
@@ -116,7 +116,7 @@ def compare_methods(
             if model == other_model and one.n_blocks == other.n_blocks:
                 agreed = path_agreement(ours, theirs, n_permutations=n_permutations, seed=seed)
                 row |= {"overlap": agreed.overlap, "expected": agreed.expected, "overlap_p": agreed.p}
-            if found := _alike(ours, theirs, 50 * n_permutations, seed):
+            if found := _alike(ours, theirs, 5 * n_permutations, seed):
                 row |= {"similarity_r": found[0], "similarity_p": found[1]}
         rows.append(row)
     columns = ("method", "other", "n_images", "overlap", "expected", "overlap_p", "similarity_r", "similarity_p")

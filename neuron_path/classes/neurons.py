@@ -30,7 +30,8 @@ def neuron_table(usage: Usage) -> pd.DataFrame:
     starts = frequencies.indptr[:-1]
     column = np.repeat(np.arange(len(used)), np.diff(frequencies.indptr))
     # Rounded, so that the same share of other numbers of images is a tie.
-    top = np.lexsort((frequencies.indices, -frequencies.data.round(12), column))[starts]
+    shares = np.asarray(frequencies.data, dtype=np.float64)
+    top = np.lexsort((frequencies.indices, -shares.round(12), column))[starts]
     blocks = np.searchsorted(usage.offsets, used, side="right") - 1
     return pd.DataFrame(
         {
@@ -39,8 +40,8 @@ def neuron_table(usage: Usage) -> pd.DataFrame:
             "n_images": np.add.reduceat(counts.data, counts.indptr[:-1]),
             "n_classes": np.diff(frequencies.indptr).astype(np.int64),
             "top_class": usage.classes[frequencies.indices[top]],
-            "top_frequency": frequencies.data[top],
-            "mean_frequency": np.add.reduceat(frequencies.data, starts) / len(usage.classes),
+            "top_frequency": shares[top],
+            "mean_frequency": np.add.reduceat(shares, starts) / len(usage.classes),
         }
     )
 

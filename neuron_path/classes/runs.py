@@ -36,7 +36,7 @@ class Settings:
         scorer: the only scorer to analyse, or None for all.
         distances: a file of semantic distances between classes or ``wordnet``, see
             :func:`~neuron_path.classes.distances.read_distances`, or None.
-        n_permutations: shuffles of the overlap test; of the Mantel tests ten times as many.
+        n_permutations: shuffles of the overlap test and of the Mantel test of meaning.
         n_splits: random halves of the stability.
         confidence: of intervals and ranges.
         max_images: images that are clustered one by one.
@@ -163,9 +163,10 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
         meaning = None
         if settings.distances is not None:
             distances = read_distances(settings.distances, paths.classes.tolist(), class_names)
-            n_permutations = 10 * settings.n_permutations
             told = distances.source
-            meaning = mantel(found.similarity, distances.values, n_permutations=n_permutations, seed=settings.seed)
+            meaning = mantel(
+                found.similarity, distances.values, n_permutations=settings.n_permutations, seed=settings.seed
+            )
         key = f"{model} {weights}"
         analysed.append(
             MethodAnalysis(name, method.run_dir, model, key, class_names, found, meaning, method.provenance)
@@ -205,7 +206,7 @@ def _share_images(methods: Sequence[_Rows]) -> tuple[list[_Rows], list[str]]:
     if len(common) == largest:
         return list(methods), []
     kept = [
-        _Rows(method.run_dir, method.provenance, method.rows.loc[method.rows["sample_id"].isin(common)])
+        _Rows(method.run_dir, method.provenance, method.rows.loc[method.rows["sample_id"].isin(sorted(common))])
         for method in methods
     ]
     return kept, [f"Only the {len(common)} images that all methods have are analysed; some have {largest}."]

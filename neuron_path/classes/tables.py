@@ -38,7 +38,8 @@ def class_table(found: ClassAnalysis) -> pd.DataFrame:
         }
     )
     table = table.merge(found.neighbours, on="class").assign(leaf=leaf)
-    return table.merge(found.concentration.groupby("class")[names].mean(), on="class")
+    means = pd.DataFrame(found.concentration[["class", *names]]).groupby("class", as_index=False).mean()
+    return table.merge(means, on="class")
 
 
 def pair_table(found: ClassAnalysis) -> pd.DataFrame:

@@ -41,10 +41,10 @@ def test_pairs_are_compared_as_far_as_they_can_be() -> None:
         [("a", "m", one), ("b", "m", other), ("c", "n", wider)], n_permutations=19
     ).set_index(["method", "other"])  # fmt: skip
     assert len(table) == 3
-    assert (table["n_images"] == 48).all()
+    assert table["n_images"].tolist() == [48, 48, 48]
     same_model = table.loc[("a", "b")]
     assert same_model["overlap"] < 0.1
-    expected = mantel(*(class_similarity(count_usage(p)) for p in (one, other)), n_permutations=950)
+    expected = mantel(*(class_similarity(count_usage(p)) for p in (one, other)), n_permutations=95)
     assert (same_model["similarity_r"], same_model["similarity_p"]) == (expected.r, expected.p)
     # Neurons of different models have nothing to do with each other, classes have.
     assert np.isnan(table.loc[("a", "c"), "overlap"])

@@ -36,8 +36,8 @@ def hooked(model: VisionTransformer, images: Tensor) -> list[Tensor]:
     """(N, T, F) of each block."""
     seen: list[Tensor] = []
     hooks = [
-        block.mlp.fc2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        for block in model.blocks
+        layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        for name, layer in model.named_modules() if name.endswith("mlp.fc2")
     ]  # fmt: skip
     with torch.no_grad():
         model(images)

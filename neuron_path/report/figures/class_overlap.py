@@ -74,8 +74,8 @@ def class_overlap_figure(
     names = [f"{name}  (n = {n})" for name, n in zip(names, known["n"].to_numpy()[drawn].tolist(), strict=True)]
     rows = values[drawn]
     whole = within is not None and between is not None
-    if whole:
-        names, rows = ["all pairs", *names], np.concatenate([[[within, between]], rows])
+    if within is not None and between is not None:
+        names, rows = ["all pairs", *names], np.concatenate([np.array([[within, between]]), rows])
     notes = [f"A class is the images' {kind}." if kind != "class" else ""]
     if len(order) > _MOST:
         notes.append(f"{_MOST} of {len(order)} classes: those of the largest and of the smallest difference.")

@@ -62,15 +62,16 @@ def edit_curves_figure(effects: pd.DataFrame) -> Figure:
             "evaluate with evaluation.operations=[remove,keep_only] evaluation.sizes=[1,2,…]."
         )
     with figure_style():
-        return _draw(panels, effects["sample_id"].nunique())
+        return _draw(panels, len(set(effects["sample_id"])))
 
 
 def _curves(effects: pd.DataFrame) -> Curves:
     curves: Curves = {}
-    for (scorer, search, size), rows in effects.groupby(["scorer", "search", "size"], sort=False):
+    for _, rows in effects.groupby(["scorer", "search", "size"], sort=False):
+        scorer, search, size = rows[["scorer", "search", "size"]].iloc[0].tolist()
         changes = probability_deviation(rows["clean_probability"].to_numpy(), rows["edited_probability"].to_numpy())
         mean = bootstrap_mean(1 + changes, n_resamples=_RESAMPLES)
-        curves.setdefault((str(scorer), str(search)), {})[int(size)] = mean  # pyright: ignore[reportArgumentType]
+        curves.setdefault((str(scorer), str(search)), {})[int(size)] = mean
     return {method: dict(sorted(sizes.items())) for method, sizes in curves.items() if len(sizes) > 1}
 
 

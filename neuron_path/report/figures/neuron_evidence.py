@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -106,8 +107,9 @@ def _on_paths(classes: pd.DataFrame | None, names: ClassNames | None) -> str:
 
 
 def _draw(own: pd.DataFrame, block: int, neuron: int, pictures: Mapping[str, np.ndarray], told: str) -> Figure:
-    kinds = [kind for kind in _TITLES if (own["kind"] == kind).any()]
-    n_columns = int(own.groupby("kind").size().max())
+    counts = Counter(own["kind"].tolist())
+    kinds = [kind for kind in _TITLES if counts[kind]]
+    n_columns = max(counts.values())
     tallest = max((_shape(picture)[0] for picture in pictures.values()), default=_SIDE)
     row = _ROW_TITLE + _ABOVE + tallest + _BELOW
     width = max(2 * _EDGE + n_columns * (_SIDE + _GAP) - _GAP, _LEAST)

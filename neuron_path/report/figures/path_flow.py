@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
@@ -65,6 +64,16 @@ class _Column:
     node: Neurons
     top: Floats
     height: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """What flows from one bar to the next: its class, and inches of thickness and of its upper edge at both ends."""
+
+    member: int
+    thickness: float
+    begin: float
+    end: float
 
 
 def path_flow_figure(
@@ -140,7 +149,7 @@ def _draw(
     axes.set_xticks([_PITCH * (block + 1) for block in range(n_blocks)], [str(block) for block in range(n_blocks)])
     axes.set_xlabel("block")
     for place, (one, other) in enumerate(itertools.pairwise(columns)):
-        for band in _bands(one, other, members, weights * scale).itertuples(index=False):
+        for band in _bands(one, other, members, weights * scale):
             _draw_band(axes, place * _PITCH + _BAR, (place + 1) * _PITCH, band)
     for place, column in enumerate(columns):
         _draw_bars(axes, place * _PITCH, column, is_start=place == 0)
@@ -171,35 +180,41 @@ def _column(chosen: Neurons, before: _Column, weights: Floats, per_block: int) -
 
 def _place(node: Neurons, neurons: Neurons, weights: Floats) -> _Column:
     """Stack nodes from the top, the whole column in the middle."""
-    height = np.bincount(node, weights, minlength=len(neurons))
+    height = np.bincount(node, weights, minlength=len(neurons)).astype(np.float64)
     spare = _HEIGHT - height.sum() - _GAP * (len(neurons) - 1)
     top = _HEIGHT - spare / 2 - np.concatenate([[0], np.cumsum(height + _GAP)[:-1]])
     return _Column(neurons, node, top, height)
 
 
-def _bands(one: _Column, other: _Column, members: Neurons, weights: Floats) -> pd.DataFrame:
-    """A row per band: its class, thickness, and upper edge at both ends.
-
-    At each end a bar's bands are stacked by class, then by where they come from or go to.
-    """
-    frame = pd.DataFrame({"member": members, "one": one.node, "other": other.node, "thick": weights})
-    bands = frame.groupby(["member", "one", "other"], as_index=False)["thick"].sum()
-    for end, column, away in (("one", one, "other"), ("other", other, "one")):
-        ordered = bands.sort_values([end, "member", away])
-        within = ordered.groupby(end)["thick"].cumsum() - ordered["thick"]
-        bands[f"top_{end}"] = column.top[ordered[end]] - within  # joined by the index
-    return bands
+def _bands(one: _Column, other: _Column, members: Neurons, weights: Floats) -> list[_Band]:
+    """The bands between two blocks: one for each class, bar to the left and bar to the right."""
+    flows = np.stack([members, one.node, other.node], axis=1)
+    keys, which = np.unique(flows, axis=0, return_inverse=True)
+    thickness = np.bincount(which.ravel(), weights)
+    member, left, right = keys.T
+    begin, end = _stack(one, left, member, right, thickness), _stack(other, right, member, left, thickness)
+    return [_Band(*band) for band in zip(member.tolist(), thickness.tolist(), begin, end, strict=True)]
 
 
-def _draw_band(axes: Axes, left: float, right: float, band: object) -> None:
-    member, thick, begin, end = (getattr(band, name) for name in ("member", "thick", "top_one", "top_other"))
+def _stack(column: _Column, bar: Neurons, member: Neurons, away: Neurons, thickness: Floats) -> list[float]:
+    """Upper edge of each band at its bar: stacked by class, then by where it comes from or goes to."""
+    order = np.lexsort((away, member, bar))
+    above = np.cumsum(thickness[order]) - thickness[order]
+    first = np.searchsorted(bar[order], bar[order])
+    top = np.empty(len(bar))
+    top[order] = column.top[bar[order]] - (above - above[first])
+    return top.tolist()
+
+
+def _draw_band(axes: Axes, left: float, right: float, band: _Band) -> None:
+    thick, begin, end = band.thickness, band.begin, band.end
     middle = (left + right) / 2
     points = [(left, begin), (middle, begin), (middle, end), (right, end)]
     back = [(right, end - thick), (middle, end - thick), (middle, begin - thick), (left, begin - thick)]
     codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
     shape = Path([*points, *back, points[0]], codes)
     axes.add_patch(
-        PathPatch(shape, facecolor=_COLOURS[member], alpha=0.55, edgecolor="white", linewidth=0.25, zorder=2)
+        PathPatch(shape, facecolor=_COLOURS[band.member], alpha=0.55, edgecolor="white", linewidth=0.25, zorder=2)
     )
 
 

@@ -23,7 +23,8 @@ _BOLDER: Final = 1.15
 _HEIGHT: Final = 1.05
 _ABOVE: Final = 0.24
 _BETWEEN: Final = 0.22
-_FOOT: Final = 0.42
+_FOOT: Final = 0.58
+_NOTE: Final = "Bar: mean share over images; line: middle half of the images; dashed: the same in every block."
 _TITLE: Final = 0.3
 
 
@@ -93,11 +94,11 @@ def top_neuron_blocks_figure(counts: Mapping[str, npt.ArrayLike]) -> Figure:
 
 def _draw(shares: Mapping[str, np.ndarray], n_top: Mapping[str, int]) -> Figure:
     title = "Blocks of the neurons with the highest attribution"
-    least = _BOLDER * text_width(title, 9) - _LEFT
+    least = max(_BOLDER * text_width(title, 9), text_width(_NOTE, 6.5)) - _LEFT
     across = max(least, *(_PITCH * share.shape[1] for share in shares.values()))
     pitch = _HEIGHT + _ABOVE
     figure = new_figure(_LEFT + across + _EDGE, _FOOT + len(shares) * (pitch + _BETWEEN) - _BETWEEN + _TITLE)
-    for place, (name, share) in enumerate(reversed(shares.items())):
+    for place, (name, share) in enumerate(reversed([*shares.items()])):
         bottom = _FOOT + place * (pitch + _BETWEEN)
         axes = axes_in_inches(figure, _LEFT, bottom, across, _HEIGHT)
         _draw_panel(axes, share, with_label=place == 0)
@@ -107,6 +108,7 @@ def _draw(shares: Mapping[str, np.ndarray], n_top: Mapping[str, int]) -> Figure:
         axes.set_title(told, loc="right", fontsize=7, color=MUTED, pad=4)
     width, height = figure.get_size_inches()
     figure.text(_EDGE / width, 1 - 0.08 / height, title, va="top", fontsize=9, fontweight="bold")
+    figure.text(_EDGE / width, 0.08 / height, _NOTE, fontsize=6.5, color=MUTED)
     return figure
 
 
