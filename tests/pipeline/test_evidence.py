@@ -1,0 +1,71 @@
+"""`evidence=true`: the search also writes what the neurons on its paths answer to."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuron_path.data.digits import load_digits
+from neuron_path.store.evidence import EVIDENCE_FILE, load_evidence, thumbnails_of
+from neuron_path.store.reader import load_paths
+from tests.command import Outcome, run_in
+
+LIMIT = 9
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    run_dir = tmp_path_factory.mktemp("evidence") / "run"
+    return run_in(run_dir, "search", f"data.limit={LIMIT}", "data.batch_size=4", "evidence=true")
+
+
+def test_every_neuron_on_a_path_has_its_rows(searched: Outcome) -> None:
+    assert (searched.code, searched.err) == (0, "")
+    frame, paths = load_evidence(searched.run_dir), load_paths(searched.run_dir)
+    on_paths = {(block, int(neuron)) for path in paths["path"] for block, neuron in enumerate(path)}
+    assert set(zip(frame["block"].tolist(), frame["neuron"].tolist(), strict=True)) == on_paths
+    assert set(frame["kind"]) == {"image", "patch"}
+    assert len(frame) == len(on_paths) * 2 * 5
+    assert set(frame["sample_id"]) <= set(paths["sample_id"])
+    for _, rows in frame.groupby(["block", "neuron", "kind"]):
+        by = "activation" if rows["kind"].iloc[0] == "image" else "patch_activation"
+        assert rows["rank"].tolist() == [0, 1, 2, 3, 4]
+        assert np.diff(rows[by].to_numpy()).max() <= 1e-9
+        assert len(set(rows["sample_id"])) == 5
+    told = frame.attrs["provenance"]["evidence"]
+    assert told["patch_grid"] == [4, 4]
+    assert sum(told["n_neurons"]) == len(on_paths)
+    assert frame.attrs["provenance"]["model"] == "digits_vit"
+
+
+def test_thumbnails_are_the_images(searched: Outcome) -> None:
+    frame = load_evidence(searched.run_dir)
+    files = thumbnails_of(frame)
+    assert set(files) == set(frame["sample_id"])
+    images, _ = load_digits("test")
+    paths = load_paths(searched.run_dir)
+    first = paths["sample_id"].tolist()[0]
+    pixels = np.asarray(Image.open(io.BytesIO(files[first])))
+    assert pixels.shape == (8, 8)
+    provenance = paths.attrs["provenance"]["preprocessing"]
+    mean, std = (np.ravel(provenance[name])[0] for name in ("mean", "std"))
+    expected = images[0, 0].numpy() * std + mean
+    np.testing.assert_allclose(pixels / 255, expected, atol=0.003)
+
+
+def test_without_being_asked_it_writes_none(finished: Outcome) -> None:
+    assert not (finished.run_dir / EVIDENCE_FILE).exists()
+
+
+def test_batches_leave_no_trace(searched: Outcome, tmp_path: Path) -> None:
+    outcome = run_in(tmp_path / "run", "search", f"data.limit={LIMIT}", "data.batch_size=2", "evidence=true")
+    assert outcome.code == 0
+    one, other = load_evidence(searched.run_dir), load_evidence(outcome.run_dir)
+    exact = [name for name in one.columns if "activation" not in name]
+    assert one[exact].equals(other[exact])
+    for name in ("activation", "patch_activation"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-9)
