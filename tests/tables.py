@@ -21,7 +21,7 @@ def same_paths(one: pd.DataFrame, two: pd.DataFrame) -> None:
     """The same rows, each once: names, classes and paths identical, floats within 1e-5 relative; in whatever order."""
     one, two = (table.sort_values(KEYS, ignore_index=True) for table in (one, two))
     assert not one.duplicated(KEYS).any()
-    pd.testing.assert_frame_equal(one[EXACT], two[EXACT])
+    pd.testing.assert_frame_equal(one.loc[:, EXACT], two.loc[:, EXACT])
     np.testing.assert_array_equal(stacked(one["path"]), stacked(two["path"]))
     for name in FLOATS:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, atol=1e-9)

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 import neuron_path
 from neuron_path.attribution.scorer import scorers
 from neuron_path.cli import COMMANDS, main
+from neuron_path.pipeline.run import COMMANDS as COMMANDS_OF_RUNS
 from neuron_path.stopping import RESUMABLE
 from tests import pictures
 from tests.command import call, run_in
@@ -198,6 +199,7 @@ MISTAKES = {
     "huge seed": ("seed=99999999999999999999", "expected 0 … 4294967295"),
     "no threads": ("trainer.threads=0", "trainer.threads is 0"),
     "no devices": ("trainer.devices=0", "The trainer cannot be made"),
+    "devices in words": ("trainer.devices=two", "trainer.devices is 'two'; expected a number"),
     "nodes that nothing started": ("trainer.num_nodes=2", "nothing has started a process on each node"),
     "unknown way to resume": ("resume_mode=foo", "No way to resume (resume_mode) is named 'foo'"),
     "two directories": ("resume=elsewhere", "resume is 'elsewhere' and hydra.run.dir"),
@@ -354,7 +356,7 @@ def test_a_mistake_of_the_program_keeps_its_traceback(tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("neuron_path.pipeline.run.search", fail)
+    monkeypatch.setitem(COMMANDS_OF_RUNS, "search", fail)
     with pytest.raises(ZeroDivisionError):
         call("search", f"hydra.run.dir={tmp_path}")
 
@@ -363,7 +365,7 @@ def test_a_reader_who_leaves_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_
     def leave(*_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("neuron_path.pipeline.run.search", leave)
+    monkeypatch.setitem(COMMANDS_OF_RUNS, "search", leave)
     assert call("search", f"hydra.run.dir={tmp_path}") == (141, "", "")
 
 

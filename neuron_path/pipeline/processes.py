@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from neuron_path.config import Config, LinearProbeConfig
 from neuron_path.errors import NeuronPathError
@@ -72,6 +70,8 @@ def find_processes(config: Config) -> Processes:
             by itself.
     """
     devices, n_nodes = config.trainer.devices, config.trainer.num_nodes
+    if isinstance(devices, str) and devices != "auto":
+        raise NeuronPathError(f"trainer.devices is '{devices}'; expected a number, a list such as [0,2], or auto.")
     environment = outside_environment()
     if environment is None:
         if n_nodes != 1:

@@ -51,11 +51,11 @@ def compare_paths(one: pd.DataFrame, two: pd.DataFrame) -> Sameness:
     """Compare two tables of paths, joined by image and method."""
     keys = list(KEY_COLUMNS)
     both = one.merge(two, on=keys, how="outer", indicator=True, suffixes=("_one", "_two"))
-    shared = both[both["_merge"] == "both"]
+    shared = both.loc[both["_merge"] == "both"]
     names = shared["sample_id"].to_numpy()
     other = np.array([not _equal(a, b) for a, b in zip(shared["path_one"], shared["path_two"], strict=True)], bool)
     for column in ("target", "prediction"):
-        other |= (shared[f"{column}_one"] != shared[f"{column}_two"]).to_numpy()
+        other |= np.not_equal(shared[f"{column}_one"].to_numpy(), shared[f"{column}_two"].to_numpy())
     far, largest = np.zeros(len(shared), bool), 0.0
     for column in ("score", "target_probability"):
         a, b = (shared[f"{column}_{which}"].to_numpy(float) for which in ("one", "two"))

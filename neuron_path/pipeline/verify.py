@@ -113,7 +113,7 @@ def _rows(run_dir: Path, tables: dict[str, pd.DataFrame]) -> str:
     for name in ("effects", "scores"):
         if name in tables:
             counts = tables[name].groupby(keys).size()
-            if len(counts) != expected or counts.nunique() != 1:
+            if len(counts) != expected or len(set(counts.tolist())) != 1:
                 raise _Wrong(f"{name}.parquet does not hold every path the same number of times")
     return f"{n_images} images, each once for each of {len(methods)} method(s)"
 
@@ -141,7 +141,7 @@ def _found_again(stored: StoredStudy, finders: list[PathFinder], paths: pd.DataF
     if batch.problems:
         raise _Wrong(f"{batch.problems[0][0]!r} cannot be read any more ({batch.problems[0][1]})")
     session.model.to(build_trainer(stored.config, []).strategy.root_device)
-    expected = paths[paths["sample_id"].isin(chosen)]
+    expected = paths.loc[paths["sample_id"].isin(chosen)]
     targets = dict(zip(expected["sample_id"], expected["target"].tolist(), strict=True))
     found = find_all(finders, batch.images, [targets[name] for name in chosen], chosen, progress=False)
     schema = path_schema(stored.config.top_k)

@@ -16,19 +16,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins.environments import LightningEnvironment
-
-from neuron_path.config import stored_config
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.build import build_finders, build_shared_trainer, build_study
-from neuron_path.pipeline.share import search_share
 from neuron_path.stopping import INTERRUPTED, RESUMABLE, Terminated, stoppable
-from neuron_path.store.schema import path_schema
-from neuron_path.store.writer import PathWriter
 
 
 def work(order: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked for; returns the fields of a `Share`."""
+    # Here, because they take seconds, in which a process that nobody needs any more must end too.
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+    from neuron_path.config import stored_config
+    from neuron_path.pipeline.build import build_finders, build_shared_trainer, build_study
+    from neuron_path.pipeline.share import search_share
+    from neuron_path.store.schema import path_schema
+    from neuron_path.store.writer import PathWriter
+
     config = stored_config(order["config"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the process that started this one has built the same and warned
@@ -51,7 +53,10 @@ def main() -> int:
     pipe, report = os.dup(sys.stdin.fileno()), os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    order = json.loads(os.fdopen(pipe, "rb", closefd=False).readline())
+    line = os.fdopen(pipe, "rb", closefd=False).readline()
+    if not line.endswith(b"\n"):
+        return RESUMABLE  # the other process is gone already
+    order = json.loads(line)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     told, code = _attempt(order)
     report.write(json.dumps(told))

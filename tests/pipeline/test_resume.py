@@ -113,8 +113,8 @@ def test_force_adds_images_to_a_search(stopped: Path, whole: pd.DataFrame) -> No
     found = load_paths(stopped)
     assert len(found) == 20
     assert found.attrs["provenance"]["forced"][0]["differences"][0] == "data.images was 10 and is 20"
-    shared = found[found["sample_id"].isin(whole["sample_id"])]
-    same_paths(shared, whole[whole["sample_id"].isin(found["sample_id"])])
+    shared = found.loc[found["sample_id"].isin(whole["sample_id"])]
+    same_paths(shared, whole.loc[whole["sample_id"].isin(found["sample_id"])])
 
 
 @pytest.mark.filterwarnings("default")
@@ -159,11 +159,13 @@ def test_pictures_that_could_not_be_read_are_tried_again(tmp_path: Path) -> None
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
-    for place in (tmp_path / "none", tmp_path):
-        code, out, err = call("search", f"resume={place}")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for name in ("none", "mine"):
+        code, out, err = call("search", f"resume={tmp_path / name}")
         assert (code, out, err.count("\n")) == (1, "", 1)
-        assert f"There is nothing to resume in '{place}'" in err
-    assert list(tmp_path.iterdir()) == []
+        assert f"There is nothing to resume in '{tmp_path / name}'" in err
+    assert [file.name for file in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
 def test_resume_and_another_directory_contradict_each_other(stopped: Path, tmp_path: Path) -> None:

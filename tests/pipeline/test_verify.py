@@ -1,0 +1,198 @@
+"""A finished run is checked against its record, and made again from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from neuron_path.errors import NeuronPathError
+from neuron_path.pipeline.sameness import compare_paths
+from neuron_path.pipeline.verify import verify
+from neuron_path.store.atomic import write_json
+from neuron_path.store.checksums import changed_files, write_checksums
+from neuron_path.store.parquet import read_parquet, write_parquet
+from neuron_path.store.reader import load_paths
+from tests.command import Outcome, call
+from tests.tables import same_paths
+
+
+@pytest.fixture
+def run_dir(finished: Outcome, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be spoilt."""
+    return shutil.copytree(finished.run_dir, tmp_path / "run")
+
+
+def test_a_finished_run_is_what_it_says(finished: Outcome) -> None:
+    code, out, err = call("verify", str(finished.run_dir), "--sample=3")
+    assert (code, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["ok", name] for name in ("record", "files", "rows", "source", "paths")
+    ]
+    assert "12 images, each once for each of 3 method(s)" in out
+    assert "3 images searched again: 9 paths identical" in out
+
+
+def rewrite(run_dir: Path, change: Callable[[pa.Table], pa.Table], name: str = "paths") -> None:
+    """Change a table behind the run's back, checksums and all."""
+    table, made = read_parquet(run_dir / f"{name}.parquet")
+    write_parquet(run_dir / f"{name}.parquet", change(table), made)
+    write_checksums(run_dir, [run_dir / f"{name}.parquet"])
+
+
+def with_values(column: str, values: Callable[[list[Any]], list[Any]]) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(column)
+        field = table.schema.field(place)
+        return table.set_column(place, field, pa.array(values(table[column].to_pylist()), field.type))
+
+    return change
+
+
+def another_seed(run_dir: Path) -> None:
+    for name in ("paths", "effects", "scores"):
+        table, made = read_parquet(run_dir / f"{name}.parquet")
+        made["identity"]["seed"] = made["config"]["seed"] = made["seed"] = 4
+        write_parquet(run_dir / f"{name}.parquet", table, made)
+    write_json(run_dir / "run.json", read_parquet(run_dir / "paths.parquet")[1])
+    write_checksums(run_dir, [run_dir / "run.json"])
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "no record": (lambda run: (run / "run.json").unlink(), "record", "does not say which search"),
+    "torn record": (lambda run: (run / "run.json").write_text("{"), "record", "run.json"),
+    "torn table": (lambda run: (run / "scores.parquet").write_bytes(b"PAR1"), "record", "torn"),
+    "another record": (
+        lambda run: write_json(run / "run.json", json.loads((run / "run.json").read_text()) | {"top_k": 2}),
+        "record",
+        "paths.parquet was made by something else than run.json says: top_k differ",
+    ),
+    "no table": (lambda run: (run / "paths.parquet").unlink(), "record", "holds no paths.parquet"),
+    "changed file": (lambda run: (run / "metrics.json").write_text("{}"), "files", "metrics.json changed"),
+    "lost row": (lambda run: rewrite(run, lambda table: table.slice(1)), "rows", "35 paths, 0 of them doubled"),
+    "doubled row": (
+        lambda run: rewrite(run, lambda table: pa.concat_tables([table, table.slice(0, 1)])),
+        "rows",
+        "37 paths, 1 of them doubled; expected 36",
+    ),
+    "lost effect": (
+        lambda run: rewrite(run, lambda table: table.slice(1), "effects"),
+        "rows",
+        "effects.parquet does not hold every path",
+    ),
+    "another path": (
+        lambda run: rewrite(run, with_values("path", lambda paths: [[(n + 1) % 192 for n in path] for path in paths])),
+        "paths",
+        "other paths or classes",
+    ),
+    "another score": (
+        lambda run: rewrite(run, with_values("score", lambda scores: [score * 1.001 for score in scores])),
+        "paths",
+        "scores that differ by up to 0.001",
+    ),
+    "another seed": (another_seed, "paths", "other paths or classes"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_was_changed_is_found(name: str, run_dir: Path) -> None:
+    spoil, check, told = SPOILT[name]
+    spoil(run_dir)
+    code, out, err = call("verify", str(run_dir), "--sample=2")
+    assert (code, err.count("\n")) == (1, 1)
+    assert check in err.split(":")[-1]
+    line = next(line for line in out.splitlines() if line.startswith("FAILED"))
+    assert line.split()[1] == check
+    assert told in line
+
+
+def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuron_path.pipeline.stored.weights_of", lambda study: "0" * 64)
+    checks = {check.name: check for check in verify(run_dir, 1)}
+    assert not checks["source"].is_good
+    assert "weights are not those" in checks["source"].told
+    assert "paths" not in checks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["verify"], "needs one run directory"),
+        (["verify", "a", "b"], "needs one run directory"),
+        (["verify", "nowhere"], "record failed"),
+        (["verify", "nowhere", "--sample=x"], "expected a whole number"),
+        (["verify", "nowhere", "--smple=1"], "Did you mean '--sample'?"),
+        (["rerun"], "needs one run directory"),
+        (["rerun", "nowhere"], "There is no run.json in 'nowhere'"),
+        (["rerun", "nowhere", "--out="], "has no value"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: list[str], told: str) -> None:
+    code, _, err = call(*arguments)
+    assert (code, err.count("\n")) == (1, 1)
+    assert told in err
+
+
+def test_the_help_says_what_is_checked() -> None:
+    for command in ("verify", "rerun"):
+        code, out, err = call(command, "--help")
+        assert (code, err) == (0, "")
+        assert f"usage: neuron-path {command} DIR" in out
+
+
+def test_a_run_is_made_again_from_its_record(finished: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("run.json", "paths.parquet"):
+        shutil.copy(finished.run_dir / name, tmp_path / "run" / name)
+    code, out, err = call("rerun", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith("Same:   36 paths identical")
+    again = tmp_path / "run-rerun"
+    same_paths(load_paths(again), load_paths(finished.run_dir))
+    assert (again / "effects.parquet").exists()
+    assert (
+        json.loads((again / "run.json").read_text())["identity"]
+        == json.loads((finished.run_dir / "run.json").read_text())["identity"]
+    )
+
+
+def test_what_cannot_be_the_same_search_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    made = json.loads((run_dir / "run.json").read_text())
+    made["identity"]["model"]["weights"] = "0" * 64
+    write_json(run_dir / "run.json", made)
+    code, out, err = call("rerun", str(run_dir), f"--out={tmp_path / 'again'}")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "This would be another search than that one: model.weights was '000" in err
+    assert not (tmp_path / "again").exists()
+
+
+def test_checksums_are_those_of_sha256sum(run_dir: Path, tmp_path: Path) -> None:
+    lines = (run_dir / "SHA256SUMS").read_text().splitlines()
+    assert [line[66:] for line in lines] == sorted(line[66:] for line in lines)
+    assert changed_files(run_dir) == ([line[66:] for line in lines], [])
+    (run_dir / "run.json").unlink()
+    assert changed_files(run_dir)[1] == ["run.json"]
+    (run_dir / "SHA256SUMS").write_text(f"{'0' * 64}  ../outside\n")
+    with pytest.raises(NeuronPathError, match="outside the run directory"):
+        changed_files(run_dir)
+
+
+def test_sameness_counts_what_differs(finished: Outcome) -> None:
+    one = load_paths(finished.run_dir)
+    assert compare_paths(one, one.sample(frac=1, random_state=0)).is_same
+    other = one.copy(deep=True)
+    other.at[0, "path"] = np.roll(one.loc[0, "path"], 1)
+    other.loc[1, "score"] *= 1 + 1e-4
+    other.loc[2, "prediction"] = 9 - one.loc[2, "prediction"]
+    found = compare_paths(one, pd.concat([other.iloc[:-1]]))
+    assert (found.rows, found.missing) == (35, 1)
+    assert found.other == [one.loc[0, "sample_id"], one.loc[2, "sample_id"]]
+    assert found.far == [one.loc[1, "sample_id"]]
+    assert found.largest == pytest.approx(1e-4, rel=1e-2)
