@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,23 +185,32 @@ def _wordnet(names: Sequence[str]) -> NDArray[np.float64]:
         raise NeuronPathError(
             "NLTK has no WordNet data here: fetch it once with python -m nltk.downloader wordnet."
         ) from error
-    distances = np.zeros((len(names), len(names)))
-    for row, one in enumerate(synsets):
-        for column in range(row):
-            steps = one.shortest_path_distance(synsets[column], simulate_root=True)
-            distances[row, column] = distances[column, row] = steps
-    return distances
+    # Steps from each class up to each hypernym; a noun may have several ways up.
+    places: dict[Any, int] = {}
+    above = [
+        {places.setdefault(hypernym, len(places)): steps for hypernym, steps in sorted(ways, key=_longest_first)}
+        for ways in (synset.hypernym_distances() for synset in synsets)
+    ]
+    steps = np.full((len(names), len(places)), np.inf)
+    for row, ways in enumerate(above):
+        steps[row, list(ways)] = list(ways.values())
+    # Through the hypernym of both that makes the way shortest; all nouns have one, the root.
+    return np.stack([(steps + own).min(axis=1) for own in steps])
+
+
+def _longest_first(way: tuple[Any, int]) -> int:
+    return -way[1]
 
 
 def _synset(wordnet: Any, name: str) -> Any:
     wnid = _WNID.fullmatch(name)
     if wnid:
-        try:
-            return wordnet.synset_from_pos_and_offset("n", int(wnid[1]))
-        except LookupError:
-            raise
-        except Exception as error:  # NLTK has an error of its own for an offset that is no synset
-            raise NeuronPathError(f"WordNet has no id '{name}': {' '.join(str(error).split())}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is None is said below
+            found = wordnet.synset_from_pos_and_offset("n", int(wnid[1]))
+        if found is None:
+            raise NeuronPathError(f"WordNet has no id '{name}': give the distances as a file.")
+        return found
     # Lists of classes name one by several words: "tench, Tinca tinca".
     for word in name.split(","):
         found = wordnet.synsets(word.strip().replace(" ", "_"), pos="n")

@@ -92,27 +92,51 @@ def test_what_is_no_distance_is_refused(tmp_path: Path, name: str, text: str | N
 
 
 class _Synset:
-    def __init__(self, place: int) -> None:
-        self.place = place
+    """What NLTK gives, of a graph in which a dog is both a canine and a pet."""
 
-    def shortest_path_distance(self, other: _Synset, simulate_root: bool = False) -> int:
-        assert simulate_root
-        return abs(self.place - other.place)
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Synset) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def hypernym_distances(self) -> set[tuple[_Synset, int]]:
+        """Every way up, also the longer ones."""
+        found = {(self, 0)}
+        for above in HYPERNYMS.get(self.name, []):
+            found |= {(synset, steps + 1) for synset, steps in _Synset(above).hypernym_distances()}
+        return found
+
+
+HYPERNYMS = {
+    "dog": ["canine", "pet"], "tabby_cat": ["cat"], "cat": ["feline", "pet"], "wolf": ["canine"],
+    "canine": ["carnivore"], "feline": ["carnivore"], "carnivore": ["animal"], "pet": ["animal"], "animal": ["entity"],
+    "axe": ["tool"], "tool": ["entity"],
+}  # fmt: skip
 
 
 def test_wordnet_is_asked_for_nouns_and_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in has NLTK's interface; NLTK's own data cannot be had without a network."""
-    nouns = {"tabby_cat": 3, "dog": 7}
     wordnet = types.SimpleNamespace(
-        synsets=lambda word, pos: [_Synset(nouns[word]), _Synset(99)] if word in nouns and pos == "n" else [],
-        synset_from_pos_and_offset=lambda pos, offset: _Synset(offset),
+        synsets=lambda word, pos: [_Synset(word), _Synset("axe")] if word in HYPERNYMS and pos == "n" else [],
+        synset_from_pos_and_offset=lambda pos, offset: _Synset("axe") if offset == 12 else None,
     )
     corpus = types.ModuleType("nltk.corpus")
     corpus.wordnet = wordnet  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "nltk", types.ModuleType("nltk"))
     monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
-    found = read_distances("wordnet", [0, 1, 2], ["tabby cat", "wug, dog", "n00000012"])
-    np.testing.assert_array_equal(found.values, [[0, 4, 9], [4, 0, 5], [9, 5, 0]])
+    names = ["tabby cat", "wug, dog", "n00000012", "wolf", "canine"]
+    found = read_distances("wordnet", range(5), names)
+    graph = nx.Graph([(below, above) for below, ways in HYPERNYMS.items() for above in ways])
+    nodes = ["tabby_cat", "dog", "axe", "wolf", "canine"]
+    expected = [[nx.shortest_path_length(graph, one, other) for other in nodes] for one in nodes]
+    np.testing.assert_array_equal(found.values, expected)
+    assert expected[0][1] == 3  # by way of pet
+    with pytest.raises(NeuronPathError, match="has no id 'n00000100'"):
+        read_distances("wordnet", [0], ["n00000100"])
     with pytest.raises(NeuronPathError, match="knows no noun 'wug'"):
         read_distances("wordnet", [0], ["wug"])
 
