@@ -1,0 +1,36 @@
+"""Sweeps on every launcher: one job that fails does not take the others along, and the table says what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from neuron_path.store.reader import load_paths
+from tests.command import call
+from tests.test_cli import environment, python
+
+LAUNCHERS = {
+    "basic": [],
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
+}
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    ["basic", pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit", marks=pytest.mark.slow)],
+)
+def test_a_failed_job_does_not_lose_the_others(launcher: str, tmp_path: Path) -> None:
+    sweep = ["run", "-m", "scorer=activation,random", "top_k=1,500", "data.limit=3", "baselines=[]", "report=false"]
+    command = python(*sweep, f"hydra.sweep.dir={tmp_path}", "trainer.threads=1", *LAUNCHERS[launcher])
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 1, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("neuron-path: error: ")]
+    assert any("top_k is 500; expected 1 … 192" in line for line in errors), done.stderr
+    for number, scorer in ((0, "activation"), (2, "random")):
+        assert load_paths(tmp_path / str(number))["scorer"].tolist() == [scorer] * 3
+    code, out, err = call("compare", str(tmp_path), "--reference=activation")
+    assert (code, err) == (0, "")
+    assert all(f"{tmp_path / number}" in out for number in ("1", "3"))
