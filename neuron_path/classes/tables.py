@@ -38,8 +38,9 @@ def class_table(found: ClassAnalysis) -> pd.DataFrame:
         }
     )
     table = table.merge(found.neighbours, on="class").assign(leaf=leaf)
-    means = pd.DataFrame(found.concentration[["class", *names]]).groupby("class", as_index=False).mean()
-    return table.merge(means, on="class")
+    # A row for each class and block, in this order.
+    means = {name: found.concentration[name].to_numpy(np.float64).reshape(len(n), -1).mean(axis=1) for name in names}
+    return table.assign(**means)
 
 
 def pair_table(found: ClassAnalysis) -> pd.DataFrame:

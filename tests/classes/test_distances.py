@@ -105,7 +105,7 @@ class _Synset:
 
     def hypernym_distances(self) -> set[tuple[_Synset, int]]:
         """Every way up, also the longer ones."""
-        found = {(self, 0)}
+        found: set[tuple[_Synset, int]] = {(self, 0)}
         for above in HYPERNYMS.get(self.name, []):
             found |= {(synset, steps + 1) for synset, steps in _Synset(above).hypernym_distances()}
         return found

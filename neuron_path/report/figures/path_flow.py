@@ -190,7 +190,7 @@ def _bands(one: _Column, other: _Column, members: Neurons, weights: Floats) -> l
     """The bands between two blocks: one for each class, bar to the left and bar to the right."""
     flows = np.stack([members, one.node, other.node], axis=1)
     keys, which = np.unique(flows, axis=0, return_inverse=True)
-    thickness = np.bincount(which.ravel(), weights)
+    thickness = np.bincount(which.ravel(), weights).astype(np.float64)
     member, left, right = keys.T
     begin, end = _stack(one, left, member, right, thickness), _stack(other, right, member, left, thickness)
     return [_Band(*band) for band in zip(member.tolist(), thickness.tolist(), begin, end, strict=True)]
