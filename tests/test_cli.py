@@ -378,17 +378,26 @@ def test_the_run_directory_may_be_relative(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, RESUMABLE, "Terminated")]
+    ("how", "workers", "code", "word"),
+    [
+        (signal.SIGINT, 0, 130, "Interrupted"),
+        (signal.SIGTERM, 0, RESUMABLE, "Terminated"),
+        (signal.SIGTERM, 2, RESUMABLE, "Terminated"),
+    ],
 )
-def test_a_stopped_run_says_so_and_keeps_what_is_finished(how: int, code: int, word: str, tmp_path: Path) -> None:
+def test_a_stopped_run_says_so_and_keeps_what_is_finished(
+    how: int, workers: int, code: int, word: str, tmp_path: Path
+) -> None:
     run_dir = tmp_path / "run"
-    command = python("run", "data.batch_size=2", "trainer.threads=1", f"hydra.run.dir={run_dir}")
+    options = ["data.batch_size=2", f"data.num_workers={workers}", "trainer.threads=1", f"hydra.run.dir={run_dir}"]
+    command = python("run", *options)
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment(), start_new_session=True) as run:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 400
         while not list(run_dir.glob("parts/part-*")) and time.monotonic() < deadline and run.poll() is None:
             time.sleep(0.05)
-        run.send_signal(how)
-        out, err = run.communicate(timeout=60)
+        # To all its processes, as a batch system does.
+        os.killpg(run.pid, how) if workers else run.send_signal(how)
+        out, err = run.communicate(timeout=400)
     assert run.returncode == code, err
     assert (out, err) == (
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,13 @@ class ImageDataModule(lightning.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_outlive_request,
         )
+
+
+def _outlive_request(_: int) -> None:
+    """Let a process that decodes outlive SIGTERM, which batch systems send to all: the batch in flight needs it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class DigitsPart(Part):
