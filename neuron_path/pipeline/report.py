@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,14 @@ from neuron_path.store.reader import load_paths
 N_EXAMPLES = 3
 
 
-def report_stage(
-    run_dir: Path,
-    summary: pd.DataFrame,
-    metrics: Mapping[str, Any],
-    problems: Sequence[tuple[str, str]],
-    dataset: NamedDataset,
-    finder: PathFinder,
-) -> Path:
-    """Draw the figures and write the page; returns the page."""
-    del summary, metrics, problems  # on disk by now
+def report_stage(run_dir: Path, dataset: NamedDataset, finder: PathFinder) -> Path:
+    """Draw examples, then all other figures, and write the page; returns the page.
+
+    Args:
+        run_dir: with the numbers of the search and of the evaluation.
+        dataset: the run's images.
+        finder: of the run's own method.
+    """
     paths = load_paths(run_dir)
     provenance = paths.attrs["provenance"]
     own = paths.loc[paths["scorer"] == provenance["scorer"]].reset_index(drop=True)

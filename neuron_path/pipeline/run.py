@@ -22,8 +22,8 @@ from neuron_path.pipeline.search import Job, Searched, provenance_of, search_sta
 from neuron_path.pipeline.stored import open_study
 from neuron_path.pipeline.threads import use_threads
 from neuron_path.report.effects import read_effects
+from neuron_path.report.headline import effects_table
 from neuron_path.report.markdown import markdown_table
-from neuron_path.report.page import effects_table
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import write_checksums
 from neuron_path.store.evidence import EVIDENCE_FILE
@@ -72,8 +72,7 @@ def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None
         write_json(run_dir / METRICS_FILE, metrics)
         page = None
         if config.report:
-            problems, dataset = searched.problems, study.data.dataset
-            page = report_stage(run_dir, summary, searched.metrics, problems, dataset, job.finders[0])
+            page = report_stage(run_dir, study.data.dataset, job.finders[0])
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(metrics, result_files(run_dir), {"effects": summary})
     _say(searched, study.head, page)

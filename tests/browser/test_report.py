@@ -126,7 +126,7 @@ def test_two_methods_are_compared_side_by_side(report: Path, paths: pd.DataFrame
     common = np.mean(stacked(one) == stacked(other))
     same = sum(a[0] == b[0] for a, b in zip(top_neurons(one), top_neurons(other), strict=True))
     told = page.locator("#comparison")
-    expect(told).to_contain_text(f"the most frequent neuron is the same in {same} of 5 blocks")
+    expect(told).to_contain_text(f"The most frequent neuron is the same in {same} of 5 blocks")
     expect(told).to_contain_text(f"have {100 * common:.0f}\u00a0% in common, on average")
     rows = table_of(download(page, page.locator("#comparison-csv")))
     assert sum(int(row["images_a"]) for row in rows) == sum(int(row["images_b"]) for row in rows) == 30

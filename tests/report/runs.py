@@ -178,9 +178,9 @@ def _write_evidence(
         for kind in ("image", "patch"):
             for rank, place in enumerate(rng.choice(len(ids), n_top, replace=False).tolist()):
                 row, column = int(rng.integers(4)), int(rng.integers(4))
-                name = ids[place]
-                found = {"block": block, "neuron": neuron, "kind": kind, "rank": rank, "sample_id": name}
-                found |= {"activation": 3.0 - rank / 2, "patch_activation": 4.0 - rank / 2}
+                name = str(ids[place])
+                found: dict[str, Any] = {"block": block, "neuron": neuron, "kind": kind, "rank": rank}
+                found |= {"sample_id": name, "activation": 3.0 - rank / 2, "patch_activation": 4.0 - rank / 2}
                 found |= {"patch_token": 4 * row + column, "patch_row": row, "patch_column": column}
                 found |= {"left": column / 4, "top": row / 4, "right": (column + 1) / 4, "bottom": (row + 1) / 4}
                 rows.append(found | {"thumbnail": None if name in seen else picture_of(place)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final
@@ -17,6 +18,7 @@ from neuron_path.store.jsonable import jsonable
 
 _PACKAGE: Final = "neuron_path.report.html"
 _PLOTTING: Final = "vendor/plotly-cartesian.min.js"
+_INTERVAL: Final = re.compile(r"\[[−+]?[\d.]+, [−+]?[\d.]+\]")
 _POLICY: Final = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
     "form-action 'none'"
@@ -54,12 +56,13 @@ def render_page(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def tight(text: object) -> str:
-    """Keep a number and its unit on one line.
+    """Keep a number and its unit, and an interval, on one line.
 
-    >>> tight("−1.8 % of 3 %")
-    '−1.8\xa0% of 3\xa0%'
+    >>> tight("−1.8 % [−2.3, −1.4]")
+    '−1.8\xa0% [−2.3,\xa0−1.4]'
     """
-    return str(text).replace(" %", "\N{NO-BREAK SPACE}%")
+    whole = _INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), str(text))
+    return whole.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def resource(name: str) -> str:

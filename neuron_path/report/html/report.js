@@ -52,6 +52,11 @@
   };
   const keyOf = (method) => (methods.filter((one) => one.scorer === method.scorer).length > 1 ? `${method.scorer}/${method.search}` : method.scorer);
   const neuronAt = (method, image, block, slot) => method.paths[(image * L + block) * k + slot];
+  const isOnPath = (method, image, block, neuron) => {
+    const begin = (image * L + block) * k;
+    for (let slot = begin; slot < begin + k; slot++) if (method.paths[slot] === neuron) return true;
+    return false;
+  };
   const passes = (image, filter) => filter === "all" || images.outcome[image] === (filter === "correct" ? 1 : 0);
   const imagesOf = (view, filter) => (view.image !== null ? [view.image] : members[view.class].filter((i) => passes(i, filter)));
 
@@ -69,6 +74,17 @@
       }
       return new Map([...counts].sort((one, other) => other[1] - one[1] || one[0] - other[0]));
     });
+  }
+
+  /** How many images of each class have one neuron on their path, and how many images there are. */
+  function countNeuron(method, block, neuron, filter) {
+    const counts = new Int32Array(classes.length), sizes = new Int32Array(classes.length);
+    for (let i = 0; i < n; i++) {
+      if (!passes(i, filter)) continue;
+      sizes[images.member[i]] += 1;
+      counts[images.member[i]] += isOnPath(method, i, block, neuron);
+    }
+    return { counts, sizes };
   }
 
   const kept = new Map();
@@ -97,10 +113,8 @@
   function overlap(image, method, otherImage, otherMethod) {
     let sum = 0;
     for (let block = 0; block < L; block++) {
-      const own = new Set();
-      for (let slot = 0; slot < k; slot++) own.add(neuronAt(method, image, block, slot));
       let common = 0;
-      for (let slot = 0; slot < k; slot++) common += own.has(neuronAt(otherMethod, otherImage, block, slot));
+      for (let slot = 0; slot < k; slot++) common += isOnPath(method, image, block, neuronAt(otherMethod, otherImage, block, slot));
       sum += common / (2 * k - common);
     }
     return sum / L;
@@ -375,7 +389,7 @@
     if (wide) {
       traces.push(scatter(first, {
         mode: "text", hoverinfo: "skip", text: first.map((mark) => `${mark.neuron}<br> `), textposition: "top center",
-        textfont: { size: 11, color: colour("ink") }, cliponaxis: false,
+        textfont: { size: 11, color: colour("ink"), shadow: `0 0 2px ${colour("card")}, 0 0 3px ${colour("card")}` }, cliponaxis: false,
       }));
     }
     const ring = hovered ?? state.neuron;
@@ -510,7 +524,11 @@
     const pictured = listed.filter((i) => pictures[images.id[i]]);
     const shown = pictured.slice(0, MOST_PICTURES);
     const left = listed.length - shown.length;
+    const notes = [];
+    if (shown.length && left) notes.push(`and ${plural(left, "image")} without a picture here`);
+    if (shown.some((i) => images.outcome[i] === 0)) notes.push("framed: predicted wrongly");
     place.replaceChildren(
+      ...(notes.length ? [element("p", { className: "note" }, notes.join("; "))] : []),
       ...shown.map((i) =>
         element("button", {
           type: "button", className: images.outcome[i] === 0 ? "wrong" : "", title: `${images.id[i]}: ${sayOutcome(i)}`,
@@ -518,7 +536,6 @@
           onclick: () => change({ image: i === view.image ? null : i }),
         }, thumbnail(images.id[i])),
       ),
-      ...(shown.length && left ? [element("p", { className: "note" }, `and ${plural(left, "image")} without a picture here`)] : []),
     );
   }
 
@@ -558,8 +575,8 @@
     const place = byId("neuron");
     place.hidden = false;
     const head = element("h3", {}, `Neuron ${neuron} of block ${block}`);
-    const columns = element("div", { className: "columns" }, neuronStatistics(block, neuron), neuronClasses(block, neuron), neuronEvidence(block, neuron));
-    place.replaceChildren(head, columns);
+    const columns = element("div", { className: "columns" }, neuronStatistics(block, neuron), neuronClasses(block, neuron));
+    place.replaceChildren(...[head, columns, neuronEvidence(block, neuron)].filter(Boolean));
     for (const side of panels.keys()) markNeuron(side, block, neuron);
   }
 
@@ -586,23 +603,17 @@
         margins.length ? number(median(margins), 2) : "–",
       ];
     });
-    const everywhere = methods.map((method) => [method.name, countNeuron(method, block, neuron)]);
-    const total = Array.from({ length: n }, (_, i) => i).filter((i) => passes(i, state.filter)).length;
-    const lines = everywhere.map(([name, count]) => [`all images, ${name}`, total ? `${count} of ${total} (${percent(count / total)})` : "no image", "", ""]);
+    const sum = (values) => values.reduce((one, other) => one + other, 0);
+    const everywhere = methods.map((method) => [method.name, countNeuron(method, block, neuron, state.filter)]);
+    const lines = everywhere.map(([name, { counts, sizes }]) => [name, sum(counts), sum(sizes)]).map(([name, count, total]) => [`all images, ${name}`, total ? `${count} of ${total} (${percent(count / total)})` : "no image", "", ""]);
     return element("div", {}, element("h4", {}, "On the path of"), table(["Images of", "Images", "Rank", "Median margin"], [...rows, ...lines]));
-  }
-
-  function countNeuron(method, block, neuron) {
-    return classes.reduce((sum, _, place) => sum + (usageOfClass(method, place, state.filter)[block].get(neuron) ?? 0), 0);
   }
 
   function neuronClasses(block, neuron) {
     const method = methods[state.a.method];
+    const { counts, sizes } = countNeuron(method, block, neuron, state.filter);
     const shares = classes
-      .map((_, place) => {
-        const size = members[place].filter((i) => passes(i, state.filter)).length;
-        return { place, share: size ? (usageOfClass(method, place, state.filter)[block].get(neuron) ?? 0) / size : 0 };
-      })
+      .map((_, place) => ({ place, share: sizes[place] ? counts[place] / sizes[place] : 0 }))
       .filter(({ share }) => share > 0)
       .sort((one, other) => other.share - one.share || one.place - other.place);
     const bars = shares.slice(0, 6).map(({ place, share }) => {
@@ -630,15 +641,16 @@
     if (!evidence) return null;
     const rows = evidenceRows.get(`${block}.${neuron}`) ?? [];
     if (!rows.length) return element("div", {}, element("h4", {}, "What it answers to"), element("p", { className: "note" }, "Not kept for this neuron."));
-    const parts = evidence.kinds.flatMap((kind, place) => {
+    const parts = evidence.kinds.map((kind, place) => {
       const own = rows.filter((row) => evidence.kind[row] === place);
-      if (!own.length) return [];
+      if (!own.length) return null;
       const title = kind === "image" ? "Images by its activation" : evidence.patchesAre.replace(/^./, (letter) => letter.toUpperCase());
       const values = kind === "image" ? evidence.activation : evidence.patchActivation;
       const figures = own.map((row) => answer(evidence.ids[evidence.image[row]], values[row], kind === "image" ? null : [...evidence.box.slice(4 * row, 4 * row + 4)]));
-      return [element("h4", {}, title), element("div", { className: "evidence" }, ...figures)];
+      return element("div", {}, element("h4", {}, title), element("div", { className: "evidence" }, ...figures));
     });
-    return element("div", {}, ...parts);
+    const note = element("p", { className: "note" }, `Beneath each image: the neuron's activation, and the image's ${data.explorer.kind}.`);
+    return element("div", {}, element("div", { className: "columns answers" }, ...parts.filter(Boolean)), note);
   }
 
   function answer(id, value, box) {
@@ -664,7 +676,8 @@
     const rows = one.map((counts, block) => [block, [...counts][0], [...other[block]][0], counts.size, other[block].size]).filter((row) => row[1] && row[2]);
     const same = rows.filter(([, left, right]) => left[0] === right[0]);
     const sentences = [
-      `${sayView(a, filter)} by ${methods[a.method].name} and ${sayView(b, filter)} by ${methods[b.method].name}: the most frequent neuron is the same in ${same.length} of ${L} blocks; cosine similarity of usage ${number(cosine(one, other), 2)}.`,
+      `A is ${sayView(a, filter)} by ${methods[a.method].name}, B is ${sayView(b, filter)} by ${methods[b.method].name}.`,
+      `The most frequent neuron is the same in ${same.length} of ${L} blocks; cosine similarity of usage ${number(cosine(one, other), 2)}.`,
       sayOverlap(a, b, filter),
     ].filter(Boolean);
     const sizes = [imagesOf(a, filter).length, imagesOf(b, filter).length];
@@ -722,6 +735,9 @@
       place.hidden = false;
     }
     const method = methods[Number(byId("similarity-method").value)];
+    const wanted = [method.name, state.filter, colour("paper"), byId("similarity-map").clientWidth].join();
+    if (place.dataset.drawn === wanted) return;
+    place.dataset.drawn = wanted;
     const rows = similaritiesNow(method);
     byId("similarity-note").textContent =
       `Cosine similarity of the classes' usage of neurons, ${state.filter === "all" ? "over all images here" : `over images with ${state.filter} predictions`}; classes in the order of their tree. Choose a cell or a pair to compare the two.`;
@@ -745,7 +761,7 @@
     const text = order.map((one) => order.map((other) => `${plain(titleOf(one))}<br>${plain(titleOf(other))}<br><b>${number(rows[one][other], 2)}</b>`));
     const ticks = { tickvals: few ? order.map((_, place) => place) : [], ticktext: few ? names : [], showgrid: false };
     const trace = {
-      type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: false, colorscale: "Cividis", reversescale: !matchMedia("(prefers-color-scheme: dark)").matches,
+      type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: false, colorscale: [[0, colour("wash")], [1, colour("b")]],
       colorbar: { thickness: 10, outlinewidth: 0, len: 0.9, tickfont: { size: 11 } }, xgap: few ? 1 : 0, ygap: few ? 1 : 0,
     };
     const layout = layoutOf({
