@@ -40,6 +40,7 @@ def edit_curves_figure(effects: pd.DataFrame) -> Figure:
 
     Left: the first k path neurons are removed; a path that is necessary falls fast. Right: all other neurons are
     zeroed; a path that suffices rises fast. Lines are means over images with 95 % bootstrap intervals.
+    The panels have scales of their own.
 
     Args:
         effects: a row per image, method, operation and size, as :func:`neuron_path.store.reader.load_effects` returns
@@ -102,7 +103,6 @@ def _draw(panels: Mapping[str, Curves], n_images: int) -> Figure:
         axes.axhline(1, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1)
         for method, curve in curves.items():
             _draw_curve(axes, curve, looks[method].colour, looks[method].marker, names[method])
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     assert axes is not None
     width, height = figure.get_size_inches()

@@ -94,7 +94,7 @@ def top_neuron_blocks_figure(counts: Mapping[str, npt.ArrayLike]) -> Figure:
 
 def _draw(shares: Mapping[str, np.ndarray], n_top: Mapping[str, int]) -> Figure:
     title = "Blocks of the neurons with the highest attribution"
-    least = max(_BOLDER * text_width(title, 9), text_width(_NOTE, 6.5)) - _LEFT
+    least = max(_BOLDER * text_width(title, 9), text_width(_NOTE, 6.5)) + _EDGE - _LEFT
     across = max(least, *(_PITCH * share.shape[1] for share in shares.values()))
     pitch = _HEIGHT + _ABOVE
     figure = new_figure(_LEFT + across + _EDGE, _FOOT + len(shares) * (pitch + _BETWEEN) - _BETWEEN + _TITLE)
