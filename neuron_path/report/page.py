@@ -87,7 +87,7 @@ def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
     blocks, total = run.classes.n_blocks, run.classes.n_images
     sampled = (
         f"The explorer holds {n_shown:,} of {total:,} images, drawn at random, of each class the same share and at "
-        "least one. All numbers outside it are of all images."
+        "least one. Its numbers, and the similarities drawn below, are of these; all others are of all images."
     )
     return {
         "title": f"Neuron paths of {facts.get('model', 'a model')}",

@@ -90,7 +90,6 @@ def test_it_opens_without_complaint_and_shows_the_largest_class(
     panel(page, "a").locator("details summary").click()
     shown = cells(panel(page, "a").locator("table"))
     assert [[int(row[1]), row[2]] for row in shown] == [[best, f"{n} of 6"] for best, n in top_neurons(own)]
-    assert page.locator("#similarity").is_hidden() or page.locator("#similarity-map .main-svg").count()
 
 
 def test_an_image_is_picked_and_its_path_is_the_stored_one(
@@ -269,6 +268,28 @@ def test_the_arrow_keys_move_among_neurons(report: Path, paths: pd.DataFrame, op
     assert panel(page, "a").locator("[data-role=plot]").evaluate("plot => plot === document.activeElement")
 
 
+def test_the_keyboard_keeps_its_place(report: Path, open_page: Opener) -> None:
+    page = open_page(report, "#a=class%3A0&b=class%3A1")
+    panel(page, "a").locator("[data-role=class]").focus()
+    page.keyboard.press("ArrowDown")
+    expect(panel(page, "a").locator("[data-role=subject]")).to_contain_text("label 1")
+    assert page.evaluate("document.activeElement.dataset.role") == "class"
+    page.locator("#comparison summary").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    first = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    expect(page.locator("#neuron h3")).to_have_text(f"Neuron {first} of block 0")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    second = page.evaluate("document.activeElement.textContent")
+    expect(page.locator("#neuron h3")).to_have_text(f"Neuron {second} of block 0")
+    panel(page, "b").locator(".strip button").nth(2).focus()
+    page.keyboard.press("Space")
+    expect(panel(page, "b").locator("[data-role=subject]")).to_contain_text("class_001/")
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+
+
 def test_everything_can_be_reached_and_has_a_name(report: Path, open_page: Opener) -> None:
     page = open_page(report, "#a=class%3A1&b=class%3A2")
     page.locator("#classes").scroll_into_view_if_needed()
@@ -298,7 +319,7 @@ def test_evidence_is_shown_with_its_patches(report: Path, open_page: Opener) -> 
     assert neuron.locator(".evidence figure").count() == 10
     assert neuron.locator(".evidence img").count() == 10
     boxes = neuron.locator(".evidence i").evaluate_all("marks => marks.map(mark => mark.style.width)")
-    assert boxes == ["25%"] * 5 or all(abs(float(box.rstrip("%")) - 25) < 0.1 for box in boxes)
+    np.testing.assert_allclose([float(box.rstrip("%")) for box in boxes], [25] * 5, atol=0.1)
     name = neuron.locator(".evidence button").first.get_attribute("title") or ""
     neuron.locator(".evidence button").first.click()
     expect(panel(page, "a").locator("[data-role=subject]")).to_contain_text(name)

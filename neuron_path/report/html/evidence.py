@@ -16,7 +16,7 @@ from neuron_path.store.evidence import KINDS, PATCHES_ARE
 
 MOST_ROWS: Final = 30_000
 """Rows of evidence in the page, at some 36 letters each; of more, the highest ranks."""
-MOST_PICTURE_BYTES: Final = 4_500_000
+MOST_PICTURE_BYTES: Final = 4_000_000
 """Letters that pictures may take in the page."""
 
 _LIGHT: Final = 2500

@@ -50,6 +50,7 @@
     const name = className(classes[place]);
     return name === String(classes[place]) ? name : `${classes[place]} ${name}`;
   };
+  const sayCount = (place) => (n < data.explorer.total ? `${members[place].length} of ${data.explorer.sizes[place]}` : String(members[place].length));
   const keyOf = (method) => (methods.filter((one) => one.scorer === method.scorer).length > 1 ? `${method.scorer}/${method.search}` : method.scorer);
   const neuronAt = (method, image, block, slot) => method.paths[(image * L + block) * k + slot];
   const isOnPath = (method, image, block, neuron) => {
@@ -258,8 +259,9 @@
     return made;
   }
 
-  const link = (text, onclick, pressed = false) =>
-    element("button", { type: "button", className: "link", onclick, "aria-pressed": String(pressed) }, text);
+  /** A button that reads as a link; by its key it keeps the keyboard's focus when the page is drawn again. */
+  const link = (text, key, onclick, pressed = null) =>
+    element("button", { type: "button", className: "link", onclick, "data-key": key, ...(pressed === null ? {} : { "aria-pressed": String(pressed) }) }, text);
 
   function options(select, entries, chosen) {
     select.replaceChildren(...entries.map(([value, text]) => element("option", { value, selected: value === chosen }, text)));
@@ -417,6 +419,7 @@
     const parts = Object.fromEntries([...panel.querySelectorAll("[data-role]")].map((part) => [part.dataset.role, part]));
     const change = (changes, options) => go({ [side]: { ...state[side], ...changes } }, options);
     options(parts.method, methods.map((method, place) => [String(place), method.name]), "0");
+    options(parts.class, classes.map((_, place) => [String(place), `${titleOf(place)} (${sayCount(place)})`]), "0");
     parts.class.addEventListener("change", () => change({ class: Number(parts.class.value), image: null }));
     parts.image.addEventListener("change", () => change({ image: parts.image.value === "" ? null : Number(parts.image.value) }));
     parts.method.addEventListener("change", () => change({ method: Number(parts.method.value) }));
@@ -451,20 +454,20 @@
   }
 
   function drawPanel(side) {
-    const { panel, parts, change } = panels.get(side);
+    const { panel, parts } = panels.get(side);
     const view = state[side];
     panel.hidden = !view;
     if (!view) return;
     const chosen = imagesOf(view, state.filter);
     const listed = members[view.class].filter((i) => passes(i, state.filter) || i === view.image);
-    options(parts.class, classes.map((_, place) => [String(place), `${titleOf(place)} (${members[place].length})`]), String(view.class));
+    parts.class.value = String(view.class);
     const mark = (i) => ["✗ ", "✓ ", ""][images.outcome[i]];
     options(parts.image, [["", `all ${listed.length} of the class`], ...listed.map((i) => [String(i), mark(i) + images.id[i]])], view.image === null ? "" : String(view.image));
     parts.method.value = String(view.method);
     drawSubject(parts.subject, view, chosen);
     drawChart(side, view);
-    drawStrip(parts.strip, view, listed, change);
-    parts.table.replaceChildren(pathTable(view));
+    drawStrip(side, view, listed);
+    parts.table.replaceChildren(pathTable(side, view));
   }
 
   function drawSubject(place, view, chosen) {
@@ -520,29 +523,31 @@
     plot.on("plotly_click", (event) => go({ neuron: at(event) }));
   }
 
-  function drawStrip(place, view, listed, change) {
+  function drawStrip(side, view, listed) {
+    const { parts, change } = panels.get(side);
     const pictured = listed.filter((i) => pictures[images.id[i]]);
     const shown = pictured.slice(0, MOST_PICTURES);
     const left = listed.length - shown.length;
     const notes = [];
     if (shown.length && left) notes.push(`and ${plural(left, "image")} without a picture here`);
     if (shown.some((i) => images.outcome[i] === 0)) notes.push("framed: predicted wrongly");
-    place.replaceChildren(
+    parts.strip.replaceChildren(
       ...(notes.length ? [element("p", { className: "note" }, notes.join("; "))] : []),
       ...shown.map((i) =>
         element("button", {
           type: "button", className: images.outcome[i] === 0 ? "wrong" : "", title: `${images.id[i]}: ${sayOutcome(i)}`,
-          "aria-label": `${images.id[i]}: ${sayOutcome(i)}`, "aria-pressed": String(i === view.image),
+          "aria-label": `${images.id[i]}: ${sayOutcome(i)}`, "aria-pressed": String(i === view.image), "data-key": `${side} image ${i}`,
           onclick: () => change({ image: i === view.image ? null : i }),
         }, thumbnail(images.id[i])),
       ),
     );
   }
 
-  function pathTable(view) {
+  function pathTable(side, view) {
     const method = methods[view.method];
     const size = imagesOf(view, state.filter).length;
-    const pick = (block, neuron) => link(String(neuron), () => go({ neuron: { block, neuron } }, { small: true }), isNeuron(shownNeuron(), block, neuron));
+    const pick = (block, neuron) =>
+      link(String(neuron), `${side} path ${block} ${neuron}`, () => go({ neuron: { block, neuron } }, { small: true }), isNeuron(shownNeuron(), block, neuron));
     const rows = usageOf(view, state.filter).flatMap((counts, block) => {
       const [first] = counts;
       if (!first) return [];
@@ -619,7 +624,7 @@
     const bars = shares.slice(0, 6).map(({ place, share }) => {
       const fill = element("span");
       fill.style.width = `${100 * share}%`;
-      const choose = link(short(titleOf(place)), () => go({ a: { ...state.a, class: place, image: null }, neuron: { block, neuron } }));
+      const choose = link(short(titleOf(place)), `class ${place}`, () => go({ a: { ...state.a, class: place, image: null }, neuron: { block, neuron } }));
       return element("li", {}, choose, element("span", { className: "bar" }, fill), element("span", { className: "number" }, percent(share)));
     });
     const rest = shares.length > 6 ? element("p", { className: "note" }, `and ${(shares.length - 6).toLocaleString("en")} more, less often`) : null;
@@ -646,19 +651,20 @@
       if (!own.length) return null;
       const title = kind === "image" ? "Images by its activation" : evidence.patchesAre.replace(/^./, (letter) => letter.toUpperCase());
       const values = kind === "image" ? evidence.activation : evidence.patchActivation;
-      const figures = own.map((row) => answer(evidence.ids[evidence.image[row]], values[row], kind === "image" ? null : [...evidence.box.slice(4 * row, 4 * row + 4)]));
+      const figures = own.map((row) => answer(row, values[row], kind === "image" ? null : [...evidence.box.slice(4 * row, 4 * row + 4)]));
       return element("div", {}, element("h4", {}, title), element("div", { className: "evidence" }, ...figures));
     });
     const note = element("p", { className: "note" }, `Beneath each image: the neuron's activation, and the image's ${data.explorer.kind}.`);
     return element("div", {}, element("div", { className: "columns answers" }, ...parts.filter(Boolean)), note);
   }
 
-  function answer(id, value, box) {
+  function answer(row, value, box) {
+    const id = evidence.ids[evidence.image[row]];
     const image = placeOfImage.get(id);
     const known = image !== undefined;
     const words = known ? className(images.label[image] < 0 ? images.target[image] : images.label[image]) : id;
     const frame = element("button", {
-      type: "button", title: id, "aria-label": `${id}, activation ${number(value)}`, disabled: !known,
+      type: "button", title: id, "aria-label": `${id}, activation ${number(value)}`, disabled: !known, "data-key": `evidence ${row}`,
       onclick: () => go({ a: { ...state.a, class: images.member[image], image } }),
     }, thumbnail(id, { box, large: true }));
     return element("figure", {}, frame, element("figcaption", {}, `${number(value)} · ${words}`));
@@ -681,16 +687,17 @@
       sayOverlap(a, b, filter),
     ].filter(Boolean);
     const sizes = [imagesOf(a, filter).length, imagesOf(b, filter).length];
-    const pick = (block, [neuron, count], size) => {
-      const cell = element("span", {}, link(String(neuron), () => go({ neuron: { block, neuron } }, { small: true })), ` ${percent(count / size)}`);
-      return cell;
+    const pick = (side, block, [neuron, count], size) => {
+      const choose = link(String(neuron), `comparison ${side} ${block}`, () => go({ neuron: { block, neuron } }, { small: true }));
+      return element("span", {}, choose, ` ${percent(count / size)}`);
     };
-    const lines = rows.map(([block, left, right]) => [String(block), pick(block, left, sizes[0]), pick(block, right, sizes[1]), left[0] === right[0] ? "same" : ""]);
+    const lines = rows.map(([block, left, right]) => [String(block), pick("a", block, left, sizes[0]), pick("b", block, right, sizes[1]), left[0] === right[0] ? "same" : ""]);
+    const open = place.querySelector("details")?.open ?? false;
     place.replaceChildren(
       element("h3", {}, "A and B"),
       ...sentences.map((text) => element("p", {}, text)),
       element("div", { className: "buttons" }, element("button", { type: "button", id: "comparison-csv", onclick: () => save("comparison.csv", comparisonCsv(one, other, sizes)) }, "Data (CSV)")),
-      element("details", {}, element("summary", {}, "Block by block"), table(["Block", "A", "B", ""], lines)),
+      element("details", { open }, element("summary", { "data-key": "comparison" }, "Block by block"), table(["Block", "A", "B", ""], lines)),
     );
   }
 
@@ -781,7 +788,7 @@
     pairs.sort((one, other) => other[2] - one[2]);
     const list = (title, some) =>
       element("div", {}, element("h4", {}, title), element("ul", { className: "pairs" }, ...some.map(([one, other, value]) =>
-        element("li", {}, link(`${short(titleOf(one))} and ${short(titleOf(other))}`, () => compareClasses(one, other, method)), `: ${number(value, 2)}`))));
+        element("li", {}, link(`${short(titleOf(one))} and ${short(titleOf(other))}`, `pair ${one} ${other}`, () => compareClasses(one, other, method)), `: ${number(value, 2)}`))));
     byId("similarity-pairs").replaceChildren(list("Most alike", pairs.slice(0, 6)), list("Least alike", pairs.slice(-6).reverse()));
   }
 
@@ -820,12 +827,14 @@
   }
 
   function draw() {
+    const key = document.activeElement?.dataset.key;
     drawToolbar();
     drawComparison();
     drawPanel("a");
     drawPanel("b");
     drawNeuron();
     if (byId("similarity").firstChild) drawSimilarity();
+    if (key) document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
   }
 
   function start() {

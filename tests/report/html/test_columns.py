@@ -16,10 +16,12 @@ from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from neuron_path.report.gallery import Entry
+from neuron_path.report.html import evidence, explorer, figures
 from neuron_path.report.html.evidence import evidence_data, picture_uris
 from neuron_path.report.html.explorer import draw, explorer_data
 from neuron_path.report.html.figures import show_figures
 from neuron_path.report.html.packing import pack_floats, pack_integers, unpack
+from neuron_path.report.html.render import resource
 from neuron_path.store.evidence import load_evidence, thumbnails_of
 from neuron_path.store.reader import load_paths
 from tests.report.runs import picture_of, write_run
@@ -90,13 +92,13 @@ def test_images_that_one_method_lacks_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return load_evidence(write_run(tmp_path_factory.mktemp("evidence") / "run", evaluated=False))
 
 
-def test_evidence_comes_back_row_by_row(evidence: pd.DataFrame) -> None:
-    data = evidence_data(evidence.sample(frac=1, random_state=0))
-    rows = evidence.sort_values(["block", "neuron", "kind", "rank"])
+def test_evidence_comes_back_row_by_row(seen: pd.DataFrame) -> None:
+    data = evidence_data(seen.sample(frac=1, random_state=0))
+    rows = seen.sort_values(["block", "neuron", "kind", "rank"])
     assert (data["nTop"], data["shown"]) == (5, 5)
     assert np.array(data["ids"])[unpack(data["image"])].tolist() == rows["sample_id"].tolist()
     for name in ("block", "neuron"):
@@ -107,21 +109,21 @@ def test_evidence_comes_back_row_by_row(evidence: pd.DataFrame) -> None:
     np.testing.assert_allclose(boxes, rows[["left", "top", "right", "bottom"]], atol=1e-4)
 
 
-def test_of_too_much_evidence_the_highest_ranks_are_taken(evidence: pd.DataFrame) -> None:
-    data = evidence_data(evidence, most_rows=len(evidence) // 2)
+def test_of_too_much_evidence_the_highest_ranks_are_taken(seen: pd.DataFrame) -> None:
+    data = evidence_data(seen, most_rows=len(seen) // 2)
     assert data["shown"] == 2
-    assert unpack(data["block"]).size == np.count_nonzero(evidence["rank"] < 2)
+    assert unpack(data["block"]).size == np.count_nonzero(seen["rank"] < 2)
 
 
-def test_a_place_in_no_grid_has_an_empty_box(evidence: pd.DataFrame) -> None:
-    lacking = evidence.assign(left=np.nan, patch_activation=np.nan)
+def test_a_place_in_no_grid_has_an_empty_box(seen: pd.DataFrame) -> None:
+    lacking = seen.assign(left=np.nan, patch_activation=np.nan)
     data = evidence_data(lacking)
     assert not unpack(data["box"]).any()
     assert np.isnan(unpack(data["patchActivation"])).all()
 
 
-def test_pictures_fit_and_the_first_come_first(evidence: pd.DataFrame) -> None:
-    pictures = thumbnails_of(evidence)
+def test_pictures_fit_and_the_first_come_first(seen: pd.DataFrame) -> None:
+    pictures = thumbnails_of(seen)
     names = sorted(pictures)
     uris = picture_uris(pictures, ["unknown", *names])
     assert list(uris) == names
@@ -141,6 +143,13 @@ def test_small_pictures_stay_and_what_is_none_is_left_out() -> None:
     assert list(uris) == ["a", "c"]
     assert base64.b64decode(uris["a"].partition(",")[2]) == small
     assert uris["c"].startswith("data:image/webp")
+
+
+def test_all_parts_together_stay_below_fifteen_megabytes() -> None:
+    evidence_rows = evidence.MOST_ROWS * 36
+    parts = [explorer.MOST_BYTES, evidence_rows, evidence.MOST_PICTURE_BYTES, figures.MOST_BYTES]
+    own = sum(len(resource(name)) for name in ("vendor/plotly-cartesian.min.js", "report.js", "report.css"))
+    assert sum(parts) + own < 14_900_000
 
 
 def test_figures_that_do_not_fit_are_named_only(tmp_path: Path) -> None:
