@@ -33,15 +33,14 @@ class ResultWriter(BasePredictionWriter):
         writer: this process's writer.
 
     Attributes:
-        n_images: how many images this process has done.
         seconds: from the first batch's start to the last one's rows on the disk.
     """
 
     def __init__(self, writer: PathWriter) -> None:
         super().__init__(write_interval="batch")
         self.writer = writer
-        self.n_images, self.seconds = 0, 0.0
-        self._begin = 0.0
+        self.seconds = 0.0
+        self._begin: float | None = None
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock."""
@@ -62,8 +61,12 @@ class ResultWriter(BasePredictionWriter):
         if prediction:
             schema = self.writer.schema
             self.writer.append(pa.concat_tables(build_table(schema, columns(batch, found)) for found in prediction))
-        self.n_images += len(batch)
-        self.seconds = perf_counter() - self._begin
+        self.stop_clock()
+
+    def stop_clock(self) -> None:
+        """Take the time until now, where there was a batch."""
+        if self._begin is not None:
+            self.seconds = perf_counter() - self._begin
 
 
 class EndBetweenBatches(Callback):

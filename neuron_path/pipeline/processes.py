@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,12 +56,28 @@ class Processes:
 
 
 def outside_environment() -> ClusterEnvironment | None:
-    """What has started several processes of this command, if anything has."""
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect():
-            environment = kind()
-            return environment if environment.world_size() > 1 else None
-    return None
+    """What has started several processes of this command, if anything has.
+
+    Raises:
+        NeuronPathError: SLURM's settings make no processes that could find each other.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is a srun does not mean that it is wanted
+        kind = next((kind for kind in (TorchElasticEnvironment, SLURMEnvironment) if kind.detect()), None)
+    counted = "WORLD_SIZE" if kind is TorchElasticEnvironment else "SLURM_NTASKS"
+    if kind is None or int(os.environ.get(counted, "1")) == 1:
+        return None
+    try:
+        environment = kind()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise NeuronPathError(f"SLURM's tasks cannot be used: {reason}") from error
+    if kind is SLURMEnvironment and "SLURM_STEP_ID" not in os.environ:
+        raise NeuronPathError(
+            f"SLURM has {environment.world_size()} tasks for this job, but they were not started: put srun before the "
+            "command, or ask for one task, which starts its own processes by trainer.devices=N."
+        )
+    return environment
 
 
 def find_processes(config: Config) -> Processes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,40 +145,44 @@ def search_stage(job: Job) -> Searched | None:
     if shares or forced or not (job.run_dir / PATHS_FILE).exists():
         keys = [(name, finder.scorer.name) for finder in job.finders for name in done]
         _writer(job, 0).merge(keys, keep_others=forced)
-    metrics = _metrics(job.run_dir, len(done), len(skipped), len(names) - len(left), shares)
+    counts = {"images": len(done), "skipped_images": len(skipped), "images_done_before": len(names) - len(left)}
+    metrics = counts | _speed(job.run_dir, len(left) - len(skipped), processes.count, shares) | _means(job.run_dir)
     write_json(job.run_dir / METRICS_FILE, metrics)
     return Searched(job.run_dir, metrics, problems, len(names) - len(left))
 
 
 def _search(job: Job, processes: Processes, left: list[int]) -> list[Share]:
-    """Search what is left, in this process or in several."""
-    config, run_dir = job.config, job.run_dir
-    if processes.is_outside:
+    """Search what is left, in this process or in several; a share for each that this process knows of."""
+    if processes.is_outside or (left and processes.count == 1):
         own = left if processes.is_first else None
-        trainer_of = processes.trainer_of(config)
-        callbacks = [StreamMetrics(job.tracker.log)]
-        share = search_share(
-            config, job.study, job.finders, lambda rank: _writer(job, rank), trainer_of, own, callbacks, wait=True
-        )
-        return [share]
-    if not left:
-        return []
-    if processes.count == 1:
-        trainer_of, callbacks = processes.trainer_of(config), [StreamMetrics(job.tracker.log)]
         return [
-            search_share(config, job.study, job.finders, lambda rank: _writer(job, rank), trainer_of, left, callbacks)
+            search_share(
+                job.config,
+                job.study,
+                job.finders,
+                partial(_writer, job),
+                processes.trainer_of(job.config),
+                own,
+                [StreamMetrics(job.tracker.log)],
+                wait=processes.is_outside,
+            )
         ]
+    return search_in_workers(_orders(job, processes, left), job.lock) if left else []
+
+
+def _orders(job: Job, processes: Processes, left: list[int]) -> list[dict[str, Any]]:
+    """What each worker is told; only the first one knows what is left, and hands it on."""
+    config = job.config
     if job.study.head is not None:  # stored by now, and not to be fitted again
         config = replace(config, head=FileHeadConfig(path=str(_head_file(job))))
     order = {
         "config": asdict(config),
         "baselines": [finder.scorer.name for finder in job.finders[1:]],
-        "run_dir": str(run_dir),
+        "run_dir": str(job.run_dir),
         "provenance": job.opened.provenance,
         "devices": processes.devices,
     }
-    orders = [order | {"left": left if rank == 0 else None} for rank in range(processes.count)]
-    return search_in_workers(orders, job.lock)
+    return [order | {"left": left if rank == 0 else None} for rank in range(processes.count)]
 
 
 def _head_file(job: Job) -> Path:
@@ -190,28 +195,20 @@ def _writer(job: Job, rank: int) -> PathWriter:
     return PathWriter(job.run_dir, path_schema(job.config.top_k), job.opened.provenance, rank)
 
 
-def _metrics(run_dir: Path, n_images: int, n_skipped: int, n_before: int, shares: Sequence[Share]) -> dict[str, Any]:
-    """The numbers of a search; of one in which nothing was left to do, the speed that it had then."""
+def _speed(run_dir: Path, n_images: int, n_processes: int, shares: Sequence[Share]) -> dict[str, Any]:
+    """How fast a search was, start-up excluded; where nothing was left to do, how fast it was then."""
     if not shares:
         kept = read_json(run_dir / METRICS_FILE)
-        speed = {name: kept.get(name) for name in _SPEED}
-    else:
-        seconds = max(share.seconds for share in shares)
-        n_searched = sum(share.images for share in shares)
-        speed = {
-            "wall_seconds": seconds,
-            "images_per_second": n_searched / seconds if seconds else None,
-            "device": shares[0].device,
-            "processes": len(shares),
-            "threads": shares[0].threads,
-            "precision": shares[0].precision,
-        }
+        return {name: kept.get(name) for name in _SPEED}
+    seconds = max(share.seconds for share in shares)
+    speed = n_images / seconds if seconds else None
+    first = shares[0]
+    return dict(zip(_SPEED, (seconds, speed, first.device, n_processes, first.threads, first.precision), strict=True))
+
+
+def _means(run_dir: Path) -> dict[str, Any]:
     by_scorer = list(load_paths(run_dir).groupby("scorer", sort=False))
     return {
-        "images": n_images,
-        "skipped_images": n_skipped,
-        "images_done_before": n_before,
-        **speed,
         "mean_n_steps": {scorer: own["n_steps"].to_numpy().mean().item() for scorer, own in by_scorer},
         "mean_score": {scorer: own["score"].to_numpy().mean().item() for scorer, own in by_scorer},
     }

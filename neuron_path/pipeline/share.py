@@ -28,12 +28,11 @@ class Share:
     """What a process has done.
 
     Attributes:
-        images: how many were searched.
-        seconds: from the start of the first batch to the last one's rows on the disk.
+        seconds: from the start of the first batch to the last one's rows on the disk, of all processes that were waited
+            for.
         device, threads, precision: how.
     """
 
-    images: int
     seconds: float
     device: str
     threads: int
@@ -78,5 +77,6 @@ def search_share(
         device = predict(trainer, module, images)
         if wait:
             images.wait_for_all()
+            writer.stop_clock()
     precision = finders[0].arithmetic_on(device).precision
-    return Share(writer.n_images, writer.seconds, device_name(device), threads, precision)
+    return Share(writer.seconds, device_name(device), threads, precision)

@@ -130,7 +130,7 @@ def test_results_are_stored_as_batches_finish(session: Session, torn: ImageDataM
     predict(PathSearchModule(finders(session, "activation", "random"), by_label, "skip"), torn, writer)
     assert read_skipped(tmp_path) == [("torn.jpg", "truncated")]
     assert len(list_parts(tmp_path).parts) == 1  # all methods of a batch are stored at once
-    assert (writer.n_images, writer.seconds > 0) == (N, True)
+    assert writer.seconds > 0
     names = list(torn.dataset.sample_ids)[:N]
     writer.writer.merge([(name, scorer) for scorer in ("activation", "random") for name in names])
     assert load_paths(tmp_path)["sample_id"].tolist() == names * 2

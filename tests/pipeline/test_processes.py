@@ -163,6 +163,8 @@ OUTSIDE = {
 }
 SLURM = {
     "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_STEP_ID": "0",
     "SLURM_PROCID": "1",
     "SLURM_LOCALID": "1",
     "SLURM_NODEID": "0",
@@ -208,6 +210,17 @@ def test_what_processes_started_outside_cannot_do_is_one_line(outside: Mapping[s
         check_surroundings(is_sweep=False, is_placed=False)
     with pytest.raises(NeuronPathError, match=r"2 processes were started, but trainer\.devices=3 .* makes 3"):
         find_processes(config(devices=3))
+
+
+@pytest.mark.parametrize(
+    ("absent", "told"), [("STEP_ID", "put srun before"), ("NTASKS_PER_NODE", "--ntasks-per-node=2")]
+)
+def test_tasks_of_slurm_that_cannot_meet_are_one_line(absent: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(f"SLURM_{absent}")
+    with pytest.raises(NeuronPathError, match=told):
+        find_processes(config(devices=2))
 
 
 def test_one_task_of_slurm_may_start_its_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:

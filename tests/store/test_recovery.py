@@ -262,14 +262,25 @@ def test_the_record_is_strict_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(reopen(tmp_path).provenance, allow_nan=False))
 
 
-def test_a_directory_that_takes_no_more_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+REFUSALS = {
+    "full disk": ("fsync", OSError(28, "No space left on device"), "Free some space or choose another directory"),
+    "quota": ("fsync", OSError(122, "Disk quota exceeded"), "Free some of your quota or choose another directory"),
+    "no permission": ("open", PermissionError(13, "Permission denied"), "Choose a directory that you may write to"),
+    "read-only": ("replace", OSError(30, "Read-only file system"), "on a file system that is not read-only"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_directory_that_takes_no_more_is_one_line(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, error, advice = REFUSALS[kind]
     writer = begin(tmp_path, IDS[:2])
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def refuse(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(NeuronPathError, match=r"No space left on device\. Free some space or choose another directory"):
-        writer.append(rows(IDS[2:4]))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, refuse)
+        with pytest.raises(NeuronPathError, match=f"{error.strerror}.*{advice}"):
+            writer.append(rows(IDS[2:4]))
     assert reopen(tmp_path).done == set(IDS[:2])
+    assert len(list((tmp_path / "parts").iterdir())) == 1
