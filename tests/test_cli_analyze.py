@@ -6,10 +6,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from neuron_path.classes.grouping import group_paths
+from neuron_path.classes.neurons import neuron_table
+from neuron_path.classes.usage import count_usage
+from neuron_path.store.evidence import evidence_schema, write_evidence
 from neuron_path.store.parquet import read_parquet
+from neuron_path.store.schema import build_table
 from tests.classes.test_runs import write
 from tests.command import call
 
@@ -96,3 +102,27 @@ def test_help_names_every_option() -> None:
     assert code == 0
     for option in ("--out", "--by", "--scorer", "--distances", "--shuffles", "--seed", "--no-figures"):
         assert option in out
+
+
+def test_where_a_run_keeps_evidence_the_most_telling_neurons_are_drawn(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", {"joint_attribution": 0})
+    table = neuron_table(count_usage(group_paths(run)))
+    gap = (table["top_frequency"] - table["mean_frequency"]).to_numpy()
+    ranked = [(int(table["block"].tolist()[row]), int(table["neuron"].tolist()[row])) for row in np.argsort(-gap)]
+    left_out, *kept = ranked  # one that the evidence does not cover
+    kept = sorted(kept)
+    n = len(kept)
+    columns = {
+        "block": [block for block, _ in kept], "neuron": [neuron for _, neuron in kept], "kind": ["image"] * n,
+        "rank": [0] * n, "sample_id": ["image/000"] * n, "activation": [1.0] * n,
+    }  # fmt: skip
+    rows = {name: columns.get(name, [None] * n) for name in evidence_schema().names}
+    write_evidence(run, build_table(evidence_schema(), rows), {})
+    assert call("analyze", str(run), "--shuffles=9")[0] == 0
+    drawn = {file.stem for file in (run / "analysis" / "figures").glob("neuron_*.png")}
+    best = sorted(gap)[::-1]
+    allowed = {f"neuron_{block}_{neuron}" for (block, neuron), one in zip(ranked, best, strict=True) if one >= best[3]}
+    assert len(drawn) == 3
+    assert drawn <= allowed - {f"neuron_{left_out[0]}_{left_out[1]}"}
+    page = (run / "analysis" / "analysis.md").read_text()
+    assert all(f"figures/{name}.png" in page for name in drawn)

@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from neuron_path.classes.neurons import neuron_classes, neuron_table
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
 from neuron_path.classes.tables import class_table
 from neuron_path.report.figures.class_distribution import class_distribution_figure
 from neuron_path.report.figures.class_overlap import class_overlap_figure
 from neuron_path.report.figures.class_similarity import class_similarity_figure
+from neuron_path.report.figures.neuron_evidence import neuron_evidence_figure
 from neuron_path.report.figures.usage_heat_map import usage_heat_map_figure
 from neuron_path.report.style import save_figure
+from neuron_path.store.evidence import EVIDENCE_FILE, load_evidence
 
+_NEURONS = 3
+"""Neurons whose evidence is drawn."""
 _ROWS = 60
 """Classes that a heat map draws at most."""
 
@@ -70,7 +75,28 @@ def _figures(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
         ),
         ("usage", f"How often the paths of each {kind} have a neuron{part}", usage),
         ("class_distribution", f"Neurons chosen in each block, {kind} {title}, which has most images", violins),
+        *_neurons(method),
     ]
+
+
+def _neurons(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
+    """What the neurons answer to that tell a class most, where the run keeps it."""
+    if not (Path(method.run_dir) / EVIDENCE_FILE).exists():
+        return []
+    evidence, usage = load_evidence(method.run_dir), method.found.usage
+    covered = set(zip(evidence["block"].tolist(), evidence["neuron"].tolist(), strict=True))
+    table = neuron_table(usage)
+    telling = np.argsort(-(table["top_frequency"] - table["mean_frequency"]).to_numpy(), kind="stable")
+    ranked = [(int(table["block"].tolist()[row]), int(table["neuron"].tolist()[row])) for row in telling]
+    figures = []
+    for block, neuron in [pair for pair in ranked if pair in covered][:_NEURONS]:
+        classes = neuron_classes(usage, block, neuron)
+        figure = neuron_evidence_figure(
+            evidence, block, neuron, classes=classes, class_names=method.class_names or None
+        )
+        caption = f"What activates neuron {neuron} of block {block} most; it is among those that tell one class best"
+        figures.append((f"neuron_{block}_{neuron}", caption, figure))
+    return figures
 
 
 def _slug(name: str) -> str:

@@ -29,6 +29,7 @@ def method_in_words(method: MethodAnalysis, *, alpha: float = _SHOWN) -> list[st
         f"alone, agree with the {kind}s to an adjusted mutual information of {agreement.ami:.2f} (0: chance, 1: the "
         "same).".replace("-", "−"),
         _neighbours(method),
+        _typical(method),
         f"In random halves of the images, {_percent(stability.recognised.median)} of {stability.n_classes} classes are "
         f"nearest to their own other half (median of {stability.n_splits} halvings).",
     ]
@@ -69,6 +70,17 @@ def _neighbours(method: MethodAnalysis) -> str:
         return f"{_class(method, one)} and {_class(method, other)} ({similarity:.2f})"
 
     return f"The most similar classes are {pair('nearest', most)}, the least {pair('farthest', least)}."
+
+
+def _typical(method: MethodAnalysis) -> str:
+    """How many images are most like their own class."""
+    paths, overlap = method.found.paths, method.found.overlap
+    several = paths.counts[paths.members] > 1
+    own = overlap.nearest[several] == paths.members[several]
+    return (
+        f"{_percent(float(own.mean()))} of the images have more of their path in common with other images of their "
+        f"{paths.source} than with those of any other (chance: {_percent(1 / paths.n_classes)})."
+    )
 
 
 def _meaning(method: MethodAnalysis, alpha: float) -> str:
