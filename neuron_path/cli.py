@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +34,9 @@ COMMANDS = {
 _USAGE = """\
 Find influential neuron paths in vision transformers.
 
-usage: neuron-path COMMAND [KEY=VALUE …]
+usage: neuron-path COMMAND [KEY=VALUE …] [--debug]
+
+  --debug    show where in the program an error comes from
 
 commands:
 {commands}
@@ -72,15 +75,16 @@ def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
-    command, *rest = arguments
+    debug = "--debug" in arguments[1:]
+    command, *rest = (argument for argument in arguments if not debug or argument != "--debug")
     if command not in COMMANDS:
         known = ", ".join(COMMANDS)
         _say("error", f"No command is named '{command}'.{nearest(command, COMMANDS)} Known: {known}.")
         return 2
-    return _hydra_app(command, rest) if command in HYDRA_COMMANDS else _plain(command, rest)
+    return (_hydra_app if command in HYDRA_COMMANDS else _plain)(command, rest, debug)
 
 
-def _plain(command: str, arguments: list[str]) -> int:
+def _plain(command: str, arguments: list[str], debug: bool) -> int:
     """A command without Hydra: a module with its `USAGE`, and `show`, which takes the arguments."""
     module = import_module(f"neuron_path.{command}_command")
     if "-h" in arguments or "--help" in arguments:
@@ -89,7 +93,7 @@ def _plain(command: str, arguments: list[str]) -> int:
     try:
         module.show(arguments)
     except NeuronPathError as error:
-        _say("error", str(error))
+        _tell(error, debug)
         return 1
     except KeyboardInterrupt as error:
         how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
@@ -98,21 +102,28 @@ def _plain(command: str, arguments: list[str]) -> int:
     return 0
 
 
-def _hydra_app(command: str, overrides: list[str]) -> int:
+def _hydra_app(command: str, overrides: list[str], debug: bool) -> int:
     try:
         from neuron_path.hydra_app import launch
 
         failures = launch(command, overrides)
     except NeuronPathError as error:
-        failures = [str(error)]
+        failures = [error]
     except KeyboardInterrupt as error:
         how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
         notes = getattr(error, "__notes__", [])  # how to continue, where that can be done
         _say("error", " ".join([f"{how}. What was finished is kept in the run directory.", *notes]))
         return RESUMABLE if isinstance(error, Terminated) and command in RESUMED else code
     for failure in failures:
-        _say("error", failure)
+        _tell(failure, debug)
     return 1 if failures else 0
+
+
+def _tell(error: NeuronPathError, debug: bool) -> None:
+    """An error's line, below its traceback where that is asked for."""
+    if debug:
+        traceback.print_exception(error)
+    _say("error", str(error))
 
 
 def _say(kind: str, text: str) -> None:

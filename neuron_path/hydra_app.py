@@ -28,9 +28,9 @@ from omegaconf.errors import (
 from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.pipeline import run
+from neuron_path.pipeline.processes import check_surroundings
 from neuron_path.pipeline.prune import prune
 from neuron_path.pipeline.prune_config import PruneConfig, read_prune_config, register_prune_schema
-from neuron_path.pipeline.processes import check_surroundings
 from neuron_path.store.recovery import holds_run
 
 AnyConfig = TypeVar("AnyConfig", Config, PruneConfig)
@@ -44,11 +44,11 @@ _ADVICE = {  # what Hydra says, and what to do
 }
 
 
-def launch(command: str, overrides: Sequence[str]) -> list[str]:
+def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     """Run a command under Hydra with command-line overrides.
 
     Returns:
-        One line for each job that failed; of a sweep, the other jobs were run all the same.
+        One error for each job that failed; of a sweep, the other jobs were run all the same.
 
     Raises:
         NeuronPathError: the overrides make no configuration.
@@ -59,7 +59,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
     if command == "evaluate":
         overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
-    failures: list[str] = []
+    failures: list[NeuronPathError] = []
     unforeseen: list[Exception] = []
 
     def app(composed: DictConfig) -> None:
@@ -73,10 +73,10 @@ def launch(command: str, overrides: Sequence[str]) -> list[str]:
         except Exception as error:
             if os.getpid() != home:
                 if isinstance(error, NeuronPathError):
-                    raise NeuronPathError(_which_job() + str(error)) from error
+                    raise _of_job(error) from error
                 raise
             if isinstance(error, NeuronPathError):
-                failures.append(_which_job() + str(error))
+                failures.append(_of_job(error))
             else:
                 unforeseen.append(error)
 
@@ -197,9 +197,14 @@ def _grouped(config: AnyConfig) -> AnyConfig:
     return config
 
 
-def _which_job() -> str:
+def _of_job(error: NeuronPathError) -> NeuronPathError:
+    """The error of one job of a sweep, which says of which."""
     job = HydraConfig.get()
-    return f"Job {job.job.num} ({job.job.override_dirname}): " if job.mode == RunMode.MULTIRUN else ""
+    if job.mode != RunMode.MULTIRUN:
+        return error
+    named = NeuronPathError(f"Job {job.job.num} ({job.job.override_dirname}): {error}")
+    named.__cause__ = error
+    return named
 
 
 def explain(error: Exception) -> str:
