@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from PIL import Image
@@ -70,7 +71,7 @@ class ImageFolderDataset(PictureDataset):
 
 def _folder_keys(files: Sequence[str], root: Path) -> list[str | None]:
     """The class folder of each file; None for all files of a flat folder."""
-    keys = [folder if inside else None for folder, inside, _ in (file.partition("/") for file in files)]
+    keys = [intern(folder) if inside else None for folder, inside, _ in (file.partition("/") for file in files)]
     n_flat = keys.count(None)
     if 0 < n_flat < len(keys):
         raise NeuronPathError(
