@@ -46,14 +46,14 @@ def summarise_protocol(records: pd.DataFrame, *, confidence: float = 0.95, n_res
     if records.empty:
         raise NeuronPathError("There are no records of the protocol: measure at least one run.")
     rows = []
-    for key, own in records.groupby(SETTING, sort=True):
+    for _, own in records.groupby(SETTING, sort=True):
         seeds, seed = np.unique(own["seed"], return_inverse=True)
         images, image = np.unique(own["sample_id"].to_numpy(dtype=str), return_inverse=True)
         values = np.full((2, len(seeds), len(images)), np.nan)
         values[0, seed, image] = 100.0 * (own["prediction"] == own["label"])
         values[1, seed, image] = own["probability"]
         accuracy, probability = crossed_means(values, confidence=confidence, n_resamples=n_resamples)
-        row: dict[str, Any] = dict(zip(SETTING, key, strict=True)) | {"n_seeds": len(seeds), "n": accuracy.n}
+        row: dict[str, Any] = {name: own[name].iloc[0] for name in SETTING} | {"n_seeds": len(seeds), "n": accuracy.n}
         for name, interval in (("accuracy", accuracy), ("probability", probability)):
             row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         rows.append(row)
@@ -72,12 +72,12 @@ def published_numbers() -> pd.DataFrame:
     """
     with resources.as_file(resources.files("neuron_path.evaluation") / "paper_pruning.csv") as file:
         table = pd.read_csv(file)
-    numbers = table["top_k"].where(table["top_k"] != "unpruned")
+    sizes = [pd.NA if size == "unpruned" else int(size) for size in table["top_k"]]
     return pd.DataFrame(
         {
             "status": table["status"],
             "model": table["model"],
-            "top_k": pd.to_numeric(numbers).astype("Int64"),
+            "top_k": pd.array(sizes, dtype="Int64"),
             "depth": table["depth"].astype("Int64"),
             "share": table["mask_percent"] / 100,
             "probability": table["mean_target_probability"],

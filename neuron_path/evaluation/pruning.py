@@ -83,12 +83,12 @@ def _tables(records: pd.DataFrame) -> tuple[list[tuple[str, float]], NDArray[np.
     """Methods with their shares, and for each whether (100 or 0) and how likely each seed's images were right."""
     seeds, images = (np.unique(records[name].to_numpy()) for name in ("seed", "sample_id"))
     keys, hits, probabilities = [], [], []
-    for (method, keep), own in records.groupby(["method", "keep"], sort=False):
+    for _, own in records.groupby(["method", "keep"], sort=False):
         place = np.searchsorted(seeds, own["seed"].to_numpy()), np.searchsorted(images, own["sample_id"].to_numpy())
         right, likely = (np.full((len(seeds), len(images)), np.nan) for _ in range(2))
         right[place] = 100.0 * (own["prediction"].to_numpy() == own["label"].to_numpy())
         likely[place] = own["probability"].to_numpy()
-        keys.append((str(method), float(keep)))
+        keys.append((str(own["method"].iloc[0]), float(own["keep"].iloc[0])))
         hits.append(right)
         probabilities.append(likely)
     return keys, np.stack(hits), np.stack(probabilities)

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.pruning import ORIGINAL, RECORD_COLUMNS, summarise_pruning
-from neuron_path.lightning.fine_tuning import fine_tune
-from neuron_path.pipeline.prune_config import PruneConfig, recipe_of
-from neuron_path.pipeline.prune_study import Images, PruneStudy, architecture, open_run
+from neuron_path.evaluation.pruning import summarise_pruning
+from neuron_path.pipeline.prune_config import PruneConfig
+from neuron_path.pipeline.prune_study import PruneStudy, architecture, open_run
+from neuron_path.pipeline.prune_trials import Trial, make_trial, measure_trials, pruned_model
 from neuron_path.pipeline.search import METRICS_FILE, weights_of
 from neuron_path.pipeline.threads import use_threads
-from neuron_path.progress import progress_bar
-from neuron_path.pruning.activations import mean_activations
 from neuron_path.pruning.cost import count_flops, count_parameters, measure_latency
 from neuron_path.pruning.description import DESCRIPTION_FILE
-from neuron_path.pruning.methods import Selection, rank
 from neuron_path.pruning.onnx import export_onnx
-from neuron_path.pruning.predictions import class_probabilities, prune_model
-from neuron_path.pruning.ranking import Ranking, hidden_widths
+from neuron_path.pruning.ranking import hidden_widths
 from neuron_path.pruning.saved import WEIGHTS_FILE, save_pruned
 from neuron_path.report.figures.pruning_curve import pruning_curve_figure
 from neuron_path.report.markdown import markdown_table
@@ -43,20 +37,6 @@ RECORDS_FILE = "pruning.parquet"
 TABLE_FILE = "pruning.csv"
 PAGE_FILE = "pruning.md"
 ONNX_FILE = "model.onnx"
-
-ALL, CHOSEN, OTHERS = "all", "chosen", "others"
-"""Groups of images: all of them, or those of the classes to specialise in and of the other ones."""
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One seed's images, and the rankings made of those that select."""
-
-    seed: int
-    selection: Images
-    evaluation: Images
-    rankings: dict[str, tuple[Ranking, Ranking]]
-    means: Sequence[Tensor] | None
 
 
 def prune(config: PruneConfig, out: Path) -> None:
@@ -78,10 +58,11 @@ def prune(config: PruneConfig, out: Path) -> None:
     made = _made_from(config, study)
     tracker = make_tracker(out, collect_provenance(asdict(config), **made), options, "prune")
     try:
-        trials = [_trial(config, study, seed) for seed in config.seeds]
-        records, chosen, kept = _measure(config, study, trials)
+        trials = [make_trial(config, study, seed) for seed in config.seeds]
+        chosen, kept = pruned_model(config, study, trials[0], config.method, config.keep)
         made |= {"kept_neurons": [len(neurons) for neurons in kept], "images": _counts(trials)}
         _save(config, study, chosen, out, made)
+        records = measure_trials(config, study, trials)
         selection = {str(trial.seed): trial.selection.names for trial in trials}
         _write_records(records, out, collect_provenance(asdict(config), **made, selection=selection))
         summary = summarise_pruning(records, config.method)
@@ -94,88 +75,6 @@ def prune(config: PruneConfig, out: Path) -> None:
         tracker.fail()
         raise
     _say(config, summary, metrics, out)
-
-
-def _trial(config: PruneConfig, study: PruneStudy, seed: int) -> _Trial:
-    selection, evaluation = study.split(config.selection_share, seed)
-    seen = Selection(
-        study.model,
-        selection.images,
-        torch.tensor([int(target) for target in study.paths.loc[selection.names, "target"]]),
-        study.paths.loc[selection.names],
-        seed,
-        study.token_scope,
-    )
-    names = dict.fromkeys([config.method, *config.methods])
-    rankings = {}
-    with progress_bar() as bar:
-        for name in bar.track(names, description=f"Ranking, seed {seed}"):
-            rankings[name] = rank(name, seen)
-    means = mean_activations(study.model, selection.images, token_scope=study.token_scope) if config.fold else None
-    return _Trial(seed, selection, evaluation, rankings, means)
-
-
-def _measure(
-    config: PruneConfig, study: PruneStudy, trials: Sequence[_Trial]
-) -> tuple[pd.DataFrame, nn.Module, list[Tensor]]:
-    """What every method's models say of the images that evaluate; and the model to save with the neurons it has."""
-    first = (config.method, config.keep)
-    names = dict.fromkeys([config.method, *config.methods]) if config.methods else ()
-    plan = [first, *((name, share) for name in names for share in sorted({*config.shares, config.keep}))]
-    plan = list(dict.fromkeys(plan))
-    parts, chosen = [], None
-    with progress_bar() as bar:
-        task = bar.add_task("Pruned models", total=len(plan) * len(trials))
-        for trial in trials:
-            parts.append(_record(config, study, trial, ORIGINAL, 1.0, study.model))
-            for name, share in plan:
-                model, kept = _pruned(config, study, trial, name, share)
-                chosen = chosen or (model, kept)
-                parts.append(_record(config, study, trial, name, share, model))
-                bar.advance(task)
-    assert chosen is not None
-    return pd.concat(parts, ignore_index=True), *chosen
-
-
-def _pruned(
-    config: PruneConfig, study: PruneStudy, trial: _Trial, method: str, share: float
-) -> tuple[nn.Module, list[Tensor]]:
-    ranking, then = trial.rankings[method]
-    model, kept = prune_model(
-        study.model,
-        ranking,
-        share,
-        config.allocation,  # pyright: ignore[reportArgumentType]
-        then=then,
-        mean_activations=trial.means,
-        token_scope=study.token_scope,
-    )
-    selection = trial.selection
-    labels = torch.tensor(selection.classes)
-    recipe, accelerator = recipe_of(config), config.trainer.accelerator
-    return fine_tune(model, selection.images, labels, recipe, seed=trial.seed, accelerator=accelerator), kept
-
-
-def _record(
-    config: PruneConfig, study: PruneStudy, trial: _Trial, method: str, share: float, model: nn.Module
-) -> pd.DataFrame:
-    images = trial.evaluation
-    probabilities = class_probabilities(model, images.images, config.batch_size).numpy()
-    labels = np.asarray(images.classes)
-    groups: Any = ALL
-    if study.chosen is not None:
-        groups = np.where(np.isin(labels, sorted(study.chosen)), CHOSEN, OTHERS)
-    columns = {
-        "seed": trial.seed,
-        "method": method,
-        "keep": float(share),
-        "sample_id": images.names,
-        "group": groups,
-        "label": labels,
-        "prediction": probabilities.argmax(1),
-        "probability": probabilities[np.arange(len(labels)), labels],
-    }
-    return pd.DataFrame(columns)[list(RECORD_COLUMNS)]
 
 
 def _costs(config: PruneConfig, original: nn.Module, pruned: nn.Module) -> dict[str, Any]:
@@ -228,7 +127,7 @@ def _made_from(config: PruneConfig, study: PruneStudy) -> dict[str, Any]:
     return {"run": run, "pruning": asdict(config), "original_weight_hash": weights_of(study.study)}
 
 
-def _counts(trials: Sequence[_Trial]) -> dict[str, list[int]]:
+def _counts(trials: Sequence[Trial]) -> dict[str, list[int]]:
     """How many images selected and how many evaluated, for each seed."""
     return {
         "selection": [len(trial.selection) for trial in trials],

@@ -73,10 +73,9 @@ def measure_protocol(run_dir: str, settings: ProtocolSettings) -> pd.DataFrame:
             for depth, share in cells:
                 parts.append(_record(study, evaluation, paths, depth, share, seed))
                 bar.advance(task)
-    records = pd.concat(parts, ignore_index=True)
     top_k = int(study.paths["top_k"].iloc[0])
-    records = records.assign(model=study.provenance["model"], protocol=settings.protocol, top_k=top_k)
-    return records[list(RECORD_COLUMNS)]
+    whose = {"model": study.provenance["model"], "protocol": settings.protocol, "top_k": top_k}
+    return pd.concat(parts, ignore_index=True).assign(**whose).reindex(columns=list(RECORD_COLUMNS))
 
 
 def split_for_protocol(study: PruneStudy, settings: ProtocolSettings, seed: int) -> tuple[Images, Images]:

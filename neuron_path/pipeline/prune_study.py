@@ -51,7 +51,7 @@ class Images:
     def take(self, places: Sequence[int]) -> Images:
         """Some of them."""
         chosen = list(places)
-        names, classes = ([values[place] for place in chosen] for values in (self.names, self.classes))
+        names, classes = [self.names[place] for place in chosen], [self.classes[place] for place in chosen]
         return Images(names, self.images[torch.tensor(chosen, dtype=torch.int64)], classes, self.labelled)
 
 

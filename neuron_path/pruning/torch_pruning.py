@@ -96,7 +96,8 @@ def _accumulate(session: Session, double: Any, images: Tensor, labels: Tensor | 
 
 
 def _one_layer(ffns: list[FfnLayers], index: int) -> FfnLayers:
-    if len(ffns) > 1 or len(ffns[0].first) > 1 or ffns[0].joint is not None or ffns[0].first[0][1] != (0,):
+    starts = [start for ffn in ffns for _, every in ffn.first for start in every]
+    if len(starts) > 1 or ffns[0].joint is not None:
         raise NeuronPathError(
             f"Block {index} has a gate, or layers that FFN and attention share, which Torch-Pruning does not rate "
             "neuron by neuron: leave its methods out."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from neuron_path.evaluation.protocol import published_numbers
 from neuron_path.report.markdown import escape, markdown_table
-from neuron_path.report.tables.cells import mean_cell
+from neuron_path.report.tables.cells import mean_cell, to_records
 
 MEASURES: Final = {"accuracy": "accuracy, %", "probability": "mean target probability"}
 
@@ -25,8 +25,10 @@ def ablation_table(summary: pd.DataFrame, measure: str, published: str | None = 
     depths = sorted(set(summary["depth"]))
     known = _published(published) if published and measure == "probability" else {}
     rows = []
-    for (top_k, share), own in summary.groupby(["top_k", "share"], sort=True):
-        cells = {row["depth"]: _cell(row, measure) for _, row in own.iterrows()}
+    for _, own in summary.groupby(["top_k", "share"], sort=True):
+        records = to_records(own)
+        top_k, share = records[0]["top_k"], records[0]["share"]
+        cells = {row["depth"]: _cell(row, measure) for row in records}
         for depth in cells:
             number = known.get((int(top_k), int(depth), float(share)))
             cells[depth] += f" (paper: {number})" if number else ""
@@ -39,7 +41,7 @@ def ablation_table(summary: pd.DataFrame, measure: str, published: str | None = 
 def published_table() -> pd.DataFrame:
     """The paper's numbers; all cells are text."""
     rows = []
-    for _, row in published_numbers().iterrows():
+    for row in to_records(published_numbers()):
         whole = pd.isna(row["top_k"])
         rows.append(
             [
@@ -63,13 +65,14 @@ def protocol_page(summary: pd.DataFrame, published: Mapping[str, str | None], fi
         figures: for each model the file of its figure, relative to the page.
     """
     parts = ["# The paper's pruning protocol"]
-    for (model, protocol), own in summary.groupby(["model", "protocol"], sort=True):
-        name = published[str(model)]
+    for _, own in summary.groupby(["model", "protocol"], sort=True):
+        model, protocol = str(own["model"].iloc[0]), str(own["protocol"].iloc[0])
+        name = published[model]
         seeds, images = own["n_seeds"].iloc[0], own["n"].iloc[0]
         parts += [
             f"## {escape(model)}, protocol {protocol}",
-            f"Means with 95 % intervals over {seeds} seed(s) and {images} images. {_explained(str(protocol))}",
-            f"![What masking does]({figures[str(model)]})",
+            f"Means with 95 % intervals over {seeds} seed(s) and {images} images. {_explained(protocol)}",
+            f"![What masking does]({figures[model]})",
         ]
         for measure, words in MEASURES.items():
             parts += [f"### {words[:1].upper()}{words[1:]}", markdown_table(ablation_table(own, measure, name))]
@@ -99,9 +102,9 @@ def _published(model: str) -> dict[tuple[int, int, float], str]:
         (int(row["top_k"]), int(row["depth"]), float(row["share"])): (
             f"{row['probability']:.3f}" + (", read off" if row["status"] != "exact" else "")
         )
-        for _, row in table.iterrows()
+        for row in to_records(table)
     }
 
 
-def _cell(row: pd.Series, measure: str) -> str:
+def _cell(row: Mapping[str, Any], measure: str) -> str:
     return mean_cell(*(row[f"{measure}{end}"] for end in ("", "_low", "_high")), sign=False)

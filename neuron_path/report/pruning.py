@@ -10,7 +10,7 @@ import pandas as pd
 
 from neuron_path.evaluation.pruning import ORIGINAL
 from neuron_path.report.markdown import escape, markdown_table
-from neuron_path.report.tables.cells import mean_cell
+from neuron_path.report.tables.cells import mean_cell, to_records
 
 GROUPS: Final = {"all": "all images", "chosen": "images of the chosen classes", "others": "images of other classes"}
 
@@ -35,8 +35,8 @@ def cost_table(summary: pd.DataFrame, metrics: Mapping[str, Any], method: str, k
         name = f"ms for a batch of {one['batch_size']}, median"
         rows.append([name, *(f"{times[which]:.3g}" for which in ("original", "pruned")), change])
     for group, own in summary.groupby("group", sort=False):
-        before = own.loc[own["method"] == ORIGINAL].iloc[0]
-        after = own.loc[(own["method"] == method) & (own["keep"] == keep)].iloc[0]
+        (before,) = to_records(own.loc[own["method"] == ORIGINAL])
+        (after,) = to_records(own.loc[(own["method"] == method) & (own["keep"] == keep)])
         about = "" if group == "all" else f", {GROUPS[str(group)]}"
         changed = mean_cell(*(after[f"accuracy_deviation{end}"] for end in ("", "_low", "_high")))
         rows.append([f"accuracy, %{about}", _accuracy(before), _accuracy(after), f"{changed} points"])
@@ -47,7 +47,7 @@ def curve_table(summary: pd.DataFrame, group: str) -> pd.DataFrame:
     """Accuracy in percent against the kept share, a column per method; all cells are text."""
     own = summary.loc[(summary["group"] == group) & (summary["method"] != ORIGINAL)]
     methods = list(dict.fromkeys(own["method"]))
-    cells = {(row["method"], row["keep"]): _accuracy(row) for _, row in own.iterrows()}
+    cells = {(row["method"], row["keep"]): _accuracy(row) for row in to_records(own)}
     rows = [
         [f"{keep:.0%}".replace("%", " %"), *(cells.get((method, keep), "–") for method in methods)]
         for keep in sorted(set(own["keep"]))
@@ -59,7 +59,7 @@ def verdict_table(summary: pd.DataFrame, group: str, reference: str) -> pd.DataF
     """How far the reference's accuracy is above each other method's, paired, in percentage points."""
     own = summary.loc[(summary["group"] == group) & (summary["verdict"] != "")]
     methods = list(dict.fromkeys(own["method"]))
-    cells = {(row["method"], row["keep"]): _ahead(row) for _, row in own.iterrows()}
+    cells = {(row["method"], row["keep"]): _ahead(row) for row in to_records(own)}
     rows = [
         [f"{keep:.0%}".replace("%", " %"), *(cells.get((method, keep), "–") for method in methods)]
         for keep in sorted(set(own["keep"]))
@@ -107,11 +107,11 @@ def named(method: str) -> str:
     return method.replace("+", ", then ").replace("_", " ")
 
 
-def _accuracy(row: pd.Series) -> str:
+def _accuracy(row: Mapping[str, Any]) -> str:
     return mean_cell(*(row[f"accuracy{end}"] for end in ("", "_low", "_high")), sign=False, decimals=1)
 
 
-def _ahead(row: pd.Series) -> str:
+def _ahead(row: Mapping[str, Any]) -> str:
     return f"{mean_cell(*(row[f'ahead{end}'] for end in ('', '_low', '_high')), decimals=1)} {row['verdict']}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_selection_and_evaluation_share_an_image_of_each_class_in_the_paper_s_pr
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for wrong in ({"protocol": "papers"}, {"shares": (1.5,)}, {"depths": (0,)}, {"seeds": ()}):
+    every: list[dict[str, Any]] = [{"protocol": "papers"}, {"shares": (1.5,)}, {"depths": (0,)}, {"seeds": ()}]
+    for wrong in every:
         with pytest.raises(NeuronPathError, match="protocol"):
             ProtocolSettings(**wrong)
 

@@ -103,7 +103,8 @@ def test_masked_neurons_are_zero_at_the_tokens_in_scope(name: str, scope: str) -
         return hook
 
     with ExitStack() as stack, torch.no_grad():
-        for block, mask in zip(model.blocks, masks, strict=True):
+        blocks: Any = model.blocks
+        for block, mask in zip(blocks, masks, strict=True):
             handle = block.mlp.fc2.register_forward_pre_hook(zero(mask))
             stack.callback(handle.remove)
         expected = model(images).softmax(1)
