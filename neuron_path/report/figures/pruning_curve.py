@@ -71,7 +71,7 @@ def pruning_curve_figure(summary: pd.DataFrame, *, chosen: Sequence[str] = ()) -
     across = _LEFT + len(groups) * (_WIDTH + _BETWEEN) + _KEY
     with figure_style():
         figure = new_figure(across, _BOTTOM + _HEIGHT + _TITLE)
-        looks = {name: _LOOKS[place % len(_LOOKS)] for place, name in enumerate(methods)}
+        looks = {name: _look(place) for place, name in enumerate(methods)}
         for place, group in enumerate(groups):
             left = _LEFT + place * (_WIDTH + _BETWEEN)
             axes = axes_in_inches(figure, left, _BOTTOM, _WIDTH, _HEIGHT)
@@ -87,11 +87,17 @@ def pruning_curve_figure(summary: pd.DataFrame, *, chosen: Sequence[str] = ()) -
     return figure
 
 
-def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, MethodStyle]) -> None:
+def _look(place: int) -> tuple[MethodStyle, dict[str, str]]:
+    """Colour and marker; when all are taken, the next ones are hollow and their lines dotted."""
+    again, which = divmod(place, len(_LOOKS))
+    return _LOOKS[which], {"markerfacecolor": "white", "linestyle": ":"} if again else {}
+
+
+def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, tuple[MethodStyle, dict[str, str]]]) -> None:
     original = own.loc[own["method"] == ORIGINAL].iloc[0]
     axes.axhline(original["accuracy"], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="original", zorder=1)
     middle = (len(looks) - 1) / 2
-    for place, (name, look) in enumerate(looks.items()):
+    for place, (name, (look, again)) in enumerate(looks.items()):
         line = own.loc[own["method"] == name].sort_values("keep")
         # Beside each other, so that intervals at the same share can be told apart.
         x = line["keep"].to_numpy() + (place - middle) * _DODGE
@@ -108,6 +114,7 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, MethodStyle]) -> None:
             elinewidth=0.7,
             label=printable(named(name)),
             zorder=3,
+            **again,  # pyright: ignore[reportArgumentType]
         )
     axes.set_xlabel("FFN neurons kept (%)")
     axes.set_ylim(0, 102)
