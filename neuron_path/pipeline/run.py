@@ -28,7 +28,16 @@ from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import write_checksums
 from neuron_path.store.evidence import EVIDENCE_FILE
 from neuron_path.store.identity import differences
-from neuron_path.store.layout import EFFECTS_FILE, METRICS_FILE, PATHS_FILE, RUN_FILE, SCORES_FILE, make_run_dir
+from neuron_path.store.layout import (
+    EFFECTS_FILE,
+    METRICS_FILE,
+    PATHS_FILE,
+    RUN_FILE,
+    SCORES_FILE,
+    SKIPPED_FILE,
+    make_run_dir,
+    open_run_dir,
+)
 from neuron_path.store.lock import locked
 from neuron_path.store.reader import read_json
 from neuron_path.store.recovery import Opened, open_search
@@ -105,7 +114,7 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
 
 def stored_files(run_dir: Path) -> list[Path]:
     """What a run directory holds of the store and the numbers."""
-    names = (PATHS_FILE, EVIDENCE_FILE, EFFECTS_FILE, SCORES_FILE, RUN_FILE, METRICS_FILE)
+    names = (PATHS_FILE, EVIDENCE_FILE, EFFECTS_FILE, SCORES_FILE, RUN_FILE, METRICS_FILE, SKIPPED_FILE)
     return [run_dir / name for name in names if (run_dir / name).exists()]
 
 
@@ -124,7 +133,10 @@ def _begun(
     options = asdict(config.logger)
     check_options(options)
     processes = find_processes(config)
-    study = build_study(_with_stored_head(config, run_dir))
+    built = _with_stored_head(config, run_dir)
+    if isinstance(built.head, LinearProbeConfig) and config.resume_mode != "force":
+        open_run_dir(run_dir)  # fitting may take long, and the head would be another one: refuse before
+    study = build_study(built)
     finders = build_finders(config, study.session, baselines)
     provenance = provenance_of(config, study, finders, command)
     if expected is not None and (told := differences(expected, provenance["identity"])):

@@ -66,8 +66,10 @@ def _start(rank: int, n: int, port: int, inherited: int | None) -> subprocess.Po
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_OTHER_LAUNCHERS)}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n)}
     environment |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank)}
+    # The same modules as here, and none that happens to lie in the current directory.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     return subprocess.Popen(
-        [sys.executable, "-m", "neuron_path.pipeline.worker"],
+        [sys.executable, "-P", "-m", "neuron_path.pipeline.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -5,6 +5,7 @@ position:
 
     parts/part-00000-000000.parquet …   what each process has finished so far, each file whole or absent
     parts/skipped-00000-000001.json …   the images that could not be read
+    skipped.json                        these images after the merge, where there are any, with the reason
     set_aside/                          what lay there and did not belong there: torn files, parts of another search
     paths.parquet                       all rows in the order of the data, once every image is there
     effects.parquet                     what editing those paths did to each image's prediction

@@ -16,6 +16,7 @@ from neuron_path.store.atomic import TEMPORARY_SUFFIX, write_bytes
 from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts, list_skipped, set_aside
 from neuron_path.store.parquet import read_parquet, write_parquet
 from neuron_path.store.schema import KEY_COLUMNS, conform
+from neuron_path.store.skipped import merge_skipped
 
 Key = tuple[str, ...]
 """(sample_id, scorer) or (sample_id, scorer, search)."""
@@ -74,6 +75,7 @@ def merge_parts(
     ordered = table.take(pa.array([position[key] for key in keys], type=pa.int64()))
     if keep_others:
         _keep_others(run_dir, schema, keys)
+    merge_skipped(run_dir)
     write_parquet(target, ordered.combine_chunks(), provenance)
     _remove_parts(run_dir)
     return target

@@ -1,4 +1,4 @@
-"""The images that no process could read, kept among the parts until the merge."""
+"""The images that could not be read: a file for each batch among the parts, and after the merge ``skipped.json``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.atomic import write_json
-from neuron_path.store.layout import list_skipped, skipped_path
+from neuron_path.store.layout import SKIPPED_FILE, list_skipped, skipped_path
 from neuron_path.store.reader import read_json
 
 Problem = tuple[str, str]
@@ -27,7 +27,7 @@ def read_skipped(run_dir: Path) -> list[Problem]:
         NeuronPathError: a file that is torn or foreign.
     """
     problems: dict[str, str] = {}
-    for file in list_skipped(run_dir):
+    for file in [run_dir / SKIPPED_FILE, *list_skipped(run_dir)]:
         held = read_json(file)
         if not all(isinstance(reason, str) for reason in held.values()):
             raise NeuronPathError(f"{os.fspath(file)!r} does not name skipped images: remove it.")
@@ -35,7 +35,13 @@ def read_skipped(run_dir: Path) -> list[Problem]:
     return sorted(problems.items())
 
 
+def merge_skipped(run_dir: Path) -> None:
+    """Put the names of all processes into one file, where there are any; errors as in :func:`read_skipped`."""
+    if problems := read_skipped(run_dir):
+        write_json(run_dir / SKIPPED_FILE, dict(problems))
+
+
 def forget_skipped(run_dir: Path) -> None:
-    """Remove the list, as before the images are tried again."""
-    for file in list_skipped(run_dir):
+    """Remove the names, as before the images are tried again."""
+    for file in [run_dir / SKIPPED_FILE, *list_skipped(run_dir)]:
         file.unlink(missing_ok=True)

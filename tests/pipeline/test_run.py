@@ -164,6 +164,7 @@ def test_the_provenance_holds_the_whole_configuration(paths: pd.DataFrame) -> No
         "batch_size": 5,
         "num_workers": 0,
         "on_error": "raise",
+        "max_skipped": None,
         "split": "test",
     }
     assert config["quadrature"] == {"rule": "gauss_legendre", "n_steps": 8}

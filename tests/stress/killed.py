@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -67,6 +68,8 @@ def _start(run_dir: Path, n_processes: int) -> int:
         cli.main(["search", f"hydra.run.dir={run_dir}", *options])
     except SystemExit as ended:
         code = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code if isinstance(code, int) else 1)
 

@@ -87,4 +87,4 @@ def test_a_broken_tracker_loses_no_results(tmp_path: Path, monkeypatch: pytest.M
     assert outcome.code == 0
     assert outcome.err.startswith("neuron-path: warning: The logger 'x' broke (no space for log): ")
     assert outcome.err.count("\n") == 1
-    assert outcome.results == ["paths.parquet", "run.json", "metrics.json"]
+    assert outcome.results == ["paths.parquet", "run.json", "metrics.json", "SHA256SUMS"]
