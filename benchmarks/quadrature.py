@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from math import log10
@@ -150,7 +151,9 @@ def estimates(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, An
     """The relative errors that the adaptive rule estimates with 4 nodes, and the true ones, in float64."""
     double = copy.deepcopy(model).double()
     images = images.double()
-    found = neuron_path.find_paths(double, images, targets, quadrature=FOUR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it is meant to stop at four nodes
+        found = neuron_path.find_paths(double, images, targets, quadrature=FOUR)
     converged = converged_scores(double, images, targets, found.paths)
     assert found.score_errors is not None
     return {
