@@ -12,41 +12,41 @@ import pandas as pd
 from neuron_path.classes.analysis import ClassAnalysis
 from neuron_path.classes.class_paths import ClassPaths
 from neuron_path.classes.tables import class_table
+from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.report.figures.class_distribution import class_distribution_figure
 from neuron_path.report.figures.class_overlap import class_overlap_figure
 from neuron_path.report.figures.class_similarity import class_similarity_figure
+from neuron_path.report.figures.edit_curves import edit_curves_figure
 from neuron_path.report.figures.effects import effects_figure
+from neuron_path.report.figures.path_flow import path_flow_figure
 from neuron_path.report.figures.usage_heat_map import usage_heat_map_figure
 from neuron_path.report.gallery import Entry, keep_figure
+from neuron_path.report.run import CHANGE, Run
 
+_CURVES: Final = ["scorer", "search", "operation", "size", "n", *CHANGE]
 _ROWS: Final = 60
 """Classes of the usage heat map: of more, those whose rows fit, evenly from the tree."""
 _HEAT_MAP: Final = 72
 """Columns of the usage heat map, for all blocks together, whose data is kept."""
 
 
-def draw_figures(
-    run_dir: Path,
-    summary: pd.DataFrame,
-    paths: ClassPaths,
-    analysis: ClassAnalysis | None,
-    class_names: Sequence[str],
-) -> Iterator[Entry]:
-    """Draw effects, the class with most images, and overlap, usage and similarity of classes, as far as there are any.
+def draw_figures(run: Run) -> Iterator[Entry]:
+    """Draw effects and their curves, the class with most images, and how classes differ, as far as there are any.
 
     Args:
-        run_dir: where to.
-        summary: the table of effects; no row is allowed.
-        paths: of the run's own method.
-        analysis: of the same; None where classes cannot be compared.
-        class_names: by index.
+        run: whose figures; they are written into its directory.
     """
-    if len(summary):
+    if len(run.summary):
         caption = "Change of the target probability, with 95 % intervals"
-        yield keep_figure(run_dir, "effects", effects_figure(summary), caption, summary)
-    yield _distribution(run_dir, paths, class_names)
-    if analysis is not None:
-        yield from _classes(run_dir, analysis, class_names)
+        yield keep_figure(run.run_dir, "effects", effects_figure(run.summary), caption, run.summary)
+    if run.effects is not None and len(set(run.effects["size"])) > 1:
+        caption = "Necessity and sufficiency: removing, or keeping only, the first neurons of the paths"
+        table = pd.DataFrame(summarise_effects(run.effects, {}, headline=False, seed=run.seed), columns=_CURVES)
+        yield keep_figure(run.run_dir, "edit_curves", edit_curves_figure(run.effects), caption, table)
+    yield _distribution(run.run_dir, run.classes, run.class_names)
+    if run.analysis is not None:
+        yield from _classes(run.run_dir, run.analysis, run.class_names)
+        yield _flow(run.run_dir, run.analysis, run.class_names)
 
 
 def _distribution(run_dir: Path, paths: ClassPaths, class_names: Sequence[str]) -> Entry:
@@ -57,9 +57,8 @@ def _distribution(run_dir: Path, paths: ClassPaths, class_names: Sequence[str]) 
     figure = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=name)
     blocks = np.broadcast_to(np.arange(paths.n_blocks)[:, None], own.shape[1:])
     chosen = pd.DataFrame({"block": np.broadcast_to(blocks, own.shape).ravel(), "neuron": own.ravel()})
-    table = chosen.value_counts(sort=False).sort_index().rename("images").reset_index()
     caption = f"Neurons chosen in each block, images of {paths.source} {name}"
-    return keep_figure(run_dir, "class_distribution", figure, caption, table)
+    return keep_figure(run_dir, "class_distribution", figure, caption, _count(chosen))
 
 
 def _classes(run_dir: Path, analysis: ClassAnalysis, class_names: Sequence[str]) -> Iterator[Entry]:
@@ -87,6 +86,32 @@ def _classes(run_dir: Path, analysis: ClassAnalysis, class_names: Sequence[str])
     table.insert(0, "class", classes)
     caption = f"Cosine similarity of the {kind}s' usage of neurons, in the order of their tree"
     yield keep_figure(run_dir, "class_similarity", figure, caption, table)
+
+
+def _flow(run_dir: Path, analysis: ClassAnalysis, class_names: Sequence[str]) -> Entry:
+    """The paths of the two classes that are most alike, and of the two that are least."""
+    paths, table, kind = analysis.paths, analysis.neighbours, analysis.paths.source
+    near, far = table["nearest_similarity"].to_numpy().argmax(), table["farthest_similarity"].to_numpy().argmin()
+    pairs = [*table[["class", "nearest"]].to_numpy()[near], *table[["class", "farthest"]].to_numpy()[far]]
+    shown = [int(index) for index in dict.fromkeys(pairs)]
+    labels = paths.classes[paths.members]
+    figure = path_flow_figure(paths.paths, labels, shown=shown, class_names=class_names or None)
+    drawn = np.isin(labels, shown)
+    best = paths.paths[drawn, :, 0]
+    rows = pd.DataFrame(
+        {
+            "class": np.repeat(labels[drawn], paths.n_blocks),
+            "block": np.tile(np.arange(paths.n_blocks), len(best)),
+            "neuron": best.ravel(),
+        }
+    )
+    caption = f"Paths of the two {kind}s that are most alike, and of the two that are least, from block to block"
+    return keep_figure(run_dir, "path_flow", figure, caption, _count(rows))
+
+
+def _count(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each different row once, in order, with the number of images that have it."""
+    return rows.value_counts(sort=False).sort_index().rename("images").reset_index()
 
 
 def _most_used(usage: pd.DataFrame) -> pd.DataFrame:

@@ -49,9 +49,7 @@ def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | 
         NeuronPathError: no finished run, a file that is torn or foreign, or a place that cannot be written.
     """
     run = read_run(run_dir)
-    names = _class_names(run)
-    drawn = draw_figures(run.run_dir, run.summary, run.classes, run.analysis, names)
-    figures = show_figures(run.run_dir, list_figures(run.run_dir, list(drawn)))
+    figures = show_figures(run.run_dir, list_figures(run.run_dir, list(draw_figures(run))))
     page = Path(out) if out is not None else run.run_dir / REPORT_FILE
     write_text(page, render_report(run, figures))
     return page
@@ -67,7 +65,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
     explorer = explorer_data(
         run.paths,
         n_neurons=run.provenance.get("n_neurons"),
-        class_names=_class_names(run),
+        class_names=run.class_names,
         own=run.classes.scorer,
     )
     data = {"explorer": explorer, "evidence": None, "pictures": {}, "order": None}
@@ -165,10 +163,6 @@ def _problems(run: Run) -> Content:
         "lines": lines[:_LISTED],
         "more": max(0, len(lines) - _LISTED),
     }
-
-
-def _class_names(run: Run) -> list[str]:
-    return [str(name) for name in run.provenance.get("classes") or ()]
 
 
 def _flat(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from neuron_path.store.evidence import EVIDENCE_FILE, load_evidence
 from neuron_path.store.layout import EFFECTS_FILE, METRICS_FILE, SCORES_FILE
 from neuron_path.store.reader import load_effects, load_paths, read_json
 
+CHANGE: Final = tuple(f"probability_deviation{end}" for end in ("", "_low", "_high"))
+"""The columns of an effect with its interval."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -29,7 +32,8 @@ class Run:
         paths: one row per image and method.
         provenance: what made the paths.
         metrics: speed and mean scores.
-        summary: the table of effects, a row per method and operation; empty where none was measured.
+        effects: of each image, method and operation; None where none was measured.
+        summary: their table, a row per method and operation.
         comparison: the run's methods tested against its own; None where there is only one, or no effect.
         classes: the paths of the run's own method, in classes.
         analysis: the statistics of these classes; None where they cannot be compared.
@@ -41,12 +45,23 @@ class Run:
     paths: pd.DataFrame = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
     metrics: dict[str, Any]
+    effects: pd.DataFrame | None = field(repr=False)
     summary: pd.DataFrame
     comparison: Comparison | None
     classes: ClassPaths
     analysis: ClassAnalysis | None
     no_analysis: str
     evidence: pd.DataFrame | None = field(repr=False)
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return _seed(self.provenance)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of classes by index; empty where there are none."""
+        return [str(name) for name in self.provenance.get("classes") or ()]
 
 
 def read_run(run_dir: str | os.PathLike[str]) -> Run:
@@ -66,12 +81,14 @@ def read_run(run_dir: str | os.PathLike[str]) -> Run:
         analysis = analyze_classes(classes, seed=_seed(provenance))
     except NeuronPathError as error:  # one class, or one image of each: the rest of the report has its use
         no_analysis = str(error)
+    effects = load_effects(folder) if (folder / EFFECTS_FILE).exists() else None
     return Run(
         run_dir=folder,
         paths=paths,
         provenance=provenance,
         metrics={name: value for name, value in metrics.items() if name != "effects"},
-        summary=_effects(folder, paths, metrics, _seed(provenance)),
+        effects=effects,
+        summary=_summary(effects, paths, metrics, _seed(provenance)),
         comparison=_comparison(folder, paths, scorer),
         classes=classes,
         analysis=analysis,
@@ -80,17 +97,13 @@ def read_run(run_dir: str | os.PathLike[str]) -> Run:
     )
 
 
-def _effects(folder: Path, paths: pd.DataFrame, metrics: dict[str, Any], seed: int) -> pd.DataFrame:
+def _summary(effects: pd.DataFrame | None, paths: pd.DataFrame, metrics: dict[str, Any], seed: int) -> pd.DataFrame:
     """The table that the evaluation made, or the same again where it was not kept."""
+    if effects is None:
+        return pd.DataFrame(columns=["scorer", "search", "operation", "n", *CHANGE])
     if metrics.get("effects"):
         return pd.DataFrame(metrics["effects"])
-    if not (folder / EFFECTS_FILE).exists():
-        return pd.DataFrame(columns=["scorer", "search", "operation", "n", *_CHANGE])
-    labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
-    return summarise_effects(load_effects(folder), labels, seed=seed)
-
-
-_CHANGE: Final = tuple(f"probability_deviation{end}" for end in ("", "_low", "_high"))
+    return summarise_effects(effects, dict(zip(paths["sample_id"], paths["label"], strict=True)), seed=seed)
 
 
 def _comparison(folder: Path, paths: pd.DataFrame, scorer: str) -> Comparison | None:

@@ -71,7 +71,16 @@ def test_the_directory_holds_the_results_and_nothing_else(finished: Outcome) -> 
     found = {file.name for file in finished.run_dir.iterdir()}
     assert found == set(RESULTS) - {"parts"}
     figures = sorted(file.name for file in (finished.run_dir / "figures").glob("*.png"))
-    drawn = ["class_distribution", "class_overlap", "class_similarity", "effects", "path_0", "path_1", "path_2"]
+    drawn = [
+        "class_distribution",
+        "class_overlap",
+        "class_similarity",
+        "effects",
+        "path_0",
+        "path_1",
+        "path_2",
+        "path_flow",
+    ]
     assert figures == [f"{name}.png" for name in [*drawn, "usage_heat_map"]]
     for figure in figures:
         assert (finished.run_dir / "figures" / figure).with_suffix(".csv").exists()

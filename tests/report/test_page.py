@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.html.packing import unpack
 from neuron_path.report.page import write_report
-from neuron_path.store.reader import load_paths
+from neuron_path.store.reader import load_effects, load_paths
+from neuron_path.store.schema import effect_schema
 from neuron_path.store.skipped import write_skipped
+from neuron_path.store.writer import write_effects
 from tests.report.runs import SCORERS, write_run
 
 HOSTILE = "<img src=x onerror=alert(1)>&amp;'\"</script><script>alert(2)</script>\n`*|$x$ {{ 7*7 }}"
@@ -168,7 +171,7 @@ def test_the_page_holds_every_path_as_it_is_stored(made: tuple[Path, str, Page])
 def test_figures_come_with_their_data(made: tuple[Path, str, Page]) -> None:
     run_dir, _, page = made
     tables = data_of(page)["tables"]
-    names = ["effects", "class_distribution", "class_overlap", "usage_heat_map", "class_similarity"]
+    names = ["effects", "class_distribution", "class_overlap", "usage_heat_map", "class_similarity", "path_flow"]
     assert list(tables) == names
     pictures = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
     for name, uri in zip(names, pictures, strict=True):
@@ -226,7 +229,7 @@ def test_a_run_without_effects_labels_or_evidence_says_so(tmp_path: Path) -> Non
     assert data["evidence"] is None
     assert set(unpack(data["explorer"]["images"]["outcome"])) == {2}
     assert "effects" not in data["tables"]
-    assert text.count("data:image/png") == 4
+    assert text.count("data:image/png") == 5
 
 
 def test_a_run_of_one_class_has_a_page(tmp_path: Path) -> None:
@@ -247,3 +250,15 @@ def test_paths_of_several_neurons_a_block(tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NeuronPathError, match=r"holds no paths\.parquet"):
         write_report(tmp_path)
+
+
+def test_curves_are_drawn_where_several_sizes_were_measured(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", top_k=3, scorers=["joint_attribution"], evidence=0)
+    whole = load_effects(run_dir)
+    table = pa.Table.from_pandas(pd.concat([whole, whole.assign(size=1)]), effect_schema(), preserve_index=False)
+    write_effects(run_dir, table, whole.attrs["provenance"])
+    page = Page(write_report(run_dir).read_text(encoding="utf-8"))
+    assert "Necessity and sufficiency" in page.text_of("figcaption")
+    curve = pd.read_csv(run_dir / "figures" / "edit_curves.csv").query("operation == 'remove'")
+    assert sorted(curve["size"]) == [1, 3]
+    assert curve["n"].tolist() == [24, 24]

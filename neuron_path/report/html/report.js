@@ -654,7 +654,7 @@
       const figures = own.map((row) => answer(row, values[row], kind === "image" ? null : [...evidence.box.slice(4 * row, 4 * row + 4)]));
       return element("div", {}, element("h4", {}, title), element("div", { className: "evidence" }, ...figures));
     });
-    const note = element("p", { className: "note" }, `Beneath each image: the neuron's activation, and the image's ${data.explorer.kind}.`);
+    const note = element("p", { className: "note" }, `Beneath each image: the neuron's activation, and the image's ${data.explorer.kind}.${evidence.shown < evidence.nTop ? ` Of ${evidence.nTop} images that the run keeps for a neuron, the page has the first ${evidence.shown}.` : ""}`);
     return element("div", {}, element("div", { className: "columns answers" }, ...parts.filter(Boolean)), note);
   }
 
@@ -817,7 +817,7 @@
     filter.hidden = counts.correct + counts.wrong === 0;
     for (const name of FILTERS) {
       const radio = element("input", { type: "radio", name: "filter", value: name, onchange: () => go({ filter: name, a: { ...state.a, image: null }, b: state.b && { ...state.b, image: null } }) });
-      filter.append(element("label", {}, radio, name === "all" ? `all (${counts.all})` : `${name} prediction (${counts[name]})`));
+      filter.append(element("label", {}, radio, `${name === "all" ? "all" : `${name} prediction`} (${counts[name].toLocaleString("en")})`));
     }
     byId("compare").addEventListener("change", (event) => {
       const { a } = state;
@@ -843,6 +843,10 @@
     makePanel("b");
     for (const button of document.querySelectorAll("[data-table]")) {
       button.addEventListener("click", () => save(`${button.dataset.table}.csv`, data.tables[button.dataset.table]));
+    }
+    for (const button of document.querySelectorAll("[data-large]")) {
+      const toggle = () => button.setAttribute("aria-pressed", String(button.closest("figure").classList.toggle("large")));
+      button.addEventListener("click", toggle);
     }
     for (const button of document.querySelectorAll("[data-picture]")) {
       const source = button.closest("figure").querySelector("img").src;
