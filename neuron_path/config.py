@@ -280,7 +280,7 @@ def read_config(composed: DictConfig) -> Config:
     return config
 
 
-def stored_config(stored: Mapping[str, Any]) -> Config:
+def stored_config(stored: Mapping[str, Any] | None) -> Config:
     """The configuration that a run directory keeps, typed again.
 
     Raises:
@@ -299,13 +299,13 @@ def stored_config(stored: Mapping[str, Any]) -> Config:
         "logger": LoggerConfig,
         "paths": PathsConfig,
     }
-    parts = dict(stored)
     try:
+        parts = dict(stored or {})
         for name, kind in kinds.items():
             make = kind[parts[name][_CHOSEN_BY.get(name, "name")]] if isinstance(kind, dict) else kind
             parts[name] = make(**parts[name])
         return Config(**parts)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise NeuronPathError(
             f"The stored configuration is of another version of NeuronPath ({error}): search again."
         ) from error

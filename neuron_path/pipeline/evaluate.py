@@ -58,6 +58,8 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     """
     options = config.evaluation
     paths = load_paths(run_dir)
+    if paths.empty or paths.duplicated(["sample_id", "scorer", "search", "top_k"]).any():
+        raise NeuronPathError(f"The paths in '{run_dir}' are none, or some are there twice: search again.")
     stored = [_stored(rows) for _, rows in paths.groupby(["scorer", "search", "top_k"], sort=False)]
     targets = dict(zip(paths["sample_id"], paths["target"].tolist(), strict=True))
     data = _with_paths(study.data, targets)

@@ -56,7 +56,7 @@ def open_study(given: Config, overridden: Collection[str]) -> StoredStudy:
             )
     run_dir = Path(given.run_dir)
     provenance = read_provenance(run_dir)
-    stored = stored_config(provenance["config"])
+    stored = stored_config(provenance.get("config"))
     if "data" in overridden and given.data.name != stored.data.name:
         raise NeuronPathError(f"The paths are of data={stored.data.name}, not of data={given.data.name}.")
     moved = {name: getattr(given.data, name) for name in _OF_DATA if f"data.{name}" in overridden}
@@ -66,7 +66,7 @@ def open_study(given: Config, overridden: Collection[str]) -> StoredStudy:
     chosen = {name: getattr(given, name) for name in _OWN}
     config = replace(stored, **chosen, head=head, data=replace(stored.data, **moved))
     study = build_study(config)
-    if weights_of(study) != provenance["weight_hash"]:
+    if weights_of(study) != provenance.get("weight_hash"):
         raise NeuronPathError(
             f"The model's weights are not those that the paths in '{run_dir}' were found with: search again, or bring "
             "back the checkpoint."
