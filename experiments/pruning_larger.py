@@ -33,9 +33,7 @@ from neuron_path.store.atomic import atomic_write, write_bytes, write_json
 NAME = "vit_tiny_patch16_224"
 KWARGS: dict[str, Any] = {"img_size": 16, "patch_size": 4, "in_chans": 1, "num_classes": 10}
 PREPARED = {"mean": [0.5], "std": [0.5], "crop_pct": 1.0, "crop_mode": "squash"}
-RECIPE = Recipe(epochs=12, learning_rate=1e-3, batch_size=32, label_smoothing=0.05, shift=2)
-LIMIT = "data.limit=60"  # of the search
-CURVE = ["shares=[0.3,0.5]", "methods=[path,path+taylor,random,magnitude,taylor]"]
+RECIPE = Recipe(epochs=60, learning_rate=1e-3, batch_size=32, label_smoothing=0.05, shift=2)
 USAGE = "usage: python experiments/pruning_larger.py [DIR] [KEY=VALUE …]    the settings go to neuron-path prune"
 
 
@@ -56,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     data = ["data=image_folder", f"data.root={out / 'digits' / 'val'}", "data.num_workers=0"]
     data += [f"data.{name}={json.dumps(value).replace(' ', '')}" for name, value in PREPARED.items()]
     if not (out / "paths" / "paths.parquet").exists():
-        probe = ["head=linear_probe", f"head.root={out / 'digits' / 'train'}"]
-        searched = neuron_path("search", "model=timm", *model, *data, *probe, LIMIT, f"hydra.run.dir={out / 'paths'}")
+        searched = neuron_path("search", "model=timm", *model, *data, f"hydra.run.dir={out / 'paths'}")
         if searched:
             return searched
     evaluated = [f"evaluate_on={out / 'digits' / 'test'}", "selection_share=0.5"]
