@@ -59,9 +59,7 @@ def main(arguments: Sequence[str]) -> int:
             return searched
     evaluated = [f"evaluate_on={out / 'digits' / 'test'}", "selection_share=0.5"]
     settings = [argument for argument in arguments if "=" in argument]
-    return neuron_path(
-        "prune", f"run_dir={out / 'paths'}", f"hydra.run.dir={out / 'pruned'}", *evaluated, *CURVE, *settings
-    )
+    return neuron_path("prune", f"run_dir={out / 'paths'}", f"hydra.run.dir={out / 'pruned'}", *evaluated, *settings)
 
 
 def write_pictures(split: str, folder: Path) -> None:
