@@ -17,7 +17,6 @@ import torch
 from hydra.core.config_store import ConfigStore
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from train_digits import TrainDigits, train
@@ -29,10 +28,11 @@ from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
+from neuron_path.evaluation.searches import rank_correlation
 from neuron_path.evaluation.stability import correlations, match_neurons, path_overlap, translate
 from neuron_path.evaluation.statistics import Interval, bootstrap_mean
 from neuron_path.report.markdown import markdown_table
-from neuron_path.report.tables.cells import mean_cell
+from neuron_path.report.tables.cells import mean_cell, to_records
 from neuron_path.store.atomic import write_json, write_text
 from neuron_path.store.provenance import collect_provenance
 
@@ -106,7 +106,7 @@ def stability_of(search: str, digits: Digits, settings: Stability) -> list[dict[
     for name, images in perturbed(digits.images, settings):
         rows.append(_row(search, name, path_overlap(base, digits.find(search, images)), settings))
     for name, rule in QUADRATURES.items():
-        option = {"quadrature": rule} if isinstance(rule, str) else {"n_steps": rule}
+        option: dict[str, Any] = {"quadrature": rule} if isinstance(rule, str) else {"n_steps": rule}
         rows.append(_row(search, f"quadrature: {name}", path_overlap(base, digits.find(search, **option)), settings))
     labels = digits.labels.numpy()
     rng = np.random.default_rng(settings.seed)
@@ -148,8 +148,8 @@ def between_seeds(search: str, models: dict[int, Digits], settings: Stability) -
         row |= _bounds("matched", bootstrap_mean(path_overlap(translate(ours, matching), theirs), seed=settings.seed))
         row |= _bounds("shuffled", bootstrap_mean(path_overlap(translate(ours, shuffled), theirs), seed=settings.seed))
         row["correlation_of_matched"] = float(np.mean(alike))
-        row["scores"] = float(stats.spearmanr(first.scores[search], second.scores[search]).statistic)
-        row["effects"] = float(stats.spearmanr(*effects).statistic)
+        row["scores"] = rank_correlation(first.scores[search], second.scores[search])
+        row["effects"] = rank_correlation(*effects)
         row |= {"class_similarity": similar.r, "class_similarity_p": similar.p}
         rows.append(row)
     return rows
@@ -183,9 +183,9 @@ def trained(seed: int, settings: Stability) -> nn.Module:
     """A model of the recipe with another seed: from its file where it was trained before."""
     file = Path(settings.out) / f"digits_seed_{seed}_{settings.epochs}.safetensors"
     if not file.exists():
-        recipe = OmegaConf.load(RECIPE)
+        recipe: Any = OmegaConf.load(RECIPE)
         names = TrainDigits.__dataclass_fields__
-        options: dict[str, Any] = {str(name): recipe[name] for name in recipe if name in names}
+        options = {str(name): value for name, value in dict(recipe).items() if name in names}
         options |= {"seed": seed, "epochs": settings.epochs, "threads": settings.threads, "out": str(file)}
         train(TrainDigits(**options))
     return neuron_path.load_model("digits_vit", checkpoint=file)
@@ -194,12 +194,12 @@ def trained(seed: int, settings: Stability) -> nn.Module:
 def as_text(table: pd.DataFrame, cells: dict[str, tuple[float, int]]) -> str:
     """A Markdown table; each column in `cells` is a mean with its interval, times a factor, in so many decimals."""
     rows = []
-    for _, row in table.iterrows():
+    for row in to_records(table):
         shown: dict[str, str] = {}
         for name in map(str, table.columns):
             if name in cells:
                 factor, decimals = cells[name]
-                numbers = [float(factor * row[key]) for key in (name, f"{name}_low", f"{name}_high")]
+                numbers = [factor * row[key] for key in (name, f"{name}_low", f"{name}_high")]
                 shown[name] = mean_cell(*numbers, sign=False, decimals=decimals)
             elif not name.endswith(("_low", "_high")):
                 value = row[name]

@@ -206,15 +206,20 @@ def _beside(one: _Searched, greedy: Method, confidence: float, n_bootstrap: int,
         test = paired_test(effects, before[operation], confidence=confidence, n_bootstrap=n_bootstrap, seed=seed)
         row |= _bounds(f"{operation}_difference", test.difference) | {f"{operation}_p": test.p}
         sign = 1 if Column("probability_deviation", operation, "scope").larger_is_better else -1
-        row[f"{operation}_correlation"] = _rank_correlation(gain, sign * (effects - before[operation]))
+        row[f"{operation}_correlation"] = rank_correlation(gain, sign * (effects - before[operation]))
     return row
 
 
-def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Spearman's; NaN where one of them does not vary."""
+def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Spearman's correlation of (n,) with (n,); NaN where one of them does not vary.
+
+    >>> round(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0])), 9)
+    1.0
+    """
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
+    found: Any = stats.spearmanr(one, other)
+    return float(found.statistic)
 
 
 def _effects(method: Method) -> Iterator[tuple[str, NDArray[np.float64]]]:

@@ -25,14 +25,15 @@ def test_every_table_is_there_and_holds_what_it_must(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     out = tmp_path / "found"
-    overlaps = pd.read_csv(out / "perturbations.csv").set_index("what")["overlap"]
+    table = pd.read_csv(out / "perturbations.csv")
+    overlaps = dict(zip(table["what"].tolist(), table["overlap"].tolist(), strict=True))
     assert overlaps["noise, 0"] == 1
     assert 0 < overlaps["an image of another class"] < overlaps["noise, 0.1"] < 1
     (seeds,) = pd.read_csv(out / "seeds.csv").to_dict("records")
     assert seeds["seeds"] == "0, 1"
     assert seeds["raw"] < 0.2
     assert 0 < seeds["correlation_of_matched"] < 1
-    models = pd.read_csv(out / "models.csv")
-    assert models["training seed"].tolist() == [0, 1]
-    assert models["accuracy"][0] > 0.9
+    models = pd.read_csv(out / "models.csv").to_dict("records")
+    assert [model["training seed"] for model in models] == [0, 1]
+    assert models[0]["accuracy"] > 0.9
     assert "## perturbations" in (out / "table.md").read_text()

@@ -19,6 +19,7 @@ from neuron_path.report.style import (
     method_styles,
     new_figure,
 )
+from neuron_path.report.tables.cells import to_records
 
 _COLUMNS: Final = ("scorer", "search", "budget", "ratio", "ratio_low", "ratio_high", "cost")
 _PANEL: Final = (3.9, 2.7)
@@ -54,14 +55,16 @@ def _draw(rows: pd.DataFrame) -> Figure:
     looks = method_styles(names)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     labelled: list[dict[str, Any]] = []
+    records = sorted(to_records(rows), key=lambda row: row["cost"])
     for name in names:
-        own = rows.loc[rows["scorer"] == name].sort_values("cost")
+        own = [row for row in records if row["scorer"] == name]
+        cost, ratio, low, high = ([row[key] for row in own] for key in ("cost", "ratio", "ratio_low", "ratio_high"))
         look = looks[name]
-        axes.plot(own["cost"], own["ratio"], color=look.colour, linewidth=0.8, alpha=0.6, zorder=2)
-        axes.vlines(own["cost"], own["ratio_low"], own["ratio_high"], color=look.colour, linewidth=1.2, zorder=2)
+        axes.plot(cost, ratio, color=look.colour, linewidth=0.8, alpha=0.6, zorder=2)
+        axes.vlines(cost, low, high, color=look.colour, linewidth=1.2, zorder=2)
         axes.plot(
-            own["cost"],
-            own["ratio"],
+            cost,
+            ratio,
             linestyle="none",
             marker=look.marker,
             color=look.colour,
@@ -70,20 +73,20 @@ def _draw(rows: pd.DataFrame) -> Figure:
             label=name.replace("_", " "),
         )
         if not labelled:  # the places of the searches are much alike for all scorers
-            labelled = [{str(key): value for key, value in row.items()} for row in own.to_dict("records")]
+            labelled = own
     for row in labelled:
         axes.annotate(
             _name(row),
             (row["cost"], row["ratio_high"] if math.isfinite(row.get("ratio_high", math.nan)) else row["ratio"]),
             (0, 4),
             textcoords="offset points",
-            ha="left" if row["cost"] == rows["cost"].min() else "center",
+            ha="left" if row is labelled[0] else "center",
             fontsize=7,
             color=INK,
         )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_minor_locator(NullLocator())
-    largest = float(rows["cost"].max())
+    largest = records[-1]["cost"]
     ticks = [tick for tick in _TICKS if tick <= 2 * largest]
     axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -23,7 +23,7 @@ def search_table(comparison: SearchComparison) -> pd.DataFrame:
     """Text cells, a row for each search; columns that would be the same in all rows are left out."""
     records = to_records(comparison.rows)
     table = pd.DataFrame([_labels(record) | _numbers(record) for record in records], dtype=object)
-    same = [name for name in ("model", "k", "measure") if table[name].nunique() == 1]
+    same = [name for name in ("model", "k", "measure") if len(set(table[name])) == 1]
     return table.drop(columns=same)
 
 
@@ -59,9 +59,10 @@ def _numbers(record: dict[str, Any]) -> dict[str, str]:
         }
     for operation in EFFECTS:
         cells[f"{operation}, %"] = _cell(record, operation, decimals=2, sign=True)
-        difference, p = _cell(record, f"{operation}_difference", decimals=2, sign=True), record.get(f"{operation}_p")
-        known = difference != ABSENT and p is not None
-        cells[f"{operation}: difference, points"] = f"{difference}, p = {p_cell(p)}" if known else ABSENT
+        difference = _cell(record, f"{operation}_difference", decimals=2, sign=True)
+        known = difference != ABSENT
+        told = f"{difference}, p = {p_cell(record[f'{operation}_p'])}" if known else ABSENT
+        cells[f"{operation}: difference, points"] = told
     correlation = record.get("remove_correlation", math.nan)
     cells["correlation"] = ABSENT if math.isnan(correlation) else f"{correlation:+.2f}".replace("-", "−")
     return cells
