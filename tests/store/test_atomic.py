@@ -79,7 +79,8 @@ def test_refusals_of_the_system_are_one_line(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["/proc/nowhere/a", "/dev/null/a", "nul\0byte", "n" * 300, "line\nbreak/\0"])
-def test_impossible_places_are_one_line(name: str) -> None:
+def test_impossible_places_are_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(NeuronPathError, match="Cannot write") as error:
         write_bytes(name, b"x")
     one_line(error)
