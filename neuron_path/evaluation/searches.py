@@ -33,12 +33,12 @@ class SearchComparison:
     """Searches beside the greedy one.
 
     Attributes:
-        rows: one per model, scorer, top_k, search, measure and budget. ``objective`` is the mean of what was maximised,
-            ``ratio`` that mean over the greedy search's, ``improved`` the share of images whose path scores more,
-            ``moved`` the mean number of blocks with another neuron, ``cost`` and ``cost_max`` the mean and largest cost
-            in greedy searches; for each of EFFECTS the mean change of the target's probability in percent, its
-            ``_difference`` from greedy's image by image with ``_p`` (sign flips), and ``_correlation``, Spearman's, of
-            the gain in score with the growth of the effect, over images. Intervals are ``_low`` and ``_high``; NaN
+        rows: one per model, scorer, top_k, search, measure and budget, by cost. ``objective`` is the mean of what was
+            maximised, ``ratio`` that mean over the greedy search's, ``improved`` the share of images whose path scores
+            more, ``moved`` the mean number of blocks with another neuron, ``cost`` and ``cost_max`` the mean and
+            largest cost in greedy searches; for each of EFFECTS the mean change of the target's probability in percent,
+            its ``_difference`` from greedy's image by image with ``_p`` (sign flips), and ``_correlation``, Spearman's,
+            of the gain in score with the growth of the effect, over images. Intervals are ``_low`` and ``_high``; NaN
             stands for what no greedy run was there to tell, or for what is undefined.
         missing: runs that could not be taken.
         notes: what a reader must know.
@@ -102,7 +102,8 @@ def compare_searches(
             notes.append(f"No greedy run of {own[0].method.scorer}: moved blocks and effects are not compared.")
         else:
             rows.append(_greedy_row(base, confidence, n_bootstrap, seed))
-        rows += [_row(one, base, confidence, n_bootstrap, seed) for one in own]
+        beside = [_row(one, base, confidence, n_bootstrap, seed) for one in own]
+        rows += sorted(beside, key=lambda row: row["cost"])
     return SearchComparison(pd.DataFrame(rows), missing, notes)
 
 

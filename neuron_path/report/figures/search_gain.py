@@ -28,7 +28,7 @@ _TICKS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 def search_gain_figure(rows: pd.DataFrame) -> Figure:
     """Draw the mean score over the greedy search's against the mean cost: a point for each search, a colour and marker
-    for each scorer, a line through the searches of one scorer in the order of their cost.
+    for each scorer.
 
     Args:
         rows: as `neuron_path.evaluation.searches.compare_searches` gives them, with the columns `scorer`, `search`,
@@ -50,7 +50,7 @@ def search_gain_figure(rows: pd.DataFrame) -> Figure:
 def _draw(rows: pd.DataFrame) -> Figure:
     width, height = _PANEL
     names = [str(name) for name in dict.fromkeys(rows["scorer"])]
-    figure = new_figure(width + 0.95, height + 0.85 + 0.16 * len(names))
+    figure = new_figure(width + 0.95, height + 0.62 + 0.16 * len(names))
     axes = axes_in_inches(figure, 0.7, 0.5, width, height)
     looks = method_styles(names)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
@@ -60,7 +60,6 @@ def _draw(rows: pd.DataFrame) -> Figure:
         own = [row for row in records if row["scorer"] == name]
         cost, ratio, low, high = ([row[key] for row in own] for key in ("cost", "ratio", "ratio_low", "ratio_high"))
         look = looks[name]
-        axes.plot(cost, ratio, color=look.colour, linewidth=0.8, alpha=0.6, zorder=2)
         axes.vlines(cost, low, high, color=look.colour, linewidth=1.2, zorder=2)
         axes.plot(
             cost,
@@ -78,7 +77,7 @@ def _draw(rows: pd.DataFrame) -> Figure:
         axes.annotate(
             _name(row),
             (row["cost"], row["ratio_high"] if math.isfinite(row.get("ratio_high", math.nan)) else row["ratio"]),
-            (0, 4),
+            (0, 5),
             textcoords="offset points",
             ha="left" if row is labelled[0] else "center",
             fontsize=7,

@@ -65,6 +65,16 @@ def p_cell(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3g}"
 
 
+def p_phrase(p: float) -> str:
+    """Write a p-value with its name.
+
+    >>> p_phrase(0.00004), p_phrase(0.0324)
+    ('p < 0.001', 'p = 0.0324')
+    """
+    text = p_cell(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table's rows as plain mappings.
 

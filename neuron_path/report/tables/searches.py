@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from neuron_path.evaluation.searches import EFFECTS, SearchComparison
-from neuron_path.report.tables.cells import ABSENT, mean_cell, method_name, p_cell, to_records
+from neuron_path.report.tables.cells import ABSENT, mean_cell, method_name, p_phrase, to_records
 
 LEGEND: Final = (
     "Score: mean final score over greedy's by the same scorer; improved: images whose path scores more; moved: blocks "
@@ -61,8 +61,9 @@ def _numbers(record: dict[str, Any]) -> dict[str, str]:
         cells[f"{operation}, %"] = _cell(record, operation, decimals=2, sign=True)
         difference = _cell(record, f"{operation}_difference", decimals=2, sign=True)
         known = difference != ABSENT
-        told = f"{difference}, p = {p_cell(record[f'{operation}_p'])}" if known else ABSENT
-        cells[f"{operation}: difference, points"] = told
+        cells[f"{operation}: difference, points"] = (
+            f"{difference}, {p_phrase(record[f'{operation}_p'])}" if known else ABSENT
+        )
     correlation = record.get("remove_correlation", math.nan)
     cells["correlation"] = ABSENT if math.isnan(correlation) else f"{correlation:+.2f}".replace("-", "−")
     return cells

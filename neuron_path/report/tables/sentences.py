@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from neuron_path.evaluation.comparison import Comparison
 from neuron_path.report.markdown import listed
-from neuron_path.report.tables.cells import mean_cell, method_name, p_cell, to_records
+from neuron_path.report.tables.cells import mean_cell, method_name, p_phrase, to_records
 
 CLAIM: Final = 0.01
 """The corrected p-value below which a sentence says that the reference beats a method."""
@@ -75,17 +75,12 @@ def _verdicts(name: str, rows: Sequence[Record], reference: str, several: bool) 
 def _list(rows: Sequence[Record], several: bool) -> str:
     """By how many points of percent the reference lowers the probability more than each method."""
     return listed(
-        [f"{_difference(row)} points over {_method(row, several)} ({_p(row['p_reference'])})" for row in rows]
+        [f"{_difference(row)} points over {_method(row, several)} ({p_phrase(row['p_reference'])})" for row in rows]
     )
 
 
 def _difference(row: Record) -> str:
     return mean_cell(row["difference"], row["difference_low"], row["difference_high"], sign=False)
-
-
-def _p(p: float) -> str:
-    text = p_cell(p)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _method(row: Record, several: bool) -> str:
