@@ -49,7 +49,7 @@ def test_damaged_checkpoints_are_one_line(suffix: str, tmp_path: Path) -> None:
         quick = ("data.limit=1", "quadrature.n_steps=1")
         outcome = run_in(tempfile.mkdtemp(dir=tmp_path), "search", f"model.checkpoint={file}", *quick)
         if outcome.code:
-            assert str(file) in check_refusal(outcome.code, outcome.err) or "NaN" in outcome.err
+            check_refusal(outcome.code, outcome.err)
             refused.add(damage)
 
     check()
