@@ -111,8 +111,9 @@ def stability_of(search: str, digits: Digits, settings: Stability) -> list[dict[
     labels = digits.labels.numpy()
     rng = np.random.default_rng(settings.seed)
     for name, same in (("another image of the class", True), ("an image of another class", False)):
-        partners = np.array([rng.choice(_partners(labels, place, same=same)) for place in range(len(labels))])
-        rows.append(_row(search, name, path_overlap(base, base[partners]), settings))
+        partners = {place: _partners(labels, place, same=same) for place in range(len(labels))}
+        pairs = np.array([(place, rng.choice(others)) for place, others in partners.items() if len(others)])
+        rows.append(_row(search, name, path_overlap(*base[pairs.T]), settings))
     return rows
 
 
@@ -183,9 +184,9 @@ def trained(seed: int, settings: Stability) -> nn.Module:
     """A model of the recipe with another seed: from its file where it was trained before."""
     file = Path(settings.out) / f"digits_seed_{seed}_{settings.epochs}.safetensors"
     if not file.exists():
-        recipe: Any = OmegaConf.load(RECIPE)
+        recipe: Any = OmegaConf.to_container(OmegaConf.load(RECIPE))
         names = TrainDigits.__dataclass_fields__
-        options = {str(name): value for name, value in dict(recipe).items() if name in names}
+        options = {name: value for name, value in recipe.items() if name in names}
         options |= {"seed": seed, "epochs": settings.epochs, "threads": settings.threads, "out": str(file)}
         train(TrainDigits(**options))
     return neuron_path.load_model("digits_vit", checkpoint=file)

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_every_table_is_there_and_holds_what_it_must(tmp_path: Path) -> None:
     script = ROOT / "experiments" / "stability.py"
     options = ["seeds=[1]", "epochs=1", "searches=[greedy]", "limit=16", "noise=[0,0.1]", "out=found"]

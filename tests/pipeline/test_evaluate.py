@@ -199,13 +199,13 @@ def test_several_runs_are_evaluated_in_one_sweep(
 
 def test_a_search_by_the_adaptive_rule_is_stored_and_measured(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    options = ["data.limit=4", "quadrature=adaptive", "quadrature.max_steps=8", "baselines=[activation]"]
+    options = ["data.limit=4", "quadrature=adaptive", "quadrature.max_steps=32", "baselines=[activation]"]
     outcome = run_in(run_dir, "search", *options, "memory_budget=80MB")
     assert (outcome.code, outcome.err) == (0, "")
     rows = neuron_path.load_paths(run_dir)
     images, labels = neuron_path.load_digits("test")
     part = [DigitsDataset("test").sample_ids.index(name) for name in rows["sample_id"]]
-    rule = Quadrature("adaptive", max_steps=8)
+    rule = Quadrature("adaptive", max_steps=32)
     found = neuron_path.find_paths(neuron_path.load_model(), images[part], labels[part], quadrature=rule)
     assert found.score_errors is not None
     assert rows["n_steps"].tolist() == found.n_steps.tolist()

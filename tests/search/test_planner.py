@@ -101,6 +101,7 @@ def test_a_larger_budget_is_not_exceeded_either(factor: float, name: str, scope:
 
 
 @every_case
+@pytest.mark.filterwarnings("ignore:With .* nodes, as many as max_steps allows")
 @pytest.mark.parametrize("scorer", ["joint_attribution", "conductance"])
 def test_more_nodes_for_some_images_fit_too(scorer: str, name: str, scope: TokenScopeName) -> None:
     model = tiny.make(name, dtype=torch.float32, depth=2)
