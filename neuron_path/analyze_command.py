@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuron_path.arguments import parse_arguments
 from neuron_path.classes.runs import Settings, analyze_runs
-from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.errors import NeuronPathError
 from neuron_path.report.analysis.files import headline_table, write_analysis
 from neuron_path.report.analysis.sentences import method_in_words, pairs_in_words
 
@@ -72,21 +73,7 @@ def show(arguments: list[str]) -> None:
 
 
 def _parse(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    directories, options = [], {}
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if not argument.startswith("-"):
-            directories.append(argument)
-        elif name not in _OPTIONS:
-            raise NeuronPathError(
-                f"neuron-path analyze has no option '{name}'.{nearest(name, _OPTIONS)} Options: {', '.join(_OPTIONS)}."
-            )
-        elif (name == "--no-figures") != (not value):
-            raise NeuronPathError(
-                f"The option '{name}' {'takes no value' if value else f'has no value: give it as {name}=VALUE'}."
-            )
-        else:
-            options[name] = value
+    directories, options = parse_arguments("analyze", arguments, _OPTIONS, flags=("--no-figures",))
     if not directories:
         raise NeuronPathError("neuron-path analyze needs run directories, or a folder above them: give one or more.")
     return directories, options

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from neuron_path.errors import NeuronPathError, nearest
 
 
-def parse_arguments(command: str, arguments: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def parse_arguments(
+    command: str, arguments: Sequence[str], known: Sequence[str], flags: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
     """Split arguments into positional ones and options.
 
     Args:
         command: the command's name, for messages.
         arguments: what follows it.
         known: the options there are, with their dashes.
+        flags: those of them that take no value, and have an empty one.
 
     Raises:
-        NeuronPathError: an unknown option, or one without a value.
+        NeuronPathError: an unknown option, one without its value, or a flag with one.
 
     >>> parse_arguments("verify", ["outputs/a", "--seed=1"], ["--seed"])
     (['outputs/a'], {'--seed': '1'})
@@ -30,8 +33,10 @@ def parse_arguments(command: str, arguments: Sequence[str], known: Sequence[str]
             raise NeuronPathError(
                 f"neuron-path {command} has no option '{name}'.{nearest(name, known)} Options: {', '.join(known)}."
             )
-        elif not value:
-            raise NeuronPathError(f"The option '{name}' has no value: give it as {name}=VALUE.")
+        elif (name in flags) != (not value):
+            raise NeuronPathError(
+                f"The option '{name}' {'takes no value' if value else f'has no value: give it as {name}=VALUE'}."
+            )
         else:
             options[name] = value
     return positional, options

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.arguments import parse_arguments
+from neuron_path.errors import NeuronPathError
 from neuron_path.report.page import REPORT_FILE, write_report
 
 USAGE = f"""\
@@ -30,19 +31,7 @@ def show(arguments: list[str]) -> None:
     Raises:
         NeuronPathError: no directory or several, an unknown option, or a run that cannot be reported.
     """
-    directories, options = [], {}
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if not argument.startswith("-"):
-            directories.append(argument)
-        elif name not in _OPTIONS:
-            raise NeuronPathError(
-                f"neuron-path report has no option '{name}'.{nearest(name, _OPTIONS)} Options: {', '.join(_OPTIONS)}."
-            )
-        elif not value:
-            raise NeuronPathError(f"The option '{name}' has no value: give it as {name}=VALUE.")
-        else:
-            options[name] = value
+    directories, options = parse_arguments("report", arguments, _OPTIONS)
     if len(directories) != 1:
         found = f"{len(directories)} directories" if directories else "none"
         raise NeuronPathError(f"neuron-path report takes the directory of one finished run, but got {found}.")
