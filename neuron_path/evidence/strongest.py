@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evidence.grid import patch_grid, patch_tokens
-from neuron_path.models.adapter import Adapter
+from neuron_path.models.activations import block_activations
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
 
@@ -86,7 +86,7 @@ class Strongest:
                 if not self._is_placed:
                     self.grid, self._is_placed = patch_grid(session, ready[:1]), True
                 embedded = session.adapter.embed(ready)
-                for index, a in block_activations(session.adapter, embedded):
+                for index, (a, _) in enumerate(block_activations(session.adapter, embedded)):
                     if len(self.neurons[index]):
                         self._take(index, a, codes[run])
 
@@ -142,19 +142,6 @@ class Strongest:
         row, column = divmod(token, columns)
         box = {"left": column / columns, "top": row / rows, "right": (column + 1) / columns, "bottom": (row + 1) / rows}
         return {"patch_row": row, "patch_column": column} | box
-
-
-def block_activations(
-    adapter: Adapter, embedded: Float[Tensor, "N T D"]
-) -> Iterator[tuple[int, Float[Tensor, "N _T _F"]]]:
-    """Yield each block's index and activations in the untouched network, at all tokens that its FFN sees."""
-    h = embedded
-    for index, block in enumerate(adapter.blocks):
-        u, live = (block.mix(h), None) if block.feeds_all else adapter.split(index, h)
-        a = block.activations(u)
-        yield index, a
-        fed = block.residual(u) + block.after(block.project(a))
-        h = fed if live is None else adapter.scope.join(fed, live)
 
 
 def _empty(n_neurons: int) -> _Top:

@@ -1,4 +1,4 @@
-"""Every neuron's activations at every token that the FFN sees, block by block: what pruning has to look at."""
+"""Each neuron's mean activation over images and tokens: what pruning has to look at."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuron_path.models.adapter import Adapter
+from neuron_path.models.activations import block_activations
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
-
-
-def forward_with_activations(
-    adapter: Adapter, embedded: Float[Tensor, "N T D"]
-) -> tuple[list[Float[Tensor, "N _T _F"]], Float[Tensor, "N C"]]:
-    """The untouched network's activations (N, T, F) of each block, at all tokens that its FFN sees, and the logits."""
-    activations: list[Tensor] = []
-    h = embedded
-    for index, block in enumerate(adapter.blocks):
-        live = None
-        if block.feeds_all:
-            u = block.mix(h)
-        else:
-            u, live = adapter.split(index, h)
-        a = block.activations(u)
-        activations.append(a)
-        fed = block.residual(u) + block.after(block.project(a))
-        h = fed if live is None else adapter.scope.join(fed, live)
-    return activations, adapter.head(h)
 
 
 def mean_activations(
@@ -68,8 +49,7 @@ def _averaged(session: Session, images: Tensor, of: Callable[[Tensor], Tensor]) 
     with session.active():
         for run, _ in chunks(session, images, 1):
             embedded = session.adapter.embed(session.images(images[run]))
-            activations, _ = forward_with_activations(session.adapter, embedded)
-            for index, a in enumerate(activations):
+            for index, (a, _) in enumerate(block_activations(session.adapter, embedded)):
                 sums[index] += of(a).sum((0, 1), dtype=torch.float64).cpu()
                 counts[index] += a.shape[0] * a.shape[1]
     return [total / count for total, count in zip(sums, counts, strict=True)]

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neuron_path.models.activations import block_activations
 from neuron_path.models.adapter import adapt
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
-from neuron_path.pruning.activations import forward_with_activations, mean_magnitudes
+from neuron_path.pruning.activations import mean_magnitudes
 from neuron_path.pruning.ffns import FfnLayers, ffn_layers
 from neuron_path.pruning.ranking import Ranking
 
@@ -104,7 +105,8 @@ def taylor_ranking(
         for run, _ in chunks(session, images, 1):
             embedded = session.adapter.embed(session.images(images[run]))
             with torch.enable_grad():
-                activations, logits = forward_with_activations(session.adapter, embedded.requires_grad_())
+                activations, outputs = zip(*block_activations(session.adapter, embedded.requires_grad_()), strict=True)
+                logits = session.adapter.head(outputs[-1])
                 own = logits.detach().argmax(1) if labels is None else labels[run]
                 loss = nn.functional.cross_entropy(logits, own, reduction="sum")
             gradients = torch.autograd.grad(loss, activations)

@@ -95,6 +95,8 @@ def test_bad_settings_are_one_line(tmp_path: Path) -> None:
 
 
 def test_commands_that_do_not_exist_are_one_line() -> None:
+    seen: set[str] = set()
+
     @settings(max_examples=30, derandomize=True, database=None, phases=[Phase.generate])
     @given(st.text(min_size=1, max_size=20))
     def check(command: str) -> None:
@@ -102,11 +104,15 @@ def test_commands_that_do_not_exist_are_one_line() -> None:
         code, out, err = call(command)
         assert out == ""
         assert "is named" in check_refusal(code, err, expected=2)
+        seen.add(command)
 
     check()
+    assert len(seen) >= 25
 
 
 def test_values_of_any_characters_are_one_line(tmp_path: Path) -> None:
+    seen: set[tuple[str, str]] = set()
+
     @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
     @given(st.sampled_from(("data.root", "model.checkpoint", "head.path", "run_dir")), st.text(max_size=30))
     def check(key: str, value: str) -> None:
@@ -114,5 +120,7 @@ def test_values_of_any_characters_are_one_line(tmp_path: Path) -> None:
         group = {"data.root": ["data=image_folder"], "head.path": ["head=file"]}.get(key, [])
         outcome = run_in(tmp_path / "run", "search", *group, f"{key}={tmp_path}/{value}zz")
         check_refusal(outcome.code, outcome.err)
+        seen.add((key, value))
 
     check()
+    assert len(seen) >= 8

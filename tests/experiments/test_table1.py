@@ -24,8 +24,8 @@ def table1(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_job_runs_and_the_table_has_them_all_twice_the_same(tmp_path: Path) -> None:
-    scorers = ["joint_attribution", "gradient_x_activation", "random"]
-    options = [f"scorer={','.join(scorers)}", "data.limit=8", "top_k=1,2", "trainer.threads=1"]
+    scorers = ["joint_attribution", "random"]
+    options = [f"scorer={','.join(scorers)}", "data.limit=4", "top_k=1,2", "trainer.threads=1"]
     for name in ("one", "two"):
         ran = table1(name, *options, cwd=tmp_path)
         assert (ran.returncode, ran.stderr) == (0, "")
@@ -35,7 +35,7 @@ def test_every_job_runs_and_the_table_has_them_all_twice_the_same(tmp_path: Path
     cells = pd.read_csv(one / "table.csv")
     assert set(cells["scorer"]) == set(scorers)
     assert set(cells["top_k"]) == {1, 2}
-    assert set(cells["n"]) == {8}
+    assert set(cells["n"]) == {4}
     assert {"remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"} <= set(cells["operation"].dropna())
 
 

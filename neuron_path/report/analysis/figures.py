@@ -87,7 +87,8 @@ def _neurons(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
     covered = set(zip(evidence["block"].tolist(), evidence["neuron"].tolist(), strict=True))
     table = neuron_table(usage)
     telling = np.argsort(-(table["top_frequency"] - table["mean_frequency"]).to_numpy(), kind="stable")
-    ranked = [(int(table["block"].tolist()[row]), int(table["neuron"].tolist()[row])) for row in telling]
+    blocks, neurons = (table[name].to_numpy()[telling].tolist() for name in ("block", "neuron"))
+    ranked = zip(blocks, neurons, strict=True)
     figures = []
     for block, neuron in [pair for pair in ranked if pair in covered][:_NEURONS]:
         classes = neuron_classes(usage, block, neuron)
