@@ -1,6 +1,6 @@
 """How fast is the path search on a GPU, by precision, against the roofline, and are its paths those of a CPU?
 
-    python -m benchmarks.gpu                      # 4 minutes on a large GPU
+    python -m benchmarks.gpu                      # 7 minutes on a large GPU
     python -m benchmarks.gpu --rounds 1 --only "ViT-B/32"
 
 The roofline is that of `benchmarks.search_speed`, at float32, with all sequences in one pass.
