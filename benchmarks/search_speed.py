@@ -196,7 +196,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     values = {name: measure(name, SHAPES[name], arguments.rounds, arguments.oracle_rounds) for name in arguments.only}
-    few = f" (but for {' and '.join(WITH_GOAL)}: at most {FEW})"
+    few = f" for {' and '.join(WITH_GOAL)}, at most {FEW} for the others"
     oracle = "a ratio to the oracle is of the rounds that it took part in, two for ViT-B/32 and else one"
     note = f"Median and range of {rounds_of(arguments.rounds)}{few}; {oracle}."
     tables = {"search_speed": as_table(values)._replace(note=note)}

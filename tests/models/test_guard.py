@@ -71,7 +71,7 @@ def test_the_model_is_untouched_when_a_block_raises(
         return forward(x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(norm, "forward", broken)
+        patch.setitem(vars(norm), "forward", broken)
         with suppress(RuntimeError):  # interventions make fewer calls than three
             use(model, images)
         assert len(calls) >= min(call, 2)
