@@ -20,10 +20,11 @@ _LEAST = 2**18  # numbers of a weight: smaller ones do not repay the calls
 
 
 class _Pack(NamedTuple):
-    """A weight (out, in) for going forwards, and its transpose for going back; both opaque to all but oneDNN."""
+    """A weight (out, in) laid out for going forwards, and its transpose for going back, opaque to all but oneDNN."""
 
     weight: Tensor
     transposed: Tensor
+    source: Tensor  # kept, so that no other tensor takes its identity
 
 
 @contextmanager
@@ -48,9 +49,9 @@ def _pack(model: nn.Module) -> dict[int, _Pack]:
     try:
         lay_out = torch.ops.mkldnn._reorder_linear_weight
         return {
-            id(layer.weight): _Pack(lay_out(layer.weight.detach()), lay_out(layer.weight.detach().t().contiguous()))
-            for layer in model.modules()
-            if type(layer) is nn.Linear and layer.weight.dtype == torch.float32 and layer.weight.numel() >= _LEAST
+            id(weight): _Pack(lay_out(weight.detach()), lay_out(weight.detach().t().contiguous()), weight)
+            for weight in (layer.weight for layer in model.modules() if type(layer) is nn.Linear)
+            if weight.dtype == torch.float32 and weight.numel() >= _LEAST
         }
     except (AttributeError, RuntimeError):  # the operators are torch's own affair, and may go
         return {}

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import neuron_path
 from neuron_path.models import packed as module
@@ -73,6 +74,19 @@ def test_other_products_are_left_alone(layer: nn.Linear, monkeypatch: pytest.Mon
             assert layer(torch.ones(2, 512)).dtype == torch.bfloat16
     layer(torch.ones(2, 512))
     assert seen == []
+
+
+def test_weights_that_are_made_anew_for_every_pass() -> None:
+    """As pruning by torch's masks does, so that a new weight may come to lie where an old one was."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(*(nn.Linear(640, 640) for _ in range(4))).requires_grad_(False)
+    for layer in layers:
+        prune.random_unstructured(layer, "weight", 0.5)
+    x = torch.randn(3, 640)
+    expected = layers(x)
+    with packed(layers, CPU):
+        for _ in range(5):
+            torch.testing.assert_close(layers(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_torch_without_these_operators_computes_as_ever(layer: nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
