@@ -24,7 +24,7 @@ from safetensors.torch import save
 from sweep import neuron_path
 
 from neuron_path.data.digits import MEAN, STD, DigitsDataset
-from neuron_path.lightning.datamodule import ImageFolderDataModule
+from neuron_path.data.folder import ImageFolderDataset
 from neuron_path.lightning.fine_tuning import Recipe, fine_tune
 from neuron_path.models.preprocessing import image_transform
 from neuron_path.pruning.predictions import class_probabilities
@@ -91,8 +91,9 @@ def train(out: Path, weights: Path) -> None:
 def read(out: Path, split: str, model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """A split's pictures, prepared for the model, with their labels."""
     transform, described = image_transform(model, PREPARED)
-    data = ImageFolderDataModule(out / "digits" / split, transform, preprocessing=described).dataset
-    return torch.stack([data[place]["image"] for place in range(len(data))]), torch.tensor(data.labels)
+    data = ImageFolderDataset(out / "digits" / split, transform, preprocessing=described)
+    images: list[Any] = [data[place]["image"] for place in range(len(data))]
+    return torch.stack(images), torch.tensor(data.labels)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from neuron_path.data.labels import KnownClasses, number_classes, numbered, read_labels
 from neuron_path.data.listing import list_files
-from neuron_path.data.pictures import ON_ERROR, PictureDataset, unreadable
+from neuron_path.data.pictures import PictureDataset
 from neuron_path.errors import NeuronPathError
-
-__all__ = ["ON_ERROR", "ImageFolderDataset", "unreadable"]
 
 
 class ImageFolderDataset(PictureDataset):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import lightning
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neuron_path.data.digits import DigitsDataset
-from neuron_path.data.folder import ImageFolderDataset
 from neuron_path.data.part import choose_part
 from neuron_path.data.pictures import PictureDataset
 
@@ -205,24 +202,3 @@ class PictureDataModule(ImageDataModule):
     def check(self) -> None:
         """Raise a NeuronPathError that names the first file which is no picture; see `PictureDataset.check`."""
         self._pictures.check()
-
-
-class ImageFolderDataModule(PictureDataModule):
-    """Any folder of pictures.
-
-    Args:
-        root, transform, options: as for `ImageFolderDataset`.
-        batch_size, num_workers: as for `ImageDataModule`.
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        transform: Callable[[Image.Image], Tensor],
-        *,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        **options: Any,
-    ) -> None:
-        pictures = ImageFolderDataset(root, transform, **options)
-        super().__init__(pictures, batch_size=batch_size, num_workers=num_workers)

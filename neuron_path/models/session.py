@@ -185,6 +185,11 @@ class Session:
                 f"The model returns a tensor of shape {tuple(theirs.shape)} for one image; expected logits of shape "
                 f"(1, {self.adapter.n_classes}): load it with its own global_pool."
             )
+        if not torch.isfinite(theirs).all():
+            raise NeuronPathError(
+                "The model's logits are not finite for an image of the data: its weights are damaged, or need a wider "
+                "type than theirs."
+            )
         tolerance = 1e-2 if self.dtype in (torch.float16, torch.bfloat16) else 1e-4
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
             raise NeuronPathError(

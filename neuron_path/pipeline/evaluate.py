@@ -35,9 +35,10 @@ from neuron_path.tracking import Tracker
 CURVES = ("remove", "keep_only")  # the operations of the necessity and the sufficiency curve
 
 
-def check_evaluation(config: EvaluationConfig) -> None:
-    """Raise a NeuronPathError for an operation that does not exist, or settings out of range."""
-    if not config.operations:
+def check_evaluation(config: EvaluationConfig, *, is_measured: bool = True) -> None:
+    """Raise a NeuronPathError for an operation that does not exist, for settings out of range, and, where anything is
+    to be measured, for no operation."""
+    if is_measured and not config.operations:
         raise NeuronPathError("There are no operations to check the paths by: name some, or use neuron-path search.")
     for operation in config.operations:
         Intervention(operation, tokens=config.tokens)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuron_path.config import Config, DigitsConfig, LoggerConfig, ModelConfig, TrainerConfig, stored_config
-from neuron_path.data.folder import unreadable
+from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import ImageDataModule
 from neuron_path.pipeline.build import Study, build_data, build_trainer

@@ -55,6 +55,7 @@ def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = N
         run_dir: where the results go.
         expected: the identity that the search must have; None takes any.
     """
+    check_evaluation(config.evaluation, is_measured=False)
     with _begun(config, run_dir, (), "search", expected) as job:
         searched = search_stage(job)
         if searched is None:
