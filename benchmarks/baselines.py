@@ -19,7 +19,7 @@ from captum.attr import LayerIntegratedGradients
 from torch import Tensor, nn
 
 import neuron_path
-from benchmarks.harness import Table, console, interleaved, ratios, record, rounds_of, spread
+from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, spread
 from benchmarks.models import Shape, random_images, random_vit
 
 SHAPES = {
@@ -125,7 +125,7 @@ def tables(captum: dict[str, Any], forwards: dict[str, Any], note: str) -> dict[
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds")
+    parser.add_argument("--rounds", type=positive, default=2, help="interleaved rounds")
     arguments = parser.parse_args()
     captum, forwards = {}, {}
     for name, shape in SHAPES.items():

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.harness import positive
+
 N_CLASSES = 1000
 N_SOURCES = 50  # a file system allows only so many names for one file
 
@@ -55,7 +57,7 @@ def begin(root: str) -> None:
 def main() -> None:
     """Make the folder, time both starts, print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=1_300_000, help="how many")
+    parser.add_argument("--files", type=positive, default=1_300_000, help="how many")
     parser.add_argument("--folder", help="where to make them; else where temporary files go")
     arguments = parser.parse_args()
     n_files = arguments.files

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness import Table, console, ratios, record, rounds_of, show, spread
+from benchmarks.harness import Table, console, positive, ratios, record, rounds_of, show, spread
 
 PROCESSES = (1, 2)
 
@@ -57,8 +57,8 @@ def tabulate(speeds: dict[int, list[float]], n_images: int) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=360)
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--images", type=positive, default=360)
     options = parser.parse_args(arguments)
     whole = options.rounds == parser.get_default("rounds") and options.images == parser.get_default("images")
     speeds: dict[int, list[float]] = {n: [] for n in PROCESSES}

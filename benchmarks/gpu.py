@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import neuron_path
-from benchmarks.harness import Table, console, interleaved, ratios, record, rounds_of, show, spread
+from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show, spread
 from benchmarks.models import Shape, random_images, random_vit
 from benchmarks.search_speed import roofline
 from neuron_path.models.guard import exact
@@ -147,7 +147,7 @@ def tables(values: dict[str, dict[str, Any]], compared: dict[str, dict[str, int]
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--rounds", type=positive, default=5, help="interleaved rounds")
     parser.add_argument("--only", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="some; writes nothing")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -108,6 +109,18 @@ def interleaved(
             told = ", ".join(f"{name} {seconds[name][-1]:.3g} s" for name in taking_part)
             console.print(f"  round {number + 1}: {told}", soft_wrap=True)
     return seconds, outputs
+
+
+def positive(text: str) -> int:
+    """A whole number from the command line, 1 or more.
+
+    >>> positive("3")
+    3
+    """
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 def rounds_of(n: int) -> str:

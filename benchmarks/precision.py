@@ -24,7 +24,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import neuron_path
-from benchmarks.harness import Table, console, interleaved, ratios, record, rounds_of, show
+from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show
 from benchmarks.models import Shape, random_images, random_vit
 from neuron_path.attribution.arithmetic import Arithmetic, has_units
 from neuron_path.attribution.problem import Problem
@@ -174,8 +174,8 @@ def tables(
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds")
-    parser.add_argument("--images", type=int, default=IMAGES, help="digits; fewer write nothing")
+    parser.add_argument("--rounds", type=positive, default=2, help="interleaved rounds")
+    parser.add_argument("--images", type=positive, default=IMAGES, help="digits; fewer write nothing")
     arguments = parser.parse_args()
     if not has_units("bf16", torch.device("cpu")):
         console.print("This CPU has no units for bf16: fp32 would run in its place, so nothing is measured.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import Table, console, interleaved, ratios, record, rounds_of, spread
+from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, spread
 from benchmarks.models import Shape, random_vit
 from neuron_path.pruning.cost import count_flops, count_parameters
 from neuron_path.pruning.slicing import slice_ffn
@@ -66,7 +66,7 @@ def table(found: dict[str, Any], note: str) -> Table:
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
+    parser.add_argument("--rounds", type=positive, default=7, help="interleaved rounds")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES), help="which models")
     arguments = parser.parse_args()
     found = {}

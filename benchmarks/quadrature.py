@@ -29,7 +29,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import neuron_path
-from benchmarks.harness import Table, console, interleaved, ratios, record, rounds_of, show
+from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.report.style import (
     BLUE,
@@ -301,8 +301,8 @@ def _threshold(axes: Axes, height: float, text: str) -> None:
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, help="so many of the 360; writes nothing")
-    parser.add_argument("--rounds", type=int, default=1, help="interleaved rounds of the cost")
+    parser.add_argument("--images", type=positive, help="so many of the 360; writes nothing")
+    parser.add_argument("--rounds", type=positive, default=1, help="interleaved rounds of the cost")
     arguments = parser.parse_args()
     model = neuron_path.load_model("digits_vit")
     images, targets = (x[: arguments.images] for x in neuron_path.load_digits("test"))

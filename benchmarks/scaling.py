@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import neuron_path
-from benchmarks.harness import Spread, Table, console, interleaved, record, rounds_of, show, spread
+from benchmarks.harness import Spread, Table, console, interleaved, positive, record, rounds_of, show, spread
 from benchmarks.models import Shape, random_images, random_vit
 from neuron_path.report.style import BLUE, FAINT, MUTED, VERMILION, axes_in_inches, figure_style, new_figure
 
@@ -166,7 +166,7 @@ def _panel(axes: Axes, name: str, measured: Mapping[str, Any]) -> None:
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
+    parser.add_argument("--rounds", type=positive, default=3, help="interleaved rounds")
     parser.add_argument("--only", nargs="+", choices=list(AXES), default=list(AXES), help="some axes; writes nothing")
     arguments = parser.parse_args()
     values = {}

@@ -21,7 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import neuron_path
-from benchmarks.harness import Spread, Table, console, interleaved, ratios, record, rounds_of, show, spread
+from benchmarks.harness import Spread, Table, console, interleaved, positive, ratios, record, rounds_of, show, spread
 from benchmarks.models import Shape, random_images, random_vit
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.report.style import BLUE, FAINT, MUTED, VERMILION, axes_in_inches, figure_style, new_figure
@@ -187,9 +187,9 @@ def draw(values: dict[str, dict[str, Any]]) -> Figure:
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--rounds", type=positive, default=5, help="interleaved rounds")
     parser.add_argument(
-        "--oracle-rounds", type=int, default=2, help="those with the oracle at most, a minute or two each"
+        "--oracle-rounds", type=positive, default=2, help="those with the oracle at most, a minute or two each"
     )
     parser.add_argument(
         "--only", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="some models; writes nothing"

@@ -69,7 +69,7 @@ def find_paths(
         micro_batch: most sequences, i.e. (node, image) pairs, in one pass; None suits it to the device. Only speed and
             memory depend on it.
         memory_budget: bytes that the search may take above the loaded model, as 2e9 or "1.5GB"; None: on a GPU most of
-            what is free, on a CPU what one chunk of images needs.
+            what is free, on a CPU what one chunk of images needs, and twice its large weights for faster products.
         precision: of the blocks behind the one that is rated: "fp32", or "tf32" (GPU) and "bf16", which are faster and
             may choose other neurons, even by the batch. The score of the path found is exact in any case.
         compile: run these blocks through torch.compile: slow to start.

@@ -382,7 +382,7 @@ def test_the_run_directory_may_be_relative(tmp_path: Path, monkeypatch: pytest.M
     [
         (signal.SIGINT, 0, 130, "Interrupted"),
         (signal.SIGTERM, 0, RESUMABLE, "Terminated"),
-        (signal.SIGTERM, 2, RESUMABLE, "Terminated"),
+        pytest.param(signal.SIGTERM, 2, RESUMABLE, "Terminated", marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_says_so_and_keeps_what_is_finished(

@@ -165,7 +165,7 @@ def check_classes(paths: ClassPaths, what: str, *, pairs: bool = False) -> None:
     """
     if paths.n_classes < 2:
         raise NeuronPathError(
-            f"{what} needs two classes or more, but all {paths.n_images} images have the {paths.source} "
+            f"{what} needs two classes or more, but the {paths.source} of every image ({paths.n_images}) is "
             f"{paths.classes[0]}. Give paths of several classes."
         )
     if pairs and paths.counts.max() < 2:

@@ -138,6 +138,10 @@ def _read_matrix(text: str, path: str) -> tuple[list[str], NDArray[np.float64]]:
     values = values[[place[key] for key in keys]]
     if not np.isfinite(values).all() or not np.allclose(values, values.T, rtol=1e-6, atol=1e-9):
         raise NeuronPathError(f"{path!r} is not symmetric or not finite; expected d(c, d) = d(d, c).")
+    if (values < 0).any() or np.diagonal(values).any():
+        raise NeuronPathError(
+            f"{path!r} has negative numbers, or others than 0 on its diagonal: expected distances, and no similarities."
+        )
     return keys, (values + values.T) / 2
 
 

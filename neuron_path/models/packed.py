@@ -46,11 +46,13 @@ def packed(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 def _pack(model: nn.Module) -> dict[int, _Pack]:
     """By the identity of the weight."""
+    # Hooks before a pass change the weight, as those of `torch.nn.utils` do.
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear and not layer._forward_pre_hooks]
     try:
         lay_out = torch.ops.mkldnn._reorder_linear_weight
         return {
             id(weight): _Pack(lay_out(weight.detach()), lay_out(weight.detach().t().contiguous()), weight)
-            for weight in (layer.weight for layer in model.modules() if type(layer) is nn.Linear)
+            for weight in (layer.weight for layer in layers)
             if weight.dtype == torch.float32 and weight.numel() >= _LEAST
         }
     except (AttributeError, RuntimeError):  # the operators are torch's own affair, and may go

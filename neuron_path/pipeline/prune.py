@@ -14,6 +14,7 @@ from torch import nn
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.pruning import summarise_pruning
+from neuron_path.pipeline.images import preprocessing_of
 from neuron_path.pipeline.prune_config import PruneConfig
 from neuron_path.pipeline.prune_study import PruneStudy, architecture, open_run
 from neuron_path.pipeline.prune_trials import Trial, make_trial, measure_trials, pruned_model
@@ -95,7 +96,15 @@ def _costs(config: PruneConfig, original: nn.Module, pruned: nn.Module) -> dict[
 
 def _save(config: PruneConfig, study: PruneStudy, model: nn.Module, out: Path, made: dict[str, Any]) -> None:
     name, kwargs = architecture(study.config.model)
-    save_pruned(model, out, name=name, kwargs=kwargs, classes=study.class_names, provenance=made)
+    save_pruned(
+        model,
+        out,
+        name=name,
+        kwargs=kwargs,
+        classes=study.class_names,
+        preprocessing=preprocessing_of(study.config),
+        provenance=made,
+    )
     if config.onnx:
         export_onnx(model, out / ONNX_FILE)
 

@@ -46,6 +46,7 @@ def save_pruned(
     name: str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     classes: Sequence[str] = (),
+    preprocessing: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> PrunedDescription:
     """Write a pruned model into a directory, from which `load_pruned` makes the same model.
@@ -60,6 +61,8 @@ def save_pruned(
         name: the architecture, as `neuron_path.load_model` takes it; None: the one that timm noted in the model.
         kwargs: timm's arguments with which the model was made (`img_size`, `embed_dim`, …); `num_classes` is known.
         classes: class names by index.
+        preprocessing: what the model's images need and its own `pretrained_cfg` does not say, as `overrides` of
+            `neuron_path.models.preprocessing.image_transform`.
         provenance: what made the model, of JSON's types: run, ranking, kept share, seed.
 
     Returns:
@@ -82,7 +85,7 @@ def save_pruned(
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     data = save(tensors)
     arguments = {"num_classes": timm_model.num_classes} | dict(kwargs or {})
-    _, preprocessing = image_transform(model)
+    _, prepared = image_transform(model, preprocessing)
     made = collect_provenance({}, **dict(provenance or {}))
     del made["config"], made["seed"]  # those of a run, which `provenance` may name
     description = PrunedDescription(
@@ -92,7 +95,7 @@ def save_pruned(
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         weights_sha256=hashlib.sha256(data).hexdigest(),
         classes=[str(one) for one in classes],
-        preprocessing=preprocessing,
+        preprocessing=prepared,
         provenance=made | jsonable(dict(provenance or {}), "provenance") | {"weight_hash": _weight_hash(tensors)},
     )
     _check_same(model, _rebuild(description, tensors, Path(directory)), description)

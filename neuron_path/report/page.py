@@ -100,7 +100,7 @@ def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
         "tests": _tests(run),
         "sampled": sampled if n_shown < total else "",
         "evidence": run.evidence is not None,
-        "classes": [run.no_analysis] if run.analysis is None else classes_in_words(run.analysis),
+        "classes": [run.no_analysis] if run.analysis is None else classes_in_words(run.analysis, run.class_names),
         "figures": figures,
         "facts": run_facts(_flat(facts)),
         "metrics": run_metrics(run.metrics),

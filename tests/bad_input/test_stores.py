@@ -52,7 +52,7 @@ def test_a_damaged_table_is_one_line_or_the_same(reader: str, whole: Path, tmp_p
     read, name = READERS[reader]
     refused: set[Damage] = set()
 
-    @settings(max_examples=12, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=8, derandomize=True, database=None, phases=[Phase.generate])
     @given(damages)
     def check(damage: Damage) -> None:
         run_dir = copy(whole, tmp_path)
@@ -64,7 +64,7 @@ def test_a_damaged_table_is_one_line_or_the_same(reader: str, whole: Path, tmp_p
         shutil.rmtree(run_dir)
 
     check()
-    assert len(refused) >= 6
+    assert len(refused) >= 4
 
 
 provenances = st.one_of(

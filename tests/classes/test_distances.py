@@ -74,6 +74,8 @@ def test_a_matrix_is_read_by_its_names(tmp_path: Path) -> None:
     [
         ("m.csv", ",0,1\n0,0,1\n1,2,0\n", "not symmetric"),
         ("m.csv", ",0,1\n0,0,x\n1,x,0\n", "no matrix of distances"),
+        ("m.csv", ",0,1\n0,0,-1\n1,-1,0\n", "no similarities"),
+        ("m.csv", ",0,1\n0,1,0.5\n1,0.5,1\n", "no similarities"),
         ("m.csv", ",0,1\n0,0,1\n2,1,0\n", "expected the same ones"),
         ("m.csv", ",0\n0,0\n", "has no class '1'"),
         ("t.json", "{", "no JSON tree"),

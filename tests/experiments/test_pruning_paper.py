@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,14 +39,17 @@ def test_it_searches_masks_and_makes_table_and_figure(tmp_path: Path) -> None:
     assert "(paper:" not in page
 
 
-def test_a_mistake_in_its_own_settings_is_one_line(tmp_path: Path) -> None:
-    for wrong, told in (
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
         ("protocol=papers", "Did you mean 'paper'"),
-        ("seeds=[]", "one seed at least"),
-        ("shares=x", ""),
-    ):
-        ran = pruning_paper("one", wrong, cwd=tmp_path)
-        assert ran.returncode == 2
-        assert ran.stderr.count("\n") == 1
-        assert told in ran.stderr
+        pytest.param("seeds=[]", "one seed at least", marks=pytest.mark.slow),
+        pytest.param("shares=x", "", marks=pytest.mark.slow),
+    ],
+)
+def test_a_mistake_in_its_own_settings_is_one_line(wrong: str, told: str, tmp_path: Path) -> None:
+    ran = pruning_paper("one", wrong, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert told in ran.stderr
     assert list(tmp_path.iterdir()) == []

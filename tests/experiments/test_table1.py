@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,6 +24,7 @@ def table1(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_job_runs_and_the_table_has_them_all_twice_the_same(tmp_path: Path) -> None:
     scorers = ["joint_attribution", "random"]
     options = [f"scorer={','.join(scorers)}", "data.limit=4", "top_k=1,2", "trainer.threads=1"]

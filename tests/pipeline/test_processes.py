@@ -100,7 +100,7 @@ def started(run_dir: Path) -> subprocess.Popen[str]:
     "victim",
     [
         pytest.param("worker", marks=pytest.mark.slow),
-        "all by SIGTERM",
+        pytest.param("all by SIGTERM", marks=pytest.mark.slow),
         pytest.param("parent", marks=pytest.mark.slow),
     ],
 )

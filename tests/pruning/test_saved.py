@@ -135,6 +135,17 @@ def test_an_unpruned_model_can_be_saved_too(tmp_path: Path) -> None:
     assert torch.equal(logits(load_pruned(tmp_path)), logits(model))
 
 
+def test_preprocessing_that_the_model_does_not_know_is_saved_with_it(tmp_path: Path) -> None:
+    kwargs: dict[str, Any] = {**VIT, "in_chans": 1}
+    grey = timm.create_model("vit_tiny_patch16_224", **kwargs).eval()
+    with pytest.raises(NeuronPathError, match=r"3 value\(s\) of mean, but the model takes 1"):
+        save_pruned(grey, tmp_path, kwargs=kwargs)
+    own = {"mean": [0.5], "std": [0.25], "crop_pct": None}
+    save_pruned(grey, tmp_path, kwargs=kwargs, preprocessing=own)
+    again: Any = load_pruned(tmp_path)
+    assert image_transform(again)[1] == image_transform(grey, own)[1]
+
+
 def test_the_description_says_what_was_saved(tmp_path: Path) -> None:
     small: Any = prune(make())
     small.pretrained_cfg = dict(small.pretrained_cfg) | {"mean": (0.1, 0.2, 0.3), "crop_pct": 0.75}

@@ -31,10 +31,10 @@ def test_an_overlap_is_said_to_be_shown_only_where_it_is(tmp_path: Path) -> None
     run = write(tmp_path / "a", {"joint_attribution": 0})
     settings = Settings(n_permutations=199, n_splits=3)
     planted = method_in_words(analyze_runs([run], settings).methods[0])
-    assert "exceeds that of images of different ones" in planted[0]
-    assert "p = 0.005 (199 shuffles)" in planted[0]
+    assert "exceeds that of images of different ones" in planted[1]
+    assert "p = 0.005 (199 shuffles of the labels)" in planted[1]
     without = method_in_words(analyze_runs([shuffled(run, tmp_path / "b")], settings).methods[0])
-    assert "is not shown to exceed" in without[0]
+    assert "is not shown to exceed" in without[1]
     assert sum("chance: 25 %" in sentence for sentence in planted) == 1
 
 

@@ -156,6 +156,7 @@ def test_results_do_not_depend_on_the_logger(
         assert without_times(here) == without_times(there)
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_share_a_group(tmp_path: Path) -> None:
     sweep = tmp_path / "my-sweep"
     scorers = "scorer=activation,random"

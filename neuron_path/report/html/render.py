@@ -19,6 +19,8 @@ from neuron_path.store.jsonable import jsonable
 _PACKAGE: Final = "neuron_path.report.html"
 _PLOTTING: Final = "vendor/plotly-cartesian.min.js"
 _INTERVAL: Final = re.compile(r"\[[−+]?[\d.]+, [−+]?[\d.]+\]")
+_BIDI: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_ESCAPED_BIDI: Final = re.compile(r"\\u(061c|200[ef]|202[a-e]|206[6-9])")
 _POLICY: Final = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {scripts}; base-uri 'none'; "
     "form-action 'none'"
@@ -40,6 +42,7 @@ def render_page(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         loader=PackageLoader(_PACKAGE, ""),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: in_one_direction(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -48,11 +51,20 @@ def render_page(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts.values())
     return environment.get_template("report.html.jinja").render(
         **content,
-        data=htmlsafe_json_dumps(jsonable(data), dumps=_compact),
+        data=Markup(_ESCAPED_BIDI.sub(r"\\ufffd", htmlsafe_json_dumps(jsonable(data), dumps=_compact))),
         policy=_POLICY.format(scripts=hashes),
         style=Markup(resource("report.css")),
         **{name: Markup(text) for name, text in scripts.items()},
     )
+
+
+def in_one_direction(text: str) -> str:
+    r"""Keep a name from turning round the words after it: marks that set the direction of writing are replaced.
+
+    >>> in_one_direction("a\u202eb")
+    'a\ufffdb'
+    """
+    return _BIDI.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def tight(text: object) -> str:
