@@ -1,6 +1,6 @@
 """Where does the time of a search go? By stage, by kind of kernel, and how close its products are to the hardware's.
 
-    python -m benchmarks.profile              # 1 minute on 2 cores
+    python -m benchmarks.profile              # 2 minutes on 2 cores
 
 Stages are timed from outside. Kernels are torch's profiler's own times; what is left is calling them. The hardware's
 speed is that of the fastest of several large products, measured in the same run.

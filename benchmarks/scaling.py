@@ -1,6 +1,6 @@
 """How does the time grow with blocks, width, tokens, quadrature nodes and images? Fitted exponents, with their range.
 
-    python -m benchmarks.scaling                         # 2 minutes on 2 cores
+    python -m benchmarks.scaling                         # 1 minute on 2 cores
     python -m benchmarks.scaling --rounds 1 --only nodes
 
 One quantity varies, and the others stay as in BASE. A time is taken for a constant times size^exponent, and the
