@@ -336,10 +336,10 @@ def test_charts_and_figures_can_be_saved(report: Path, run_dir: Path, open_page:
         assert saved == (run_dir / "figures" / f"{name}.png").read_bytes()
 
 
-@pytest.mark.parametrize("width", [390, 800, 1440])
+@pytest.mark.parametrize("width", [320, 390, 800, 1440])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_every_screen_in_light_and_dark(width: int, dark: bool, report: Path, open_page: Opener) -> None:
-    page = open_page(report, "#a=class%3A1&b=image%3Aclass_001%2F00008.png", width=width, dark=dark)
+    page = open_page(report, "#a=class%3A1&b=image%3Aclass_001%2F00008.png&neuron=3.17", width=width, dark=dark)
     page.locator("#classes").scroll_into_view_if_needed()
     expect(page.locator("#similarity-map .main-svg").first).to_be_visible()
     page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")

@@ -24,7 +24,7 @@ from neuron_path.store.skipped import write_skipped
 from neuron_path.store.writer import write_effects
 from tests.report.runs import SCORERS, write_run
 
-HOSTILE = "<img src=x onerror=alert(1)>&amp;'\"</script><script>alert(2)</script>\n`*|$x$ {{ 7*7 }}"
+HOSTILE = "<img src=x onerror=alert(1)>&amp;'\"</script><script>alert(2)</script>\n`*|$x$ {{ 7*7 }}\u202e"
 
 
 class Page(html.parser.HTMLParser):
@@ -201,10 +201,12 @@ def test_text_from_data_stays_text(tmp_path: Path) -> None:
     assert len(re.findall(r"<script", text)) == 3
     assert "49" not in page.text_of("figcaption")
     explorer = data_of(page)["explorer"]
-    assert explorer["classNames"] == names
-    assert explorer["images"]["id"] == ids
+    assert explorer["classNames"] == [name.replace("\u202e", "\ufffd") for name in names]
+    assert explorer["images"]["id"] == [name.replace("\u202e", "\ufffd") for name in ids]
     assert "<" not in page.scripts[0]
     assert "images of label <img src=x onerror=alert(1)>&amp;" in page.text_of("figcaption")
+    assert "\u202e" not in text  # which would turn round what comes after it
+    assert "\\u202e" not in text
 
 
 def test_skipped_images_are_counted_and_named(tmp_path: Path) -> None:
