@@ -61,8 +61,8 @@ def _verdicts(name: str, rows: Sequence[Record], reference: str, several: bool) 
     sentences = [f"{head} (n = {first['n']}){verdict}."]
     if undecided:
         sentences.append(
-            f"{name}: it is not shown to beat the following (corrected p ≥ {CLAIM:g}); it lowers the probability more "
-            f"by {_list(undecided, several)}."
+            f"{name}: it is not shown to beat the following (corrected p ≥ {CLAIM:g}); the differences, "
+            f"positive where it lowers the probability more, are {_list(undecided, several)}."
         )
     if stronger:
         sentences.append(
