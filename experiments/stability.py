@@ -113,7 +113,8 @@ def stability_of(search: str, digits: Digits, settings: Stability) -> list[dict[
     for name, same in (("another image of the class", True), ("an image of another class", False)):
         partners = {place: _partners(labels, place, same=same) for place in range(len(labels))}
         pairs = np.array([(place, rng.choice(others)) for place, others in partners.items() if len(others)])
-        rows.append(_row(search, name, path_overlap(*base[pairs.T]), settings))
+        if len(pairs):
+            rows.append(_row(search, name, path_overlap(*base[pairs.T]), settings))
     return rows
 
 

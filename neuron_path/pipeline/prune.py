@@ -49,7 +49,10 @@ def prune(config: PruneConfig, out: Path) -> None:
     options = asdict(config.logger)
     check_options(options)
     if (out / DESCRIPTION_FILE).exists() or (out / RECORDS_FILE).exists():
-        raise NeuronPathError(f"'{out}' already holds a pruned model: choose another one with hydra.run.dir=DIR.")
+        raise NeuronPathError(
+            f"'{out}' already holds a pruned model: choose another one with hydra.run.dir=DIR, or remove it if it is "
+            "what a failed run left."
+        )
     assert config.run_dir is not None
     names = ("trainer", "logger", "evaluate_on", "classes")
     given = {name: getattr(config, name) for name in names}

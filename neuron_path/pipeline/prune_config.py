@@ -94,6 +94,14 @@ def read_prune_config(composed: DictConfig) -> PruneConfig:
         raise NeuronPathError("classes is empty: name at least one class, or give null for all.")
     if config.batch_size < 1:
         raise NeuronPathError(f"batch_size is {config.batch_size}; expected at least 1.")
+    latency, share = config.latency, config.selection_share
+    if latency.rounds < 0 or not latency.seconds > 0 or any(size < 1 for size in latency.batch_sizes):
+        raise NeuronPathError(
+            f"Latency is to be measured in {latency.rounds} rounds of at most {latency.seconds} s with batches of "
+            f"{latency.batch_sizes}; expected 0 rounds or more, a positive time, and batches of 1 or more."
+        )
+    if share is not None and not 0 < share < 1:
+        raise NeuronPathError(f"selection_share is {share}; expected a number between 0 and 1, as in 0.5.")
     recipe_of(config)
     return config
 

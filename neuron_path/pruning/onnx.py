@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,7 @@ def export_onnx(model: nn.Module, file: str | os.PathLike[str]) -> Path:
     # Two images: torch takes a size of 1 for a constant.
     images = torch.zeros(2, *input_size(model), dtype=like.dtype, device=like.device)
     try:
-        with warnings.catch_warnings(), frozen(model), torch.no_grad():
+        with warnings.catch_warnings(), _quiet(), frozen(model), torch.no_grad():
             warnings.simplefilter("ignore")  # about torch's own workings
             program: Any = torch.onnx.export(
                 model,
@@ -63,6 +66,17 @@ def export_onnx(model: nn.Module, file: str | os.PathLike[str]) -> Path:
         raise NeuronPathError(f"This {type(model).__name__} cannot be exported to ONNX: {_reason(error)}.") from error
     write_bytes(file, data)
     return Path(file)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters log of their steps."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _reason(error: BaseException) -> str:

@@ -217,6 +217,8 @@ class _Climb:
 
     def _note(self, rows: Int[Tensor, "n"], leads: Float[Tensor, "n *L"], counts: Tensor | None = None) -> None:
         """Remember the closest of some leads, where they count."""
+        if not leads.flatten(1).shape[1]:  # one block alone
+            return
         relative = leads.abs().flatten(1).nan_to_num(torch.inf) / self.current.scores[rows].abs().unsqueeze(1)
         if counts is not None:
             relative = relative.masked_fill(~counts.flatten(1), torch.inf)

@@ -13,6 +13,7 @@ from torch import Tensor
 from neuron_path.attribution.convergence import integral, integration_error
 from neuron_path.attribution.objective import Objective, Rated
 from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import is_number
 from neuron_path.attribution.score import path_score
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.attribution.ties import TIE
@@ -75,7 +76,7 @@ class Improving(Search):
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise unknown_name("measure", self.measure, MEASURES)
-        if self.budget is not None and not self.budget > 0:
+        if self.budget is not None and (not is_number(self.budget) or not self.budget > 0):
             raise NeuronPathError(f"search.budget is {self.budget}; expected a positive number of greedy searches.")
 
     @property

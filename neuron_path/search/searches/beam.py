@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neuron_path.attribution.objective import Objective, Rated
+from neuron_path.attribution.quadrature import is_whole
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
 from neuron_path.search.beams import Beams
@@ -89,7 +90,7 @@ def grown(
 
 def check_beam(width: int, candidates: int | None) -> None:
     """Raise a NeuronPathError unless these options of a beam are in range."""
-    if width < 1:
+    if not is_whole(width) or width < 1:
         raise NeuronPathError(f"search.width is {width}; expected at least 1 partial path.")
-    if candidates is not None and candidates < 1:
+    if candidates is not None and (not is_whole(candidates) or candidates < 1):
         raise NeuronPathError(f"search.candidates is {candidates}; expected at least 1 neuron, or null for all.")

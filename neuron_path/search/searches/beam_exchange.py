@@ -13,18 +13,19 @@ from neuron_path.search.climb import Reach, climb, climb_from_random
 from neuron_path.search.improving import Improved, Improving
 from neuron_path.search.search import searches
 from neuron_path.search.searches.beam import check_beam, grown
-from neuron_path.search.searches.exchange import check_climb
+from neuron_path.search.searches.exchange import Exchange, check_climb
 
 
 @searches.register("beam_exchange")
 @dataclass(frozen=True)
 class BeamExchange(Improving):
-    """Exchange from the greedy path and from each path of a beam; the best of all.
+    """Exchange, from the greedy path, then with a wider reach from each path of a beam and from the best so far.
 
     Args:
         width, candidates: of the beam; see `Beam`.
         swaps, slack, restarts, seed: of the climbs; see `Exchange`.
-        measure, budget: see `Improving`. The climb from the greedy path comes first, those from random ones last.
+        measure, budget: see `Improving`. Exchange comes first, with its own defaults, so that no path is below its;
+            then the beam, of images that have half of the budget left, and climbs from random paths last.
     """
 
     width: int = 2
@@ -45,18 +46,25 @@ class BeamExchange(Improving):
         return 3 * self.width + 1
 
     def improve(self, objective: Objective, scorer: Scorer, start: Rated, allowance: Tensor) -> Improved:
-        """Climb from greedy's path, then from the beam's, then from random ones."""
-        reach = Reach(self.swaps, self.slack)
-        # Half for either: what one image's climb leaves over must not decide how far the beam of all goes.
-        best = climb(objective, start, reach, allowance / 2)
-        beams = grown(objective, scorer, start, allowance / 2, self.width, self.candidates)
+        """Climb from greedy's path, then from the beam's, then from the best of these and from random ones."""
+        exchange, reach = Exchange(), Reach(self.swaps, self.slack)
+        best = climb(objective, start, Reach(exchange.swaps, exchange.slack), allowance)
+        # Half of it all: what one image's climb leaves over must not decide how far the beam of others goes.
+        takes_part = allowance - best.cost >= allowance / 2
+        beams = None
+        if takes_part.any():
+            beams = grown(objective, scorer, start, allowance / 2, self.width, self.candidates)
         if beams is not None:
-            best = best._replace(cost=best.cost + beams.cost, clearance=torch.minimum(best.clearance, beams.clearance))
+            best = best._replace(
+                cost=best.cost + beams.cost * takes_part,
+                clearance=torch.where(takes_part, torch.minimum(best.clearance, beams.clearance), best.clearance),
+            )
             for nth in range(beams.width):
                 left = allowance - best.cost - beams.prices.path
-                rows = (left > -1e-6).nonzero().squeeze(1)
+                rows = (takes_part & (left > -1e-6)).nonzero().squeeze(1)
                 if len(rows):
                     rated = objective.rate(rows, beams.paths[nth :: beams.width][rows])
                     way = climb(objective, rated, reach, left[rows])
                     best = best.or_better(way._replace(cost=way.cost + beams.prices.path))
+        best = best.or_better(climb(objective, best.paths, reach, allowance - best.cost))
         return climb_from_random(objective, best, reach, allowance, self.restarts, self.seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from neuron_path.attribution.objective import Objective, Rated
+from neuron_path.attribution.quadrature import is_number, is_whole
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
 from neuron_path.search.climb import Reach, climb, climb_from_random
@@ -47,9 +48,9 @@ class Exchange(Improving):
 
 def check_climb(swaps: int, slack: float, restarts: int) -> None:
     """Raise a NeuronPathError unless these options of a climb are in range."""
-    if swaps < 1:
+    if not is_whole(swaps) or swaps < 1:
         raise NeuronPathError(f"search.swaps is {swaps}; expected at least 1 swap of each block.")
-    if not slack >= 0:
+    if not is_number(slack) or not slack >= 0:
         raise NeuronPathError(f"search.slack is {slack}; expected a share of the score, 0 or more.")
-    if restarts < 0:
-        raise NeuronPathError(f"search.restarts is {restarts}; expected 0 or more.")
+    if not is_whole(restarts) or restarts < 0:
+        raise NeuronPathError(f"search.restarts is {restarts}; expected a whole number, 0 or more.")

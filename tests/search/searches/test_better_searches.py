@@ -20,6 +20,7 @@ from neuron_path.search.climb import LEAST_GAIN, Reach, climb
 from neuron_path.search.prices import Prices
 from neuron_path.search.search import searches
 from neuron_path.search.searches.beam import Beam, grown
+from neuron_path.search.searches.beam_exchange import BeamExchange
 from neuron_path.search.searches.exchange import Exchange
 from neuron_path.search.searches.exhaustive import Exhaustive
 from neuron_path.search.searches.greedy import Greedy
@@ -272,7 +273,13 @@ def test_margins_tell_what_the_best_swap_would_cost(images: Tensor, targets: Ten
         ("exchange", {"budget": float("nan")}, "search.budget is nan; expected a positive"),
         ("exchange", {"swaps": 0}, "search.swaps is 0; expected at least 1 swap"),
         ("exchange", {"slack": -1}, "search.slack is -1; expected a share"),
-        ("exchange", {"restarts": -1}, "search.restarts is -1; expected 0 or more"),
+        ("exchange", {"restarts": -1}, "search.restarts is -1; expected a whole number"),
+        ("exchange", {"budget": "3"}, "search.budget is 3; expected a positive number"),
+        ("exchange", {"budget": True}, "search.budget is True; expected a positive number"),
+        ("exchange", {"swaps": 1.5}, "search.swaps is 1.5; expected at least 1 swap"),
+        ("exchange", {"slack": "a"}, "search.slack is a; expected a share"),
+        ("beam", {"width": 1.5}, "search.width is 1.5; expected at least 1"),
+        ("beam", {"candidates": True}, "search.candidates is True; expected at least 1 neuron"),
         ("rerank", {"candidates": 0}, "search.candidates is 0; expected at least 1 neuron"),
         ("beam", {"width": 0}, "search.width is 0; expected at least 1"),
         ("beam_exchange", {"width": 0}, "search.width is 0; expected at least 1"),
@@ -282,6 +289,32 @@ def test_margins_tell_what_the_best_swap_would_cost(images: Tensor, targets: Ten
 def test_options_out_of_range_are_refused(search: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(neuron_path.NeuronPathError, match=message):
         searches.create(search, **options)
+
+
+@pytest.mark.parametrize("budget", [None, 2.5, 6.0])
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_beam_with_exchange_is_never_below_exchange(budget: float | None, k: int) -> None:
+    model = tiny.make("cls", 3, torch.float64, mlp_ratio=0.75, depth=6)
+    images, targets = tiny.make_images(4), torch.tensor([0, 1, 2, 3])
+    options: dict[str, Any] = {"top_k": k, "quadrature": RULE}
+    climbed = neuron_path.find_paths(model, images, targets, search=Exchange(budget=budget), **options)
+    found = neuron_path.find_paths(model, images, targets, search=BeamExchange(budget=budget, restarts=1), **options)
+    assert found.objectives is not None
+    assert climbed.objectives is not None
+    assert (found.objectives >= climbed.objectives * (1 - 1e-12)).all()
+    assert found.costs is not None
+    assert budget is None or (found.costs <= budget + 1e-6).all()
+
+
+@pytest.mark.parametrize("search", BETTER)
+def test_one_block_is_enough(search: str) -> None:
+    model = tiny.make("cls", 0, torch.float64, mlp_ratio=0.75, depth=1)
+    images, targets = tiny.make_images(2), torch.tensor([0, 1])
+    best = neuron_path.find_paths(model, images, targets, search="exhaustive", quadrature=RULE)
+    found = neuron_path.find_paths(model, images, targets, search=search, quadrature=RULE)
+    assert found.paths.shape == (2, 1)
+    if search in ("exchange", "beam_exchange"):
+        torch.testing.assert_close(found.scores, best.scores)
 
 
 def test_no_model_with_too_many_paths_is_searched_exhaustively() -> None:
