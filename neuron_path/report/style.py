@@ -101,8 +101,11 @@ _KNOWN_METHODS: Final = {
     "influence_pattern": MethodStyle(GREEN, "D"),
     "random": MethodStyle(MUTED, "v"),
 }
+# One after the other differ in both, so that colour alone never tells two of few apart.
 _OTHER_METHODS: Final = tuple(
-    MethodStyle(colour, marker) for marker, colour in itertools.product("^P<>", (PURPLE, ORANGE, SKY, BLACK))
+    MethodStyle((PURPLE, ORANGE, SKY, BLACK)[(place + turn) % 4], marker)
+    for turn in range(4)
+    for place, marker in enumerate("^P<>")
 )
 
 

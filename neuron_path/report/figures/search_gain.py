@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.style import (
@@ -24,6 +24,8 @@ from neuron_path.report.tables.cells import to_records
 _COLUMNS: Final = ("scorer", "search", "budget", "ratio", "ratio_low", "ratio_high", "cost")
 _PANEL: Final = (3.9, 2.7)
 _TICKS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+_WIDE: Final = 3
+"""Ratio from which the axis of scores is logarithmic."""
 
 
 def search_gain_figure(rows: pd.DataFrame) -> Figure:
@@ -91,6 +93,11 @@ def _draw(rows: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlim(0.85, largest * 1.6)
     axes.margins(y=0.18)
+    if max(row["ratio"] for row in records) > _WIDE:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("cost (greedy searches an image)")
     axes.set_ylabel("mean final score / greedy's")
     axes.grid(axis="y", color=FAINT, linewidth=0.4)
