@@ -145,7 +145,7 @@ def test_ten_thousand_images_need_no_pairs() -> None:
 @pytest.mark.parametrize(
     ("labels", "options", "told"),
     [
-        ([7, 7, 7, 7], {}, "all 4 images have the label 7"),
+        ([7, 7, 7, 7], {}, "the label of every image (4) is 7"),
         ([0, 1, 2, 3], {}, "each of the 4 classes (by label) has one"),
         ([0, 0, 1, 1], {"n_permutations": 0}, "n_permutations is 0"),
         ([0, 0, 1, 1], {"confidence": 95}, "confidence is 95"),

@@ -85,7 +85,7 @@ def test_classes_of_one_image_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("labels", "options", "told"),
     [
-        ([7, 7, 7], {}, "all 3 images have the label 7"),
+        ([7, 7, 7], {}, "the label of every image (3) is 7"),
         ([0, 1, 2], {}, "with two images or more"),
         ([0, 0, 1], {}, "needs two classes or more"),
         ([0, 0, 1], {"n_splits": 0}, "n_splits is 0"),
