@@ -96,6 +96,12 @@ def test_a_table_with_foreign_provenance_is_one_line_or_read(whole: Path, tmp_pa
     check()
 
 
+def with_path(table: pa.Table, path: list[int]) -> pa.Table:
+    """The table with this path in every row."""
+    index, field = table.schema.get_field_index("path"), table.schema.field("path")
+    return table.set_column(index, field, pa.array([path] * len(table), field.type))
+
+
 COLUMNS = {
     "a column less": lambda table: table.drop_columns(["path"]),
     "a column more": lambda table: table.append_column("zz", pa.array([1] * len(table))),
@@ -108,21 +114,9 @@ COLUMNS = {
     "missing values": lambda table: table.set_column(
         0, pa.field("sample_id", pa.string()), pa.array([None] * len(table), pa.string())
     ),
-    "neurons outside": lambda table: table.set_column(
-        table.schema.get_field_index("path"),
-        table.schema.field("path"),
-        pa.array([[99999] * 12] * len(table), pa.list_(pa.int32())),
-    ),
-    "negative neurons": lambda table: table.set_column(
-        table.schema.get_field_index("path"),
-        table.schema.field("path"),
-        pa.array([[-1] * 12] * len(table), pa.list_(pa.int32())),
-    ),
-    "too few blocks": lambda table: table.set_column(
-        table.schema.get_field_index("path"),
-        table.schema.field("path"),
-        pa.array([[0] * 3] * len(table), pa.list_(pa.int32())),
-    ),
+    "neurons outside": lambda table: with_path(table, [99999] * 12),
+    "negative neurons": lambda table: with_path(table, [-1] * 12),
+    "too few blocks": lambda table: with_path(table, [0] * 3),
     "targets outside": lambda table: table.set_column(
         table.schema.get_field_index("target"),
         table.schema.field("target"),
