@@ -24,12 +24,8 @@ def classes_in_words(analysis: ClassAnalysis, class_names: Sequence[str] = ()) -
     Returns:
         Six sentences.
     """
-    overlap, agreement, stability, kind = (
-        analysis.overlap,
-        analysis.agreement,
-        analysis.stability,
-        analysis.paths.source,
-    )
+    overlap, agreement, stability = analysis.overlap, analysis.agreement, analysis.stability
+    kind = analysis.paths.source
     gap = overlap.difference
     bounds = f" [{100 * gap.low:.1f}, {100 * gap.high:.1f}]" if math.isfinite(gap.low + gap.high) else ""
     says = "exceeds" if overlap.p < ALPHA and overlap.within > overlap.between else "is not shown to exceed"

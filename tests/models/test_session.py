@@ -47,6 +47,14 @@ def test_a_model_that_does_more_than_its_blocks_is_refused(model: VisionTransfor
         session.images(images)
 
 
+def test_logits_that_are_not_finite_are_refused(model: VisionTransformer, images: Tensor) -> None:
+    with torch.no_grad():
+        model.get_submodule("blocks.0.mlp.fc2").get_parameter("weight").fill_(1e308)
+    session = Session(model)
+    with session.active(), pytest.raises(NeuronPathError, match=r"logits are not finite .* weights are damaged"):
+        session.images(images)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_a_hook_on_the_activations_is_refused(dtype: torch.dtype, images: Tensor) -> None:
     model = tiny.make(dtype=dtype)

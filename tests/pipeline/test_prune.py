@@ -216,6 +216,7 @@ REFUSED = {
     "no class": (["run_dir={run}", "classes=[]"], "classes is empty"),
     "scorer": (["run_dir={run}", "path_scorer=ablation"], "No path in the table has scorer 'ablation'"),
     "selection": (["run_dir={run}", "selection_share=1"], "expected a number between 0 and 1"),
+    "latency": (["run_dir={run}", "latency.rounds=-1"], "Latency is to be measured in -1 rounds"),
     "split": (["run_dir={run}", "evaluate_on=tests"], "Did you mean 'test'"),
     "fine-tuning": (["run_dir={run}", "fine_tune.epochs=-1"], "fine_tune has epochs -1"),
     "setting": (["run_dir={run}", "kep=0.5"], "There is no setting 'kep'. Did you mean 'keep'"),

@@ -56,7 +56,7 @@ class BeamExchange(Improving):
             beams = grown(objective, scorer, start, allowance / 2, self.width, self.candidates)
         if beams is not None:
             best = best._replace(
-                cost=best.cost + beams.cost * takes_part,
+                cost=best.cost + beams.cost * takes_part.to(best.cost),
                 clearance=torch.where(takes_part, torch.minimum(best.clearance, beams.clearance), best.clearance),
             )
             for nth in range(beams.width):
