@@ -32,11 +32,12 @@ def sweep_and_gather(name: str, arguments: Sequence[str], gather: Callable[[str]
     folder = folders[0] if folders else f"outputs/{name}"
     overrides = [argument for argument in arguments if "=" in argument]
     swept = neuron_path("run", f"experiment={name}", f"hydra.sweep.dir={folder}", *overrides)
-    if swept < 0 or swept > 1:  # stopped; 1 is a job that failed, and what is gathered says what is missing
-        return abs(swept)
+    if swept > 1:  # stopped; 1 is a job that failed, and what is gathered says what is missing
+        return swept
     return gather(folder) or swept
 
 
 def neuron_path(*arguments: str) -> int:
-    """Run the command line in a process of its own, and return its exit code."""
-    return subprocess.run([sys.executable, "-m", "neuron_path", *arguments], check=False).returncode
+    """Run the command line in a process of its own, and return its exit code, as a shell does: 128 + N for signal N."""
+    code = subprocess.run([sys.executable, "-m", "neuron_path", *arguments], check=False).returncode
+    return code if code >= 0 else 128 - code

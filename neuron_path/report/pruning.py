@@ -9,6 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from neuron_path.evaluation.pruning import ORIGINAL
+from neuron_path.report.effects import signed
 from neuron_path.report.markdown import escape, markdown_table
 from neuron_path.report.tables.cells import mean_cell, to_records
 
@@ -121,7 +122,7 @@ def _change(name: str, pair: Mapping[str, float], form: str) -> list[str]:
         name,
         form.format(pair["original"]),
         form.format(pair["pruned"]),
-        f"{100 * change:+.0f} %".replace("-", "−"),
+        f"{signed(100 * change, 0)} %",
     ]
 
 

@@ -68,6 +68,8 @@ def test_tables_say_who_is_ahead() -> None:
     table = cost_table(summary, costs | {"latency": latency}, "path", 0.5).set_index("")
     assert table.loc["FFN neurons"].tolist() == ["200", "100", "−50 %"]
     assert table.loc["ms for a batch of 32, median", "change"] == "2.50× faster"
+    same = {name: {"original": 200, "pruned": 200} for name in ("neurons", "parameters", "flops")}
+    assert cost_table(summary, same | {"latency": []}, "path", 0.5)["change"].tolist()[:3] == ["0 %"] * 3
     assert table.loc["accuracy, %"].tolist() == [
         "99.0 [97.0, 100.0]",
         "46.0 [44.0, 47.0]",
