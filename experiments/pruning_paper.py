@@ -16,7 +16,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.discovery import find_runs
 from neuron_path.evaluation.protocol import published_as, summarise_protocol
 from neuron_path.pipeline.prune_protocol import ProtocolSettings, measure_protocol
-from neuron_path.report.figures.protocol_curve import protocol_figure
+from neuron_path.report.figures import protocol_curve_figure
 from neuron_path.report.protocol import protocol_page
 from neuron_path.report.style import save_figure
 from neuron_path.store.atomic import write_text
@@ -46,7 +46,7 @@ def gather(folder: str, settings: ProtocolSettings) -> int:
         figures = {}
         for model, own in summary.groupby("model"):
             name = str(model).replace("/", "_")
-            figures[str(model)] = save_figure(protocol_figure(own), out / name)[0].name
+            figures[str(model)] = save_figure(protocol_curve_figure(own), out / name)[0].name
         page = protocol_page(summary, published, figures)
         write_text(out / "table.md", page)
     except NeuronPathError as error:

@@ -10,7 +10,7 @@ from sweep import sweep_and_gather
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.searches import compare_searches
-from neuron_path.report.figures.search_gain import search_gain_figure
+from neuron_path.report.figures import search_gain_figure
 from neuron_path.report.markdown import escape, markdown_table
 from neuron_path.report.style import save_figure
 from neuron_path.report.tables.searches import LEGEND, search_table

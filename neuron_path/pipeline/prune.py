@@ -25,7 +25,7 @@ from neuron_path.pruning.description import DESCRIPTION_FILE
 from neuron_path.pruning.onnx import export_onnx
 from neuron_path.pruning.ranking import hidden_widths
 from neuron_path.pruning.saved import WEIGHTS_FILE, save_pruned
-from neuron_path.report.figures.pruning_curve import pruning_curve_figure
+from neuron_path.report.figures import pruning_curve_figure
 from neuron_path.report.markdown import markdown_table
 from neuron_path.report.pruning import cost_table, curve_table, pruning_page, verdict_table
 from neuron_path.report.style import save_figure

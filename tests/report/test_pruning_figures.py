@@ -8,8 +8,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.figures.protocol_curve import protocol_figure
-from neuron_path.report.figures.pruning_curve import pruning_curve_figure
+from neuron_path.report.figures import protocol_curve_figure, pruning_curve_figure
 from neuron_path.report.pruning import cost_table, curve_table, verdict_table
 from tests.report.drawing import assert_apart, assert_inside, visible_texts
 
@@ -87,7 +86,7 @@ def test_the_protocol_is_drawn_for_all_blocks() -> None:
     summary = pd.DataFrame(rows, columns=names).assign(n_seeds=3, n=180)
     for name in ("accuracy", "probability"):
         summary[f"{name}_low"], summary[f"{name}_high"] = 0.99 * summary[name], 1.01 * summary[name]
-    figure = protocol_figure(summary)
+    figure = protocol_curve_figure(summary)
     for axes, name in zip(figure.axes, ("accuracy", "probability"), strict=True):
         drawn = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
         assert [str(one.get_label()) for one in drawn] == ["50 %", "100 %"]
@@ -98,4 +97,4 @@ def test_the_protocol_is_drawn_for_all_blocks() -> None:
     assert_inside(figure)
     assert_apart(figure, visible_texts(figure))
     with pytest.raises(NeuronPathError, match="no row"):
-        protocol_figure(summary.iloc[:0])
+        protocol_curve_figure(summary.iloc[:0])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.figures.search_gain import search_gain_figure
+from neuron_path.report.figures import search_gain_figure
 from tests.report.drawing import assert_apart, assert_inside, visible_texts
 
 NAN = math.nan

@@ -41,7 +41,7 @@ _LOOKS: Final = (
 _PANELS: Final = {"accuracy": "accuracy (%)", "probability": "mean target probability"}
 
 
-def protocol_figure(summary: pd.DataFrame) -> Figure:
+def protocol_curve_figure(summary: pd.DataFrame) -> Figure:
     """Draw accuracy and mean target probability against the neurons of a class path, a line per masked share.
 
     All blocks are masked; shallower depths are in the table.
