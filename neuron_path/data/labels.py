@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,36 @@ def number_classes(
 
 
 def numbered(keys: Iterable[str | None]) -> Classes | None:
-    """The classes of keys that are class indices themselves; None where one is not.
+    """The classes of keys that are class indices themselves; None where they are names.
+
+    Raises:
+        NeuronPathError: indices beside numbers that are none.
 
     >>> numbered(["2", "0"])
     Classes(index={'0': 0, '2': 2}, names=['0', '1', '2'], is_indexed=True)
     """
     found = {key for key in keys if key is not None}
-    if not found or not all(key.isascii() and key.isdigit() and len(key) < 7 for key in found):
+    others = sorted(key for key in found if not (key.isascii() and key.isdigit() and len(key) < 7))
+    if others and len(others) < len(found) and are_numbers(found):
+        raise NeuronPathError(
+            f"The label '{others[0]}' is no class index, as others are: expected a whole number from 0 to 999999."
+        )
+    if others or not found:
         return None
     index = {key: int(key) for key in sorted(found, key=int)}
     return Classes(index, [str(number) for number in range(max(index.values()) + 1)], is_indexed=True)
+
+
+def are_numbers(keys: Iterable[str]) -> bool:
+    """Whether all of these are numbers as text.
+
+    >>> are_numbers(["10", "2.0"]), are_numbers(["10", "n01440764"])
+    (True, False)
+    """
+    try:
+        return all(isfinite(float(key)) for key in keys)
+    except ValueError:
+        return False
 
 
 def read_labels(file: Path, names: Sequence[str]) -> list[str | None]:
@@ -146,7 +167,7 @@ def _read_csv(file: Path, what: str, columns: Sequence[str]) -> dict[str, list[s
     """The columns of a CSV by their names, which its first line gives."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            head, *rows = [row for row in csv.reader(stream, strict=True) if row] or [[]]
+            head, *rows = [row for row in csv.reader(stream, strict=True, skipinitialspace=True) if row] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise NeuronPathError(f"{what} '{file}' cannot be read: {' '.join(str(error).split())}.") from error
     if absent := [name for name in columns if name not in head]:

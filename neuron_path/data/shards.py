@@ -89,14 +89,15 @@ class ShardDataset(PictureDataset):
         table = _index(self._folder, self._shards, label_key, image_key, cached=cache)
         names, labels = table["name"].to_pylist(), table["label"].to_pylist()
         self._check_names(names)
-        keys = labels if any(label is not None for label in labels) else _folder_keys(names)
+        is_labelled = any(label is not None for label in labels)
+        keys = labels if is_labelled else _folder_keys(names)
         if (n_lacking := keys.count(None)) and n_lacking < len(keys):
             raise NeuronPathError(
                 f"The sample '{names[keys.index(None)]}' has no label ({n_lacking} of {len(keys)} lack one): expected "
                 f"a member '.{label_key}' for each, or for none; data.label_key names another."
             )
         index_file = None if class_index is None else Path(class_index).expanduser()
-        own = numbered(keys) if index_file is None else None
+        own = numbered(keys) if is_labelled and index_file is None else None
         numbering = own or number_classes(keys, class_index=index_file, known=known)
         where = f"'{root}'"
         places = self._take(names, keys, numbering, only=classes, limit=limit, where=where)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import lightning
@@ -22,6 +23,7 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target
 from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, options_of
+from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
 from neuron_path.lightning.module import TargetRule
@@ -115,7 +117,9 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     """
     rule = config.target_class
     is_indexed = getattr(data.dataset, "is_indexed", False)
-    mended = f"{'mend' if is_indexed else 'give'} data.class_index=FILE.json ({{folder: class index}})"
+    mended = "give data.class_index=FILE.json ({folder: class index})"
+    if is_indexed:
+        mended = "mend the labels or data.class_index"
     if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
         if rule == "label" or (rule == "auto" and is_indexed):
             raise NeuronPathError(f"{unlike}: {mended}, or use target_class=prediction.")
@@ -278,18 +282,30 @@ def _labels(batch: Batch) -> list[int] | None:
 
 
 def _unlike_labels(n_classes: int, data: ImageDataModule, is_indexed: bool, classes: Sequence[str]) -> str | None:
-    """Why the data's labels are not the model's classes, if so; numbered by order they must be all of them."""
-    n_named = len(data.dataset.classes)
-    if not n_named:
+    """Why the data's labels are not the model's classes, if so."""
+    names = data.dataset.classes
+    if not names:
         return None
     largest = max((label for label in data.dataset.labels if label is not None), default=0)
     if largest >= n_classes:
         return f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}"
-    if is_indexed:
-        return None
-    if n_named != n_classes:
-        return f"The data has {n_named} classes and the model {n_classes}, so it is not clear which is which"
-    for own, theirs in zip(data.dataset.classes, classes, strict=False):
+    return None if is_indexed else _unlike_order(names, n_classes, classes)
+
+
+def _unlike_order(names: Sequence[str], n_classes: int, classes: Sequence[str]) -> str | None:
+    """Why classes that are numbered by their order are not the model's: they must be all of them."""
+    if len(names) != n_classes:
+        return f"The data has {len(names)} classes and the model {n_classes}, so it is not clear which is which"
+    for own, theirs in zip(names, classes, strict=False):
         if own != theirs:
             return f"The data's class '{own}' stands where the head has '{theirs}'"
+    if not classes and (unclear := _unclear_order(names)):
+        return f"The data's class '{unclear[0]}' stands before '{unclear[1]}' as text and behind it as a number"
     return None
+
+
+def _unclear_order(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names in a row that are numbers in another order; some libraries number folders as text, some as numbers."""
+    if not are_numbers(names):
+        return None
+    return next((pair for pair in pairwise(names) if float(pair[0]) > float(pair[1])), None)

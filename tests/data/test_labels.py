@@ -45,6 +45,12 @@ def test_what_is_no_index_is_a_name(keys: list[str | None]) -> None:
     assert numbered(keys) is None
 
 
+@pytest.mark.parametrize("odd", ["-1", "9.0", "9999999", "2 "])
+def test_indices_beside_other_numbers_are_refused(odd: str) -> None:
+    with pytest.raises(NeuronPathError, match=f"The label '{odd}' is no class index, as others are"):
+        numbered(["3", odd, "4"])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -69,6 +75,7 @@ def test_a_bad_class_index_is_one_line(text: str, expected: str, tmp_path: Path)
 
 
 def test_labels_of_files(tmp_path: Path) -> None:
+    assert read_labels(csv(tmp_path, "file, class\na.png, 10\n"), ["a.png"]) == ["10"]
     file = csv(tmp_path, '\ufefffile,class,other\n./b.png,NA,1\n"c,d.png",x y,2\nunused.png,z,3\nsub\\a.png,null,4\n')
     assert read_labels(file, ["b.png", "c,d.png", "sub/a.png"]) == ["NA", "x y", "null"]
 

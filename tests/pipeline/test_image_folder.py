@@ -116,6 +116,21 @@ def test_a_class_index_names_some_of_the_model_s_classes(checkpoint: Path, tmp_p
     assert "label 4, which is outside the model's classes 0 … 3" in outcome.err
 
 
+@pytest.mark.filterwarnings("default")
+def test_folders_that_are_numbers_in_another_order_are_no_labels(checkpoint: Path, tmp_path: Path) -> None:
+    folder = pictures.class_folders(tmp_path / "data", classes=4)
+    for now, then in (("1", "00"), ("2", "01"), ("3", "02"), ("10", "03")):
+        (folder / then).rename(folder / now)
+    options = timm_options(checkpoint, folder)
+    outcome = run_in(tmp_path / "run", "search", *options)
+    assert outcome.code == 0
+    assert "class '10' stands before '2' as text and behind it as a number: the pictures count as" in outcome.err
+    assert set(neuron_path.load_paths(tmp_path / "run")["label"].isna()) == {True}
+    refused = run_in(tmp_path / "labels", "search", *options, "target_class=label")
+    assert refused.is_refusal()
+    assert "give data.class_index=FILE.json" in refused.err
+
+
 def test_workers_and_batches_change_nothing(checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures.class_folders(tmp_path / "data", classes=4, each=2)
     tables = []
