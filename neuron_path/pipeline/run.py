@@ -25,8 +25,7 @@ from neuron_path.report.effects import read_effects
 from neuron_path.report.headline import effects_table
 from neuron_path.report.markdown import markdown_table
 from neuron_path.store.atomic import write_json
-from neuron_path.store.checksums import write_checksums
-from neuron_path.store.evidence import EVIDENCE_FILE
+from neuron_path.store.checksums import stored_files, write_checksums
 from neuron_path.store.identity import differences
 from neuron_path.store.layout import (
     EFFECTS_FILE,
@@ -34,7 +33,6 @@ from neuron_path.store.layout import (
     PATHS_FILE,
     RUN_FILE,
     SCORES_FILE,
-    SKIPPED_FILE,
     make_run_dir,
     open_run_dir,
 )
@@ -111,12 +109,6 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
     console.print(markdown_table(effects_table(read_effects(summary))), markup=False)
     console.print(f"Effects: {run_dir / EFFECTS_FILE}")
     console.print(f"Scores:  {run_dir / SCORES_FILE}")
-
-
-def stored_files(run_dir: Path) -> list[Path]:
-    """What a run directory holds of the store and the numbers."""
-    names = (PATHS_FILE, EVIDENCE_FILE, EFFECTS_FILE, SCORES_FILE, RUN_FILE, METRICS_FILE, SKIPPED_FILE)
-    return [run_dir / name for name in names if (run_dir / name).exists()]
 
 
 def result_files(run_dir: Path) -> list[Path]:

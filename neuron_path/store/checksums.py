@@ -9,9 +9,24 @@ from pathlib import Path
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.atomic import write_text
-from neuron_path.store.layout import CHECKSUMS_FILE
+from neuron_path.store.evidence import EVIDENCE_FILE
+from neuron_path.store.layout import (
+    CHECKSUMS_FILE,
+    EFFECTS_FILE,
+    METRICS_FILE,
+    PATHS_FILE,
+    RUN_FILE,
+    SCORES_FILE,
+    SKIPPED_FILE,
+)
 
 _LENGTH = 64
+
+
+def stored_files(run_dir: Path) -> list[Path]:
+    """What a run directory holds of the store and the numbers: the files whose checksums are kept."""
+    names = (PATHS_FILE, EVIDENCE_FILE, EFFECTS_FILE, SCORES_FILE, RUN_FILE, METRICS_FILE, SKIPPED_FILE)
+    return [run_dir / name for name in names if (run_dir / name).exists()]
 
 
 def write_checksums(run_dir: Path, files: Iterable[Path]) -> Path:
