@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.sameness import compare_paths
 from neuron_path.pipeline.verify import verify
 from neuron_path.store.atomic import write_json
-from neuron_path.store.checksums import changed_files, write_checksums
+from neuron_path.store.checksums import changed_files, stored_files, write_checksums
 from neuron_path.store.parquet import read_parquet, write_parquet
 from neuron_path.store.reader import load_paths
-from tests.command import Outcome, call
+from tests import pictures
+from tests.command import Outcome, call, run_in
 from tests.tables import same_paths
 
 
@@ -44,7 +46,7 @@ def rewrite(run_dir: Path, change: Callable[[pa.Table], pa.Table], name: str = "
     """Change a table behind the run's back, checksums and all."""
     table, made = read_parquet(run_dir / f"{name}.parquet")
     write_parquet(run_dir / f"{name}.parquet", change(table), made)
-    write_checksums(run_dir, [run_dir / f"{name}.parquet"])
+    write_checksums(run_dir, stored_files(run_dir))
 
 
 def with_values(column: str, values: Callable[[list[Any]], list[Any]]) -> Callable[[pa.Table], pa.Table]:
@@ -57,13 +59,41 @@ def with_values(column: str, values: Callable[[list[Any]], list[Any]]) -> Callab
 
 
 def another_seed(run_dir: Path) -> None:
-    for name in ("paths", "effects", "scores"):
+    for name in TABLES:
         table, made = read_parquet(run_dir / f"{name}.parquet")
         made["identity"]["seed"] = made["config"]["seed"] = made["seed"] = 4
         write_parquet(run_dir / f"{name}.parquet", table, made)
     write_json(run_dir / "run.json", read_parquet(run_dir / "paths.parquet")[1])
-    write_checksums(run_dir, [run_dir / "run.json"])
+    write_checksums(run_dir, stored_files(run_dir))
 
+
+def without_key(run_dir: Path, key: str, names: tuple[str, ...] = ()) -> None:
+    """Take something out of the record, and out of what tables say of it."""
+    for name in names:
+        table, made = read_parquet(run_dir / f"{name}.parquet")
+        write_parquet(run_dir / f"{name}.parquet", table, {other: made[other] for other in made if other != key})
+    made = json.loads((run_dir / "run.json").read_text())
+    write_json(run_dir / "run.json", {other: made[other] for other in made if other != key})
+    write_checksums(run_dir, stored_files(run_dir))
+
+
+def rename(run_dir: Path, of: Callable[[str], str]) -> None:
+    """Give images other names, in every table."""
+    for name in TABLES:
+        rewrite(run_dir, with_values("sample_id", lambda names: [of(name) for name in names]), name)
+
+
+def unlist(run_dir: Path, name: str) -> None:
+    lines = (run_dir / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (run_dir / "SHA256SUMS").write_text("".join(line for line in lines if name not in line))
+
+
+def miscount(run_dir: Path) -> None:
+    write_json(run_dir / "metrics.json", {"skipped_images": "x"})
+    write_checksums(run_dir, stored_files(run_dir))
+
+
+TABLES = ("paths", "effects", "scores")
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no record": (lambda run: (run / "run.json").unlink(), "record", "does not say which search"),
@@ -76,11 +106,56 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no table": (lambda run: (run / "paths.parquet").unlink(), "record", "holds no paths.parquet"),
     "changed file": (lambda run: (run / "metrics.json").write_text("{}"), "files", "metrics.json changed"),
-    "lost row": (lambda run: rewrite(run, lambda table: table.slice(1)), "rows", "35 paths, 0 of them doubled"),
+    "key taken out of the record": (lambda run: without_key(run, "config"), "record", "says: config differ"),
+    "baselines taken out": (lambda run: without_key(run, "baselines"), "record", "says: baselines differ"),
+    "key taken out everywhere": (
+        lambda run: without_key(run, "baselines", TABLES),
+        "rows",
+        "run.json or a table is damaged (KeyError: 'baselines')",
+    ),
+    "configuration taken out everywhere": (lambda run: without_key(run, "config", TABLES), "source", "'config'"),
+    "emptied checksums": (
+        lambda run: (run / "SHA256SUMS").write_text(""),
+        "files",
+        "paths.parquet, effects.parquet, scores.parquet, run.json, metrics.json not listed in SHA256SUMS",
+    ),
+    "unlisted file": (lambda run: unlist(run, "scores"), "files", "scores.parquet not listed in SHA256SUMS"),
+    "lost row": (lambda run: rewrite(run, lambda table: table.slice(1)), "rows", "35 paths of 12 images, 0 of them"),
     "doubled row": (
         lambda run: rewrite(run, lambda table: pa.concat_tables([table, table.slice(0, 1)])),
         "rows",
-        "37 paths, 1 of them doubled; expected 36",
+        "37 paths of 12 images, 1 of them doubled; expected 36 of 12",
+    ),
+    "renamed row": (
+        lambda run: rewrite(run, with_values("sample_id", lambda names: ["zz", *names[1:]])),
+        "rows",
+        "36 paths of 13 images",
+    ),
+    "renamed effects": (
+        lambda run: rewrite(run, with_values("sample_id", lambda names: [f"{name}'" for name in names]), "effects"),
+        "rows",
+        "effects.parquet does not hold every path",
+    ),
+    "renamed images": (
+        lambda run: rename(run, lambda name: f"{name}'"),
+        "source",
+        "paths.parquet has digits/0021' where the data has digits/0021",
+    ),
+    "renamed image": (
+        lambda run: rename(run, lambda name: name.replace("digits/0021", "zz")),
+        "source",
+        "paths.parquet has zz where the data has digits/0021",
+    ),
+    "another order": (
+        lambda run: rewrite(run, lambda table: table.take(list(reversed(range(len(table)))))),
+        "source",
+        "where the data has digits/0021",
+    ),
+    "strange count": (miscount, "rows", "metrics.json counts 'x' skipped images; expected 0"),
+    "empty paths": (
+        lambda run: rewrite(run, with_values("path", lambda paths: [[] for _ in paths])),
+        "paths",
+        "other paths or classes",
     ),
     "lost effect": (
         lambda run: rewrite(run, lambda table: table.slice(1), "effects"),
@@ -113,12 +188,59 @@ def test_what_was_changed_is_found(name: str, run_dir: Path) -> None:
     assert told in line
 
 
+def test_debug_shows_what_a_damaged_record_raises(run_dir: Path) -> None:
+    without_key(run_dir, "baselines", TABLES)
+    code, _, err = call("verify", str(run_dir), "--debug")
+    assert code == 1
+    assert "KeyError: 'baselines'" in err
+    assert "in _rows" in err
+
+
 def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neuron_path.pipeline.stored.weights_of", lambda study: "0" * 64)
+    monkeypatch.setattr("neuron_path.pipeline.verify.weights_of", lambda study: "0" * 64)
     checks = {check.name: check for check in verify(run_dir, 1)}
     assert not checks["source"].is_good
-    assert "weights are not those" in checks["source"].told
+    assert "model.weights was '" in checks["source"].told
     assert "paths" not in checks
+
+
+def test_no_image_is_searched_again_where_none_is_asked_for(finished: Outcome) -> None:
+    code, out, err = call("verify", str(finished.run_dir), "--sample=0")
+    assert (code, err) == (0, "")
+    assert "no image searched again" in out.splitlines()[-1]
+
+
+def test_a_search_that_was_forced_to_go_on_is_what_it_says(tmp_path: Path) -> None:
+    options = ["scorer=activation", "quadrature.n_steps=1"]
+    assert run_in(tmp_path / "run", "search", *options, "data.limit=2").code == 0
+    assert run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force").code == 0
+    code, out, err = call("verify", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    assert "3 images, each once for each of 1 method(s)" in out
+
+
+@pytest.fixture
+def of_pictures(tmp_path: Path) -> Path:
+    """A search on two pictures and a broken one, with weights from a file."""
+    pictures.truncated(pictures.flat_folder(tmp_path / "data", n=2) / "1b.jpg")
+    with resources.as_file(resources.files("neuron_path.models") / "weights" / "digits_vit.safetensors") as weights:
+        shutil.copy(weights, tmp_path / "weights.safetensors")
+    data = ["data=image_folder", f"data.root={tmp_path / 'data'}", "data.on_error=skip", "data.num_workers=0"]
+    model = [f"model.checkpoint={tmp_path / 'weights.safetensors'}", "scorer=activation", "quadrature.n_steps=1"]
+    outcome = run_in(tmp_path / "run", "search", *data, *model)
+    assert (outcome.code, outcome.out.split(",")[:2]) == (0, ["2 images", " 1 skipped"])
+    return outcome.run_dir
+
+
+def test_skipped_images_are_among_those_of_the_data(of_pictures: Path) -> None:
+    code, out, err = call("verify", str(of_pictures))
+    assert (code, err) == (0, "")
+    assert "2 images, each once for each of 1 method(s)" in out
+    write_json(of_pictures / "skipped.json", {"1.png": "broken"})
+    write_checksums(of_pictures, stored_files(of_pictures))
+    code, out, _ = call("verify", str(of_pictures))
+    assert code == 1
+    assert "FAILED  source  paths.parquet has 1.png where the data has 1b.jpg" in out
 
 
 @pytest.mark.parametrize(
