@@ -243,6 +243,47 @@ def test_skipped_images_are_among_those_of_the_data(of_pictures: Path) -> None:
     assert "FAILED  source  paths.parquet has 1.png where the data has 1b.jpg" in out
 
 
+def test_data_and_weights_may_have_moved(of_pictures: Path, tmp_path: Path) -> None:
+    root, checkpoint = (tmp_path / "data").rename(tmp_path / "D"), tmp_path / "W.safetensors"
+    (tmp_path / "weights.safetensors").rename(checkpoint)
+    places = [f"--root={root}", f"--checkpoint={checkpoint}"]
+    for lacking in ([], places[:1], places[1:]):
+        code, out, _ = call("verify", str(of_pictures), *lacking)
+        assert code == 1
+        assert "FAILED  source  " in out
+    assert call("rerun", str(of_pictures))[0] == 1
+    code, out, err = call("verify", str(of_pictures), *places)
+    assert (code, err) == (0, "")
+    code, out, err = call("rerun", str(of_pictures), *places)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith("Same:   2 paths identical")
+    config = json.loads((tmp_path / "run-rerun" / "run.json").read_text())["config"]
+    assert (config["data"]["root"], config["model"]["checkpoint"]) == (str(root), str(checkpoint))
+
+
+def test_other_data_in_the_new_place_is_found(of_pictures: Path, tmp_path: Path) -> None:
+    root = pictures.flat_folder(tmp_path / "other", n=2)
+    code, out, _ = call("verify", str(of_pictures), f"--root={root}")
+    assert code == 1
+    assert "FAILED  source  data.images was 3 and is 2; data.labels was" in out
+    code, _, err = call("rerun", str(of_pictures), f"--root={root}")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "This would be another search than that one: data.images was 3 and is 2" in err
+
+
+@pytest.mark.parametrize("command", ["verify", "rerun"])
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--root=D", "The run's data 'digits' has no root: leave out --root."),
+        ("--checkpoint=W", "The run's model 'digits_vit' takes no checkpoint: leave out --checkpoint."),
+    ],
+)
+def test_a_place_that_the_run_has_not_is_refused(command: str, option: str, told: str, finished: Outcome) -> None:
+    assert call(command, str(finished.run_dir), option) == (1, "", f"neuron-path: error: {told}\n")
+    assert not finished.run_dir.with_name("run-rerun").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -283,6 +324,49 @@ def test_a_run_is_made_again_from_its_record(finished: Outcome, tmp_path: Path) 
         json.loads((again / "run.json").read_text())["identity"]
         == json.loads((finished.run_dir / "run.json").read_text())["identity"]
     )
+
+
+def test_a_run_is_not_made_again_in_its_own_place(run_dir: Path) -> None:
+    (run_dir.parent / "link").symlink_to(run_dir)
+    for out in (run_dir, run_dir / ".." / "run", run_dir.parent / "link"):
+        code, told, err = call("rerun", str(run_dir), f"--out={out}")
+        assert (code, told, err.count("\n")) == (1, "", 1)
+        assert f"--out is the run itself, '{run_dir}'" in err
+
+
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no configuration": (lambda made: made.pop("config"), "The stored configuration is of another version"),
+    "odd configuration": (lambda made: made.update(config=[1]), "The stored configuration is of another version"),
+    "list of commands": (lambda made: made.update(command=["run"]), "is of an older version, or of something else"),
+    "no identity": (lambda made: made.pop("identity"), "is of an older version, or of something else"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_record_cannot_be_followed(name: str, run_dir: Path) -> None:
+    damage, told = DAMAGED[name]
+    made = json.loads((run_dir / "run.json").read_text())
+    damage(made)
+    write_json(run_dir / "run.json", made)
+    code, out, err = call("rerun", str(run_dir))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert told in err
+
+
+def test_a_torn_table_is_found_before_the_search(run_dir: Path) -> None:
+    (run_dir / "paths.parquet").write_bytes(b"PAR1")
+    code, out, err = call("rerun", str(run_dir))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "torn" in err
+    assert not (run_dir.parent / "run-rerun").exists()
+
+
+def test_a_run_that_has_not_finished_is_made_again(finished: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    shutil.copy(finished.run_dir / "run.json", tmp_path / "run")
+    code, out, err = call("rerun", str(tmp_path / "run"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "The run itself has not finished: there is nothing to compare with."
 
 
 def test_what_cannot_be_the_same_search_is_refused(run_dir: Path, tmp_path: Path) -> None:
