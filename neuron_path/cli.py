@@ -20,7 +20,7 @@ HYDRA_COMMANDS = {
     "evaluate": "measure stored paths again, without searching: run_dir=DIR",
     "prune": "cut a model down to the neurons that its paths show to matter: run_dir=DIR keep=0.5",
 }
-RESUMED = ("run", "search")  # commands that continue where a run directory was left
+RESUMED = ("run", "search", "rerun")  # commands that continue where a run directory was left
 COMMANDS = {
     **HYDRA_COMMANDS,
     "compare": "gather runs into one table of methods, with intervals and paired tests",
@@ -86,19 +86,18 @@ def _command(arguments: list[str]) -> int:
 
 def _plain(command: str, arguments: list[str], debug: bool) -> int:
     """A command without Hydra: a module with its `USAGE`, and `show`, which takes the arguments."""
-    module = import_module(f"neuron_path.{command}_command")
-    if "-h" in arguments or "--help" in arguments:
-        print(module.USAGE)
-        return 0
     try:
+        module = import_module(f"neuron_path.{command}_command")
+        if "-h" in arguments or "--help" in arguments:
+            print(module.USAGE)
+            return 0
         module.show(arguments)
     except NeuronPathError as error:
         _tell(error, debug)
         return 1
     except KeyboardInterrupt as error:
-        how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
-        _say("error", f"{how}.")
-        return code
+        kept = ["What was finished is kept: the same command goes on."] if command in RESUMED else []
+        return _stopped(command, error, kept)
     return 0
 
 
@@ -110,13 +109,18 @@ def _hydra_app(command: str, overrides: list[str], debug: bool) -> int:
     except NeuronPathError as error:
         failures = [error]
     except KeyboardInterrupt as error:
-        how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
         notes = getattr(error, "__notes__", [])  # how to continue, where that can be done
-        _say("error", " ".join([f"{how}. What was finished is kept in the run directory.", *notes]))
-        return RESUMABLE if isinstance(error, Terminated) and command in RESUMED else code
+        return _stopped(command, error, ["What was finished is kept in the run directory.", *notes])
     for failure in failures:
         _tell(failure, debug)
     return 1 if failures else 0
+
+
+def _stopped(command: str, error: KeyboardInterrupt, kept: Sequence[str]) -> int:
+    """A line for a command that was asked to end, and its exit code."""
+    how, code = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
+    _say("error", " ".join([f"{how}.", *kept]))
+    return RESUMABLE if isinstance(error, Terminated) and command in RESUMED else code
 
 
 def _tell(error: NeuronPathError, debug: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -17,10 +19,12 @@ import pytest
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.sameness import compare_paths
 from neuron_path.pipeline.verify import verify
+from neuron_path.stopping import RESUMABLE
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import changed_files, stored_files, write_checksums
 from neuron_path.store.parquet import read_parquet, write_parquet
 from neuron_path.store.reader import load_paths
+from neuron_path.store.writer import PathWriter
 from tests import pictures
 from tests.command import Outcome, call, run_in
 from tests.tables import same_paths
@@ -359,6 +363,25 @@ def test_a_torn_table_is_found_before_the_search(run_dir: Path) -> None:
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "torn" in err
     assert not (run_dir.parent / "run-rerun").exists()
+
+
+def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = PathWriter.append
+
+    def stop(self: PathWriter, table: pa.Table) -> None:
+        append(self, table)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    command = ("rerun", str(finished.run_dir), f"--out={tmp_path / 'again'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(PathWriter, "append", stop)
+        code, out, err = call(*command)
+    told = "neuron-path: error: Terminated. What was finished is kept: the same command goes on.\n"
+    assert (code, out, err) == (RESUMABLE, "", told)
+    code, out, err = call(*command)
+    assert (code, err) == (0, "")
+    assert out.startswith("12 images, 5 found before, ")
+    assert out.splitlines()[-1].startswith("Same:   36 paths identical")
 
 
 def test_a_run_that_has_not_finished_is_made_again(finished: Outcome, tmp_path: Path) -> None:
