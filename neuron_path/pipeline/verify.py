@@ -190,7 +190,9 @@ def _source(
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
     study = build_study(config)
     finders = build_finders(config, study.session, made["baselines"])
-    if told := differences(made["identity"], identity_of(config, study, finders, weights_of(study))):
+    weights = weights_of(study)
+    now = identity_of(config, study, finders, weights) | {"weight_hash": weights}
+    if told := differences(made["identity"] | {"weight_hash": made["weight_hash"]}, now):
         raise _Wrong("; ".join(told))
     skipped = dict(read_skipped(run_dir))
     expected = [name for name in study.data.dataset.sample_ids if name not in skipped]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from neuron_path.store.writer import PathWriter
 from tests import pictures
 from tests.command import Outcome, call, run_in
 from tests.tables import same_paths
+
+TABLES = ("paths", "effects", "scores")
 
 
 @pytest.fixture
@@ -62,23 +64,20 @@ def with_values(column: str, values: Callable[[list[Any]], list[Any]]) -> Callab
     return change
 
 
-def another_seed(run_dir: Path) -> None:
-    for name in TABLES:
-        table, made = read_parquet(run_dir / f"{name}.parquet")
-        made["identity"]["seed"] = made["config"]["seed"] = made["seed"] = 4
-        write_parquet(run_dir / f"{name}.parquet", table, made)
-    write_json(run_dir / "run.json", read_parquet(run_dir / "paths.parquet")[1])
-    write_checksums(run_dir, stored_files(run_dir))
-
-
-def without_key(run_dir: Path, key: str, names: tuple[str, ...] = ()) -> None:
-    """Take something out of the record, and out of what tables say of it."""
+def restate(run_dir: Path, change: Callable[[dict[str, Any]], object], names: Sequence[str] = TABLES) -> None:
+    """Change the record, and what tables say of their making."""
     for name in names:
         table, made = read_parquet(run_dir / f"{name}.parquet")
-        write_parquet(run_dir / f"{name}.parquet", table, {other: made[other] for other in made if other != key})
+        change(made)
+        write_parquet(run_dir / f"{name}.parquet", table, made)
     made = json.loads((run_dir / "run.json").read_text())
-    write_json(run_dir / "run.json", {other: made[other] for other in made if other != key})
+    change(made)
+    write_json(run_dir / "run.json", made)
     write_checksums(run_dir, stored_files(run_dir))
+
+
+def another_seed(made: dict[str, Any]) -> None:
+    made["identity"]["seed"] = made["config"]["seed"] = made["seed"] = 4
 
 
 def rename(run_dir: Path, of: Callable[[str], str]) -> None:
@@ -97,8 +96,6 @@ def miscount(run_dir: Path) -> None:
     write_checksums(run_dir, stored_files(run_dir))
 
 
-TABLES = ("paths", "effects", "scores")
-
 SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no record": (lambda run: (run / "run.json").unlink(), "record", "does not say which search"),
     "torn record": (lambda run: (run / "run.json").write_text("{"), "record", "run.json"),
@@ -110,14 +107,31 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no table": (lambda run: (run / "paths.parquet").unlink(), "record", "holds no paths.parquet"),
     "changed file": (lambda run: (run / "metrics.json").write_text("{}"), "files", "metrics.json changed"),
-    "key taken out of the record": (lambda run: without_key(run, "config"), "record", "says: config differ"),
-    "baselines taken out": (lambda run: without_key(run, "baselines"), "record", "says: baselines differ"),
+    "key taken out of the record": (
+        lambda run: restate(run, lambda made: made.pop("config"), ()),
+        "record",
+        "says: config differ",
+    ),
+    "baselines taken out": (
+        lambda run: restate(run, lambda made: made.pop("baselines"), ()),
+        "record",
+        "says: baselines differ",
+    ),
     "key taken out everywhere": (
-        lambda run: without_key(run, "baselines", TABLES),
+        lambda run: restate(run, lambda made: made.pop("baselines")),
         "rows",
         "run.json or a table is damaged (KeyError: 'baselines')",
     ),
-    "configuration taken out everywhere": (lambda run: without_key(run, "config", TABLES), "source", "'config'"),
+    "configuration taken out everywhere": (
+        lambda run: restate(run, lambda made: made.pop("config")),
+        "source",
+        "'config'",
+    ),
+    "another weight hash": (
+        lambda run: restate(run, lambda made: made.update(weight_hash="0")),
+        "source",
+        "weight_hash was '0' and is '",
+    ),
     "emptied checksums": (
         lambda run: (run / "SHA256SUMS").write_text(""),
         "files",
@@ -176,7 +190,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "paths",
         "scores that differ by up to 0.001",
     ),
-    "another seed": (another_seed, "paths", "other paths or classes"),
+    "another seed": (lambda run: restate(run, another_seed), "paths", "other paths or classes"),
 }
 
 
@@ -193,7 +207,7 @@ def test_what_was_changed_is_found(name: str, run_dir: Path) -> None:
 
 
 def test_debug_shows_what_a_damaged_record_raises(run_dir: Path) -> None:
-    without_key(run_dir, "baselines", TABLES)
+    restate(run_dir, lambda made: made.pop("baselines"))
     code, _, err = call("verify", str(run_dir), "--debug")
     assert code == 1
     assert "KeyError: 'baselines'" in err
