@@ -27,6 +27,7 @@ from omegaconf.errors import (
 
 from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
+from neuron_path.failed_jobs import leave, take_away, take_told
 from neuron_path.pipeline import run
 from neuron_path.pipeline.processes import check_surroundings
 from neuron_path.pipeline.prune import prune
@@ -40,6 +41,7 @@ _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
     "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",
+    "on a slurm cluster": "start it where SLURM's commands are, or choose hydra/launcher=submitit_local",
     "Merge error": "a group takes one option; add -m for a sweep over several, as in -m scorer=activation,random",
 }
 
@@ -63,22 +65,26 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     unforeseen: list[Exception] = []
 
     def app(composed: DictConfig) -> None:
-        # Kept from Hydra, which would print the overrides above the one line; only across processes must it carry them.
+        # Kept from Hydra, which would print the overrides above the one line.
         register_schemas()  # a launcher may have started this process
+        job = HydraConfig.get()
+        is_sweep, run_dir = job.mode == RunMode.MULTIRUN, Path(job.runtime.output_dir)
+        if is_sweep:
+            take_away(run_dir)
         try:
             if command == "prune":
                 _prune(composed)
             else:
                 _do(command, _read(composed))
+        except NeuronPathError as error:
+            failure = _of_job(error)
+            if is_sweep:
+                leave(run_dir, failure)
+            failures.append(failure)
         except Exception as error:
             if os.getpid() != home:
-                if isinstance(error, NeuronPathError):
-                    raise _of_job(error) from error
                 raise
-            if isinstance(error, NeuronPathError):
-                failures.append(_of_job(error))
-            else:
-                unforeseen.append(error)
+            unforeseen.append(error)
 
     name = "prune" if command == "prune" else "config"
     decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
@@ -89,9 +95,14 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
             raise
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise NeuronPathError(explain(error)) from error
+        except RuntimeError as error:
+            if "slurm" not in str(error):
+                raise
+            raise NeuronPathError(explain(error)) from error
     if unforeseen:
         raise unforeseen[0]
-    return failures
+    known = {str(failure) for failure in failures}  # jobs in other processes could add to their own list only
+    return [*failures, *(NeuronPathError(line) for line in take_told() if line not in known)]
 
 
 def _prune(composed: DictConfig) -> None:
@@ -116,7 +127,9 @@ def _do(command: str, config: Config) -> None:
         try:
             run.COMMANDS[command](_grouped(config), run_dir)
         except KeyboardInterrupt as error:
-            if holds_run(run_dir):
+            if job.mode == RunMode.MULTIRUN:
+                error.add_note(f"To continue, give the same command with hydra.sweep.dir={job.sweep.dir}.")
+            elif holds_run(run_dir):
                 error.add_note(f"To continue, add resume={run_dir} to the same command.")
             raise
 

@@ -27,10 +27,14 @@ def test_a_failed_job_does_not_lose_the_others(launcher: str, tmp_path: Path) ->
     command = python(*sweep, f"hydra.sweep.dir={tmp_path}", "trainer.threads=1", *LAUNCHERS[launcher])
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 1, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("neuron-path: error: ")]
-    assert any("top_k is 500; expected 1 … 192" in line for line in errors), done.stderr
+    assert done.stderr.splitlines() == [
+        f"neuron-path: error: Job {job} (baselines=[],data.limit=3,report=False,scorer={scorer},top_k=500,"
+        "trainer.threads=1): top_k is 500; expected 1 … 192, the neurons of the narrowest block."
+        for job, scorer in ((1, "activation"), (3, "random"))
+    ]
     for number, scorer in ((0, "activation"), (2, "random")):
         assert load_paths(tmp_path / str(number))["scorer"].tolist() == [scorer] * 3
     code, out, err = call("compare", str(tmp_path), "--reference=activation")
     assert (code, err) == (0, "")
-    assert all(f"{tmp_path / number}" in out for number in ("1", "3"))
+    said = " ".join(out.split())
+    assert all(f"{tmp_path / job}: failed: Job {job} (" in said.replace("- ", "-") for job in ("1", "3"))

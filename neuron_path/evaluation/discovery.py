@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, PATHS_FILE, SET_ASIDE_DIRECTORY
-
-_RUN_FILE = "run.json"
+from neuron_path.store.layout import (
+    EFFECTS_FILE,
+    ERROR_FILE,
+    PARTS_DIRECTORY,
+    PATHS_FILE,
+    RUN_FILE,
+    SET_ASIDE_DIRECTORY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,8 @@ class Missing:
 def find_runs(directories: Sequence[str | os.PathLike[str]]) -> tuple[list[Path], list[Missing]]:
     """Return the evaluated run directories among and below ``directories``, and those that hold no effects.
 
-    A run directory holds ``effects.parquet``, ``paths.parquet``, ``run.json`` or ``parts``. An empty folder counts as
-    one that lacks everything, because a job of a sweep that fails before its first batch leaves one. Links inside the
+    A run directory holds ``effects.parquet``, ``paths.parquet``, ``run.json``, ``parts`` or ``error.txt``. An empty
+    folder counts as one that lacks everything, as a job of a sweep leaves it that was killed early. Links inside the
     directories are not followed, and names that begin with a dot are passed over.
 
     Args:
@@ -84,10 +89,12 @@ def _lack(directory: Path, names: set[str]) -> str | None:
     """What a run directory lacks to be compared; None where there is none."""
     if EFFECTS_FILE in names:
         return ""
+    if ERROR_FILE in names:
+        return f"failed: {(directory / ERROR_FILE).read_text(encoding='utf-8', errors='replace').strip()}"
     if PATHS_FILE in names:
         return f"no {EFFECTS_FILE}: measure its paths with neuron-path evaluate run_dir={directory}"
     if PARTS_DIRECTORY in names:
         return f"unfinished: {PARTS_DIRECTORY}, but no {PATHS_FILE}; let its search finish"
-    if _RUN_FILE in names:
-        return f"failed or still running: {_RUN_FILE}, but no {PATHS_FILE}"
+    if RUN_FILE in names:
+        return f"failed or still running: {RUN_FILE}, but no {PATHS_FILE}"
     return None if names else "empty: its run failed before it stored anything, or has not begun"

@@ -18,6 +18,7 @@ RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
 SKIPPED_FILE = "skipped.json"
 CHECKSUMS_FILE = "SHA256SUMS"
+ERROR_FILE = "error.txt"
 PARTS_DIRECTORY = "parts"
 SET_ASIDE_DIRECTORY = "set_aside"
 

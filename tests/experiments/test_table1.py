@@ -50,7 +50,7 @@ def test_a_job_that_fails_is_told_and_the_table_made_of_the_others(tmp_path: Pat
     assert "top_k is 20, but 'ablation' rates only 16 neurons of a block" in ran.stderr
     table = (tmp_path / "outputs" / "table1" / "comparison" / "table.md").read_text()
     assert "| joint attribution" in table
-    assert "ablation/top_20: empty: its run failed" in table
+    assert "ablation/top_20: failed: Job 1 (" in table
 
 
 def test_a_mistake_shows_how_to_call_it(tmp_path: Path) -> None:
