@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from sys import intern
 from typing import Any
 
@@ -64,7 +65,10 @@ class ImageFolderDataset(PictureDataset):
         self._take(files, keys, numbering, only=classes, limit=limit, where=f"Folder '{self.root}'")
 
     def _source(self, index: int) -> Path:
-        return self.root / self.sample_ids[index]
+        file = self.root / self.sample_ids[index]
+        if not S_ISREG(file.stat().st_mode):  # a pipe would be waited for, and for ever
+            raise ValueError("it is no ordinary file")
+        return file
 
 
 def _folder_keys(files: Sequence[str], root: Path) -> list[str | None]:

@@ -182,12 +182,14 @@ def broken(folder: Path, kind: str) -> Path:
         return pictures.truncated(file)
     if kind == "dangling link":
         file.symlink_to(folder / "nowhere")
+    elif kind == "pipe":
+        os.mkfifo(file)
     else:
         file.write_bytes({"text": b"hello", "empty": b"", "bad palette": b"GIF89a\xff\xff\xff\xff\xff"}[kind])
     return file
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "dangling link", "bad palette"])
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "dangling link", "pipe", "bad palette"])
 def test_a_broken_file_is_a_named_problem_and_no_crash(tmp_path: Path, kind: str) -> None:
     file = broken(tmp_path, kind)
     data = open_folder(tmp_path)
@@ -197,7 +199,7 @@ def test_a_broken_file_is_a_named_problem_and_no_crash(tmp_path: Path, kind: str
     assert bad["problem"]
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "dangling link"])
+@pytest.mark.parametrize("kind", ["text", "empty", "dangling link", "pipe"])
 def test_the_check_names_a_file_that_is_no_picture(tmp_path: Path, kind: str) -> None:
     file = broken(tmp_path, kind)
     with pytest.raises(NeuronPathError, match=rf"File '{file.name}' is no image .* set data\.on_error=skip"):
