@@ -59,14 +59,17 @@ def outside_environment() -> ClusterEnvironment | None:
     """What has started several processes of this command, if anything has.
 
     Raises:
-        NeuronPathError: SLURM's settings make no processes that could find each other.
+        NeuronPathError: settings that make no processes which could find each other.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is a srun does not mean that it is wanted
         kind = next((kind for kind in (TorchElasticEnvironment, SLURMEnvironment) if kind.detect()), None)
     counted = "WORLD_SIZE" if kind is TorchElasticEnvironment else "SLURM_NTASKS"
-    if kind is None or int(os.environ.get(counted, "1")) == 1:
+    count = os.environ.get(counted, "1")
+    if kind is None or count == "1":
         return None
+    if not count.isdecimal():
+        raise NeuronPathError(f"{counted} is '{count}' in the environment; expected a number of processes.")
     try:
         environment = kind()
     except RuntimeError as error:
