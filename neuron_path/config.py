@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -23,6 +23,7 @@ from neuron_path.registry import Registry
 from neuron_path.search.search import searches
 
 _CHOSEN_BY = {"quadrature": "rule"}  # the setting that names a group's option, where that is not `name`
+_PLACES = {"model": ("checkpoint",), "head": ("path", "root"), "data": ("root", "class_index", "labels")}
 OUTSIDE = ("experiment", "hydra")  # groups beside the configuration
 
 
@@ -278,6 +279,21 @@ def read_config(composed: DictConfig) -> Config:
         _check_name(group, getattr(config, group))
     _check_rule(config.quadrature)
     return config
+
+
+def located(config: Config) -> Config:
+    """The same configuration from any working directory: files and folders that are there by their absolute paths."""
+    for group, names in _PLACES.items():
+        part = getattr(config, group)
+        given = {name: Path(value).expanduser() for name in names if (value := getattr(part, name, None))}
+        found = {name: str(path.absolute()) for name, path in given.items() if path.exists() or _is_pattern(path)}
+        config = replace(config, **{group: replace(part, **found)}) if found else config
+    return config
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether it stands for files of a folder that is there."""
+    return "*" in path.name and path.parent.is_dir()
 
 
 def stored_config(stored: Mapping[str, Any] | None) -> Config:

@@ -41,7 +41,7 @@ class PathSearchModule(lightning.LightningModule):
         finders: the methods, all on one session.
         targets: which class of each image is attributed.
         on_error: "raise" or "skip" images that could not be decoded.
-        max_skipped: so many may be skipped by a process; None for any number.
+        max_skipped: so many may be skipped by this process; None for any number.
     """
 
     def __init__(
@@ -79,7 +79,12 @@ class PathSearchModule(lightning.LightningModule):
             raise unreadable(name, reason)
         self._n_skipped += len(batch.problems)
         if self.max_skipped is not None and self._n_skipped > self.max_skipped:
-            raise NeuronPathError(
-                f"{self._n_skipped} images cannot be read, more than data.max_skipped={self.max_skipped}; one of the "
-                f"last is '{name}' ({reason}): mend the data, or allow more."
-            )
+            raise too_many_skipped(self._n_skipped, self.max_skipped, name, reason)
+
+
+def too_many_skipped(n_skipped: int, limit: int, name: str, reason: str) -> NeuronPathError:
+    """The error of a search that has passed over more images than it may, one of them named."""
+    return NeuronPathError(
+        f"{n_skipped} images cannot be read, more than data.max_skipped={limit}; one of the last is '{name}' "
+        f"({reason}): mend the data, or allow more."
+    )

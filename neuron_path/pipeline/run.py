@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, located
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.pipeline.build import build_finders, build_study
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
@@ -123,6 +123,7 @@ def _begun(
     """Build everything, open the run directory, write `run.json`, and see a failure through."""
     if config.resume_mode not in RESUME_MODES:
         raise unknown_name("way to resume (resume_mode)", config.resume_mode, RESUME_MODES)
+    config = located(config)
     options = asdict(config.logger)
     check_options(options)
     processes = find_processes(config)
@@ -144,7 +145,8 @@ def _begun(
         opened = open_search(run_dir, schema, provenance, methods, force=force)
         tracker = make_tracker(run_dir, opened.provenance, options, command)
         try:
-            if len(opened.done) < len(study.data.dataset) or not (run_dir / RUN_FILE).exists():
+            is_done = opened.done.issuperset(study.data.dataset.sample_ids) and not opened.provenance.get("forced")
+            if not is_done or not (run_dir / RUN_FILE).exists():
                 write_json(run_dir / RUN_FILE, opened.provenance)
             if study.head is not None:
                 store_head(study.head, run_dir)

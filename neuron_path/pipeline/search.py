@@ -12,6 +12,7 @@ from typing import Any
 from neuron_path.config import Config, FileHeadConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.callbacks import StreamMetrics
+from neuron_path.lightning.module import too_many_skipped
 from neuron_path.pipeline.build import Study
 from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pipeline.identity import identity_of
@@ -138,6 +139,9 @@ def search_stage(job: Job) -> Searched | None:
     problems = read_skipped(job.run_dir)
     skipped = {name for name, _ in problems}
     done = [name for name in names if name not in skipped]
+    limit = job.config.data.max_skipped
+    if limit is not None and len(problems) > limit:  # each process has counted its own
+        raise too_many_skipped(len(problems), limit, *problems[-1])
     if not done:
         name, reason = problems[0]
         raise NeuronPathError(f"None of the {len(skipped)} images can be read; the first is '{name}' ({reason}).")
@@ -196,9 +200,9 @@ def _writer(job: Job, rank: int) -> PathWriter:
 
 
 def _speed(run_dir: Path, n_images: int, n_processes: int, shares: Sequence[Share]) -> dict[str, Any]:
-    """How fast a search was, start-up excluded; where nothing was left to do, how fast it was then."""
-    if not shares:
-        kept = read_json(run_dir / METRICS_FILE)
+    """How fast a search was, start-up excluded; where nothing new was found, how fast it was then."""
+    kept = {} if n_images else read_json(run_dir / METRICS_FILE)
+    if kept or not shares:
         return {name: kept.get(name) for name in _SPEED}
     seconds = max(share.seconds for share in shares)
     speed = n_images / seconds if seconds else None

@@ -15,11 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.store.evidence import EVIDENCE_FILE
 from neuron_path.store.identity import check_same, differences
 from neuron_path.store.layout import (
+    EFFECTS_FILE,
     PARTS_DIRECTORY,
     PATHS_FILE,
     RUN_FILE,
+    SCORES_FILE,
     SET_ASIDE_DIRECTORY,
     leftovers,
     list_parts,
@@ -32,6 +35,8 @@ from neuron_path.store.skipped import forget_skipped
 
 Method = tuple[str, str]
 """(scorer, search)."""
+
+_MADE_OF_PATHS = (EFFECTS_FILE, SCORES_FILE, EVIDENCE_FILE, "report.html", "figures")
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,13 @@ def open_search(
         NeuronPathError: results of another search, or of none that can be told, and a directory that cannot be written.
     """
     moved: dict[str, str] = {}
-    stored = _read_stored(run_dir, moved)
+    stored, is_torn = _read_stored(run_dir)
     continued = dict(provenance) if stored is None else _continue(run_dir, stored, provenance, force)
+    if is_torn:
+        moved[set_aside(run_dir / RUN_FILE, run_dir).name] = "torn"
+    if stored is not None and differences(stored["identity"], continued["identity"]):
+        for file in filter(Path.exists, (run_dir / name for name in _MADE_OF_PATHS)):
+            moved[set_aside(file, run_dir).name] = "of the search before"
     for file in leftovers(run_dir):
         file.unlink(missing_ok=True)
     forget_skipped(run_dir)
@@ -91,28 +101,28 @@ def holds_run(run_dir: Path) -> bool:
     return bool(_tables(run_dir))
 
 
-def _read_stored(run_dir: Path, moved: dict[str, str]) -> dict[str, Any] | None:
-    """What ``run.json`` says, or where it is missing or torn the tables; None in a directory without tables."""
+def _read_stored(run_dir: Path) -> tuple[dict[str, Any] | None, bool]:
+    """What ``run.json`` says, or where it is missing or torn the tables, None in a directory without tables; and
+    whether ``run.json`` is torn."""
     try:
-        stored = read_json(run_dir / RUN_FILE)
+        stored, is_torn = read_json(run_dir / RUN_FILE), False
     except NeuronPathError:
-        stored = {}
-        moved[set_aside(run_dir / RUN_FILE, run_dir).name] = "torn"
+        stored, is_torn = {}, True
     tables = _tables(run_dir)
     if not tables:
-        return None  # nothing was found yet, so nothing can be mixed up
+        return None, is_torn  # nothing was found yet, so nothing can be mixed up
     for table in tables if not stored else ():
         with contextlib.suppress(NeuronPathError):  # a torn one is found again and told when its rows are read
             stored = read_metadata(table)
             break
     if not stored:
-        return None
+        return None, is_torn
     if not isinstance(stored.get("identity"), dict):
         raise NeuronPathError(
             f"Run directory {os.fspath(run_dir)!r} already holds results ({_described(run_dir)}) that do not say which "
             "search made them, as of an older version: choose another directory with hydra.run.dir=DIR."
         )
-    return stored
+    return stored, is_torn
 
 
 def _continue(run_dir: Path, stored: Mapping[str, Any], provenance: Mapping[str, Any], force: bool) -> dict[str, Any]:

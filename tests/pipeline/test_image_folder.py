@@ -17,7 +17,7 @@ from timm.data.transforms_factory import create_transform
 
 import neuron_path
 from tests import pictures
-from tests.command import run_in
+from tests.command import call, run_in
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,19 @@ def test_any_folder_of_photographs_through_any_model(weights: str, tmp_path: Pat
     assert set(table["label"].isna()) == {True}
     assert table["target"].tolist() == table["prediction"].tolist()
     assert np.stack(table["path"].tolist()).shape == (2, 12)
+
+
+def test_a_run_knows_its_pictures_from_any_working_directory(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures.class_folders(tmp_path / "data", classes=4)
+    monkeypatch.chdir(tmp_path)
+    assert run_in(tmp_path / "run", "search", *timm_options(checkpoint, Path("data"))).code == 0
+    made = neuron_path.load_paths(tmp_path / "run").attrs["provenance"]
+    assert made["config"]["data"]["root"] == made["folder"] == str(tmp_path / "data")
+    monkeypatch.chdir("/")
+    code, out, err = call("verify", str(tmp_path / "run"))
+    assert code == 0, out + err
 
 
 def test_a_class_index_names_some_of_the_model_s_classes(checkpoint: Path, tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_a_picture_that_cannot_be_read_in_a_worker_is_one_line(tmp_path: Path) -
     assert outcome.err.startswith("neuron-path: error: File 'x.jpg' is no image that can be read")
 
 
+@pytest.mark.slow
+def test_what_may_be_skipped_is_counted_over_all_processes(tmp_path: Path) -> None:
+    folder = pictures.flat_folder(tmp_path / "data", n=4)
+    for name in ("u", "v", "w", "x"):
+        pictures.truncated(folder / f"{name}.jpg")
+    data = ["data=image_folder", f"data.root={folder}", "data.num_workers=0", "data.batch_size=1", "scorer=activation"]
+    skip = [*data, "data.on_error=skip", *TWO]
+    outcome = run_in(tmp_path / "run", "search", *skip, "data.max_skipped=3")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1), outcome.err
+    assert outcome.err.startswith("neuron-path: error: 4 images cannot be read, more than data.max_skipped=3; one of")
+    outcome = run_in(tmp_path / "run", "search", *skip, "data.max_skipped=4")
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "4 images, 4 skipped, all found before")
+
+
 def workers_of(pid: int) -> list[int]:
     """The processes that a process has started, by rank."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -220,6 +234,13 @@ def test_tasks_of_slurm_that_cannot_meet_are_one_line(absent: str, told: str, mo
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(f"SLURM_{absent}")
     with pytest.raises(NeuronPathError, match=told):
+        find_processes(config(devices=2))
+
+
+def test_a_count_of_tasks_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (SLURM | {"SLURM_NTASKS": "x"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(NeuronPathError, match="SLURM_NTASKS is 'x' in the environment"):
         find_processes(config(devices=2))
 
 

@@ -117,6 +117,43 @@ def test_force_adds_images_to_a_search(stopped: Path, whole: pd.DataFrame) -> No
     same_paths(shared, whole.loc[whole["sample_id"].isin(found["sample_id"])])
 
 
+def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path) -> None:
+    one, two, force = "data.classes=[0]", "data.classes=[1]", "resume_mode=force"
+    for options in ([], [one, force], [two, force], [one, force], [one]):
+        ended = run_in(stopped, "search", *OPTIONS, *options)
+        assert ended.code == 0
+        made = load_paths(stopped).attrs["provenance"]
+        assert json.loads((stopped / "run.json").read_text()) == made
+        code, out, err = call("verify", str(stopped))
+        assert code == 0, out + err
+        if options:
+            assert made["config"]["data"]["classes"] == [options[0][-2]]
+            assert set(load_paths(stopped)["label"]) == {int(options[0][-2])}
+
+
+@pytest.mark.filterwarnings("default")
+def test_force_sets_aside_what_was_made_of_other_paths(tmp_path: Path) -> None:
+    options = ["data.limit=2", "baselines=[]", "scorer=activation"]
+    assert run_in(tmp_path / "run", "run", *options).code == 0
+    outcome = run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force")
+    assert (outcome.code, outcome.err.count("\n")) == (0, 1)
+    assert "effects.parquet (of the search before); scores.parquet (of the search before)" in outcome.err
+    assert outcome.results == ["paths.parquet", "run.json", "metrics.json", "SHA256SUMS"]
+    assert call("verify", str(tmp_path / "run"))[0] == 0
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_torn_record_is_moved_only_by_a_search_that_goes_on(stopped: Path) -> None:
+    record = stopped / "run.json"
+    record.write_text(record.read_text()[:100])
+    assert run_in(stopped, "search", *OPTIONS, "seed=1").code == 1
+    assert record.exists()
+    assert not (stopped / "set_aside").exists()
+    outcome = run_in(stopped, "search", *OPTIONS)
+    assert (outcome.code, outcome.err.count("\n")) == (0, 1)
+    assert ": run.json (torn)." in outcome.err
+
+
 @pytest.mark.filterwarnings("default")
 def test_torn_and_foreign_files_are_named_on_one_line(stopped: Path, whole: pd.DataFrame) -> None:
     torn = sorted((stopped / "parts").iterdir())[0]
@@ -152,6 +189,10 @@ def test_pictures_that_could_not_be_read_are_tried_again(tmp_path: Path) -> None
     data = ["data=image_folder", f"data.root={folder}", "data.num_workers=0", "data.on_error=skip", "scorer=activation"]
     outcome = run_in(tmp_path / "run", "search", *data)
     assert (outcome.code, outcome.out.splitlines()[0].split(",")[:2]) == (0, ["2 images", " 1 skipped"])
+    speed = json.loads((tmp_path / "run" / "metrics.json").read_text())["images_per_second"]
+    outcome = run_in(tmp_path / "run", "search", *data)
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "2 images, 1 skipped, all found before")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["images_per_second"] == speed
     (folder / "x.jpg").write_bytes(good)
     outcome = run_in(tmp_path / "run", "search", *data)
     assert (outcome.code, outcome.out.splitlines()[0].split(",")[:2]) == (0, ["3 images", " 2 found before"])
