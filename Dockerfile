@@ -10,19 +10,22 @@
 ARG BASE_IMAGE=python:3.11-slim
 
 
-# The environment: packages first, so that this layer is built again only when they change.
+# The environment: packages first, so that this layer is built again only when they change. The constraints hold for what
+# builds the project too; pip has one name for them or the other, by its version.
 FROM ${BASE_IMAGE} AS packages
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_INPUT=1 \
+    PIP_CONSTRAINT=/build/constraints.txt \
+    PIP_BUILD_CONSTRAINT=/build/constraints.txt \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv --without-pip /opt/venv
 COPY constraints.txt pyproject.toml ./
 RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
       > requirements.txt \
-    && python -m pip --python /opt/venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt
+    && python -m pip --python /opt/venv/bin/python install --no-cache-dir -r requirements.txt
 
 
 FROM packages AS project

@@ -78,7 +78,10 @@ def test_packages_come_before_the_code_and_by_the_constraints() -> None:
     packages, project = arguments("packages", "RUN"), arguments("project", "RUN")
     assert packages == project[:-1]
     assert not any("neuron_path" in copied for copied in arguments("packages", "COPY"))
-    assert "-c constraints.txt" in packages[-1]
+    given = arguments("packages", "ENV")[-1]
+    assert "PIP_CONSTRAINT=/build/constraints.txt" in given
+    assert "PIP_BUILD_CONSTRAINT=/build/constraints.txt" in given
+    assert arguments("packages", "WORKDIR") == ["/build"]
     assert "--no-deps" in project[-1]
     assert all("--no-cache-dir" in run for run in project if "install" in run)
 
@@ -118,7 +121,7 @@ def test_the_steps_run_in_a_shell(tmp_path: Path) -> None:
     into = "-m pip --python /opt/venv/bin/python install --no-cache-dir"
     assert log.read_text().splitlines() == [
         "-m venv --without-pip /opt/venv",
-        f"{into} -c constraints.txt -r requirements.txt",
+        f"{into} -r requirements.txt",
         f"{into} --no-deps .",
     ]
 

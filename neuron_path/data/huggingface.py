@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,12 +101,15 @@ def _library() -> Any:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Keep its progress bars off the screen."""
-    shown = datasets.is_progress_bar_enabled()
+    """Keep its progress bars off the screen, and how often the hub was asked."""
+    hub = logging.getLogger("huggingface_hub")
+    shown, level = datasets.is_progress_bar_enabled(), hub.level
     datasets.disable_progress_bars()
+    hub.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        hub.setLevel(level)
         if shown:
             datasets.enable_progress_bars()
 
