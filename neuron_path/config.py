@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from neuron_path.attribution.quadrature import RULES
 from neuron_path.attribution.scorer import scorers
@@ -320,10 +321,13 @@ def stored_config(stored: Mapping[str, Any] | None) -> Config:
         for name, kind in kinds.items():
             make = kind[parts[name][_CHOSEN_BY.get(name, "name")]] if isinstance(kind, dict) else kind
             parts[name] = make(**parts[name])
-        return Config(**parts)
-    except (KeyError, TypeError, ValueError) as error:
+        config = Config(**parts)
+        OmegaConf.structured(config)  # looks at the types
+        return config
+    except (KeyError, TypeError, ValueError, OmegaConfBaseException) as error:
+        reason = str(error).partition("\n")[0]
         raise NeuronPathError(
-            f"The stored configuration is of another version of NeuronPath ({error}): search again."
+            f"The stored configuration is of another version of NeuronPath ({reason}): search again."
         ) from error
 
 

@@ -276,6 +276,12 @@ def test_a_stored_adaptive_rule_is_read_again() -> None:
     assert stored_config(asdict(config)).quadrature == config.quadrature
 
 
+@pytest.mark.parametrize("odd", [{"seed": "x"}, {"baselines": 3}, {"target": [1]}, {"top_k": None}, {"more": 1}])
+def test_a_stored_configuration_of_other_types_is_one_line(odd: dict[str, Any]) -> None:
+    with pytest.raises(NeuronPathError, match=r"is of another version of NeuronPath \(.+\): search again\.$"):
+        stored_config(asdict(read()) | odd)
+
+
 @pytest.mark.parametrize(("group", "rule"), [("adaptive", "riemann_left"), ("gauss_legendre", "adaptive")])
 def test_the_adaptive_rule_and_others_are_chosen_by_their_group(group: str, rule: str) -> None:
     with pytest.raises(NeuronPathError, match=rf"choose with quadrature={rule} instead"):

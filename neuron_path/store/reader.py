@@ -38,6 +38,10 @@ def load_paths(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
     # Through pandas' defaults a column with a missing integer turns into floats; a label stays a whole number.
     frame["label"] = pd.array(table["label"].to_pylist(), dtype="Int32")
     if nested:
+        if any(not len(cell) for cell in frame["path"]):
+            raise NeuronPathError(
+                f"File {os.fspath(path)!r} holds an empty path: give a table that this library wrote."
+            )
         paths = [np.stack(cell) for cell in frame["path"]]
         frame["path"] = pd.Series(paths, index=frame.index, dtype=object)
     frame.attrs["provenance"] = provenance
