@@ -223,12 +223,19 @@ def _members(file: Path, label_key: str) -> Iterator[tuple[tarfile.TarInfo, str 
                     continue
                 label = None
                 if _split(member.name)[2] == label_key and member.type in _PLAIN and member.size <= _LARGEST_LABEL:
-                    label = _read(stream, member).decode("utf-8").strip()
+                    label = _text(_read(stream, member), f"{file}/{member.name}")
                 yield member, label
             end = tar.offset
         stream.seek(end)
         if stream.read(_BLOCK) != bytes(_BLOCK):  # tarfile takes a damaged header for the end
             raise tarfile.ReadError(f"there is no end mark after byte {end}")
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise NeuronPathError(f"The label '{name}' is not UTF-8: expected a class index or name as text.") from None
 
 
 def _read(stream: io.BufferedReader, member: tarfile.TarInfo) -> bytes:

@@ -230,7 +230,10 @@ def _trainer(config: Config, callbacks: Sequence[Callback], **kwargs: Any) -> li
             )
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise NeuronPathError(f"The trainer cannot be made: {reason} Choose trainer=auto or trainer=cpu.") from error
+        raise NeuronPathError(
+            f"The trainer cannot be made: {reason} Choose trainer=auto or trainer=cpu, and for trainer.devices auto, a "
+            "number from 1 or a list of GPUs."
+        ) from error
 
 
 def predict(

@@ -220,7 +220,7 @@ def test_a_shard_with_a_damaged_header_is_refused(tmp_path: Path) -> None:
         ({"1.png": b"", "1.cls": b"0", "2.png": b""}, "The sample 'a.tar/2.png' has no label (1 of 2 lack one)"),
         ({"1.png": b"", "x/2.png": b""}, "The sample 'a.tar/1.png' has no label"),
         ({"notes.txt": b"hello"}, "hold no picture"),
-        ({"1.png": b"", "1.cls": b"\xff"}, "is torn or no tar file"),
+        ({"1.png": b"", "1.cls": b"\xff"}, "is not UTF-8: expected a class index"),
     ],
 )
 def test_odd_members_are_refused(members: dict[str, bytes], expected: str, tmp_path: Path) -> None:
