@@ -91,7 +91,7 @@ def test_a_foreign_parquet_file_is_one_line(tmp_path: Path) -> None:
     schema, table = path_schema(3), path_table(IDS, top_k=3)
     rows = table.to_pylist()
     write_parquet(path, pa.Table.from_pylist([*rows[1:], rows[0] | {"path": []}], schema=schema), PROVENANCE)
-    assert "has an empty path" in one_line(path)
+    assert "holds an empty path" in one_line(path)
 
 
 def test_any_torn_or_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
