@@ -1,4 +1,7 @@
-"""Hydra at the edge: composes the configuration, hands it to the pipeline, and says its errors in one line."""
+"""Hydra at the edge: composes the configuration, hands it to the pipeline, and says its errors in one line.
+
+The pipeline is imported when there is something to do: help and mistakes in the settings need not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -28,13 +31,12 @@ from omegaconf.errors import (
 from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.failed_jobs import leave, take_away, take_told
-from neuron_path.pipeline import run
-from neuron_path.pipeline.processes import check_surroundings
-from neuron_path.pipeline.prune import prune
-from neuron_path.pipeline.prune_config import PruneConfig, read_prune_config, register_prune_schema
 from neuron_path.store.recovery import holds_run
 
-AnyConfig = TypeVar("AnyConfig", Config, PruneConfig)
+if TYPE_CHECKING:
+    from neuron_path.pipeline.prune_config import PruneConfig
+
+AnyConfig = TypeVar("AnyConfig", bound="Config | PruneConfig")
 
 # An evaluation writes into the directory of the run that it evaluates: Hydra has none to make for a job.
 _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
@@ -57,7 +59,10 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     """
     _check_flags(overrides)
     register_schemas()
-    register_prune_schema()
+    if command == "prune":
+        from neuron_path.pipeline.prune_config import register_prune_schema
+
+        register_prune_schema()
     if command == "evaluate":
         overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
@@ -106,6 +111,9 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
 
 
 def _prune(composed: DictConfig) -> None:
+    from neuron_path.pipeline.prune import prune
+    from neuron_path.pipeline.prune_config import read_prune_config
+
     try:
         config = read_prune_config(composed)
     except OmegaConfBaseException as error:
@@ -114,6 +122,8 @@ def _prune(composed: DictConfig) -> None:
 
 
 def _do(command: str, config: Config) -> None:
+    from neuron_path.pipeline import run
+
     job = HydraConfig.get()
     if command == "evaluate":
         run.evaluate(config, [_key(override) for override in job.overrides.task])
@@ -140,6 +150,8 @@ def _placed(config: Config, job: HydraConf) -> Path:
     Raises:
         NeuronPathError: a place that cannot be shared, or nothing to resume there.
     """
+    from neuron_path.pipeline.processes import check_surroundings
+
     is_sweep, run_dir = job.mode == RunMode.MULTIRUN, Path(job.runtime.output_dir)
     named = any(_key(override) == "hydra.run.dir" for override in job.overrides.hydra)
     check_surroundings(is_sweep, named or config.resume is not None)

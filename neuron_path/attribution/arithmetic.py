@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.models.adapter import Adapter
@@ -96,6 +95,8 @@ def has_units(precision: str, device: torch.device) -> bool:
 
 
 def _compile(run: _Run) -> _Run:
+    from torch._dynamo.exc import TorchDynamoException  # takes a second
+
     compiled = torch.compile(run)
     broken: set[int] = set()
 
