@@ -31,7 +31,7 @@ demo: $(RUNTIME) ## find the paths of the embedded model's test images, with a r
 	$(BIN)/neuron-path run hydra.run.dir=$(DEMO)
 
 test: $(DEV) ## run all tests but the slow ones, two at a time
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-browser: $(DEV) ## open reports in Chromium and use them; installs it with apt-get where that may be done
 	@if ! $(BIN)/python -c 'from tests.browser.chromium import find_chromium; find_chromium()' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends chromium; fi

@@ -24,9 +24,7 @@ CASES = {
     "out of range": (["search", "top_k=193"], 1, "top_k is 193; expected 1 … 192"),
     "no such folder": (["search", "data=image_folder", "data.root={tmp}/none"], 1, "No image folder"),
     "broken picture": (["search", "data=image_folder", "data.root={tmp}/pictures"], 1, "File 'bad.png' is no image"),
-    "no shards": (["search", "data=webdataset", "data.root={tmp}/pictures"], 1, "There are no shards"),
     "code in a checkpoint": (["search", "model.checkpoint={tmp}/evil.pth"], 1, "is refused"),
-    "no run directory": (["evaluate", "run_dir={tmp}/none"], 1, "There is no run directory"),
     "nothing to compare": (["compare", "{tmp}/pictures"], 1, "pictures"),
     "no such model": (["models", "resnet18"], 1, "convolutional"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -26,25 +27,31 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return load_paths(run_dir)
 
 
-@pytest.fixture
-def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a search whose disk was full after two batches."""
+    run_dir = tmp_path_factory.mktemp("stopped") / "run"
     append, batches = PathWriter.append, []
+    with pytest.MonkeyPatch.context() as patch:
 
-    def full(self: PathWriter, table: object) -> None:
-        if len(batches) == 2:
-            monkeypatch.setattr(os, "fsync", _no_space)
-        batches.append(table)
-        append(self, table)  # pyright: ignore[reportArgumentType]
+        def full(self: PathWriter, table: object) -> None:
+            if len(batches) == 2:
+                patch.setattr(os, "fsync", _no_space)
+            batches.append(table)
+            append(self, table)  # pyright: ignore[reportArgumentType]
 
-    with monkeypatch.context() as patch:
         patch.setattr(PathWriter, "append", full)
-        outcome = run_in(tmp_path / "run", "search", *OPTIONS)
-    monkeypatch.undo()
+        outcome = run_in(run_dir, "search", *OPTIONS)
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert "No space left on device. Free some space or choose another directory." in outcome.err
     assert outcome.results == ["parts", "run.json"]
-    return tmp_path / "run"
+    return run_dir
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def _no_space(*_: object) -> None:
