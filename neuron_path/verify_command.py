@@ -29,7 +29,7 @@ Checked, in this order:
   record  run.json and the tables agree on what made them, and the tables have their columns
   files   no file has changed since the run, and none is missing in SHA256SUMS
   rows    each image is there once for each method, in every table
-  source  the model, its weights, the images by name, their labels and preprocessing are those of the run
+  source  the model, its weights, the images (names, labels, some contents) and preprocessing are the run's
   paths   a random sample is searched again: the same paths, and scores within 1e-5
 
 It exits with 1 when a check fails.

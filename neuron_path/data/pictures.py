@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from neuron_path.errors import NeuronPathError
 ON_ERROR = ("raise", "skip")
 CHECKED = 1000
 """Pictures whose headers are looked at before a run; the others are found out when their turn comes."""
+
+COMPARED = 8
+"""Pictures whose content tells whether a run's images are still the same."""
 
 
 class PictureItem(TypedDict):
@@ -78,6 +82,16 @@ class PictureDataset(Dataset[PictureItem]):
             if isinstance(problem, str):
                 raise unreadable(self.sample_ids[index], problem)
 
+    def content(self) -> dict[str, str]:
+        """A digest of the bytes of a few pictures, spread evenly, by name; what cannot be read is left out."""
+        n = min(len(self), COMPARED)
+        places = [int(place) for place in np.arange(n) * len(self) // n]
+        return {
+            self.sample_ids[place]: hashlib.sha256(_bytes(self._source(place))).hexdigest()[:16]
+            for place in places
+            if not isinstance(self._open(place, decode=True), str)
+        }
+
     def _open(self, index: int, *, decode: bool) -> Image.Image | str:
         """A picture, or why there is none."""
         try:
@@ -110,6 +124,10 @@ class PictureDataset(Dataset[PictureItem]):
         self.sample_ids = [names[place] for place in part]
         self.labels = [labels[place] for place in part]
         return part
+
+
+def _bytes(source: Path | BinaryIO) -> bytes:
+    return source.read_bytes() if isinstance(source, Path) else source.read()
 
 
 def unreadable(name: str, reason: str) -> NeuronPathError:

@@ -110,6 +110,7 @@ class Unlabelled:
         self.labels: list[int | None] = [None] * len(dataset)
         self.sample_ids, self.preprocessing = dataset.sample_ids, dataset.preprocessing
         self.classes: list[str] = []
+        self.content = getattr(dataset, "content", dict)
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -27,6 +27,7 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
         "images": len(dataset),
         "sample_ids": digest(dataset.sample_ids),
         "labels": digest(dataset.labels),
+        "content": getattr(dataset, "content", dict)(),
     }
     if split := getattr(config.data, "split", None):
         data["split"] = split

@@ -200,7 +200,7 @@ def _source(
         if found != name:
             raise _Wrong(f"{PATHS_FILE} has {found or 'no image'} where the data has {name or 'none'}")
     opened.append((config, study, finders))
-    return "model, weights, names and labels of the images, and preprocessing as they were"
+    return "model, weights, images (names, labels, some contents) and preprocessing as they were"
 
 
 def _found_again(

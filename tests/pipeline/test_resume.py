@@ -206,6 +206,23 @@ def test_pictures_that_could_not_be_read_are_tried_again(tmp_path: Path) -> None
     assert len(load_paths(tmp_path / "run")) == 3
 
 
+def test_pictures_of_other_content_are_refused(tmp_path: Path) -> None:
+    folder = pictures.flat_folder(tmp_path / "data", n=3)
+    data = ["data=image_folder", f"data.root={folder}", "data.num_workers=0", "scorer=activation"]
+    assert run_in(tmp_path / "run", "search", *data).code == 0
+    moved = folder.rename(tmp_path / "moved")
+    data[1] = f"data.root={moved}"
+    assert run_in(tmp_path / "run", "search", *data).code == 0
+    changed = sorted(moved.iterdir())[1]
+    pictures.save(changed, seed=7)
+    outcome = run_in(tmp_path / "run", "search", *data)
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert f"of another search: data.content.{changed.name} was '" in outcome.err
+    code, out, _ = call("verify", str(tmp_path / "run"), f"--root={moved}")
+    assert code == 1
+    assert f"FAILED  source  data.content.{changed.name} was '" in out
+
+
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
