@@ -1,10 +1,11 @@
-"""What went wrong in the jobs of a sweep: each leaves a line in its directory, and who started them reads it there.
+"""What went wrong in the jobs of a sweep: each leaves a line in the sweep's directory, and who started them reads it.
 
 A launcher may run jobs in processes and on machines of their own, and hands on the first error only.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,39 +17,56 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.store.atomic import write_text
 from neuron_path.store.layout import ERROR_FILE
 
-_told: list[str] = []
+_FOLDER = ".failed"
+
+
+class _Sweep:
+    """The sweep that this process has started, if any."""
+
+    directory: str | None = None
+    told: tuple[str, ...] = ()
 
 
 class FailedJobs(Callback):
-    """Hydra's callback that gathers the lines which the jobs of a sweep have left since it began."""
-
-    def __init__(self) -> None:
-        self._before: dict[Path, int] = {}
+    """Hydra's callback that gathers the lines of a sweep's jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note what earlier sweeps have left."""
-        self._before = _left(config)
-        _told.clear()
+        """Forget those of a sweep that was stopped."""
+        _Sweep.directory = config.hydra.sweep.dir
+        shutil.rmtree(_folder(config.hydra.sweep.dir), ignore_errors=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read what is new."""
-        for file, time in _left(config).items():
-            if self._before.get(file) != time:
-                with suppress(OSError):
-                    _told.append(file.read_text(encoding="utf-8").strip())
+        """Read them, by the number of the job."""
+        folder = _folder(config.hydra.sweep.dir)
+        with suppress(OSError):
+            files = sorted(folder.glob("*.txt"), key=lambda file: int(file.stem))
+            _Sweep.told = tuple(file.read_text(encoding="utf-8").strip() for file in files)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def take_told() -> list[str]:
-    """The lines of the sweep that has just ended, once, in the order of its directories."""
-    lines = list(_told)
-    _told.clear()
-    return lines
+def begin() -> None:
+    """Forget the sweep before."""
+    _Sweep.directory, _Sweep.told = None, ()
 
 
-def leave(run_dir: Path, error: NeuronPathError) -> None:
-    """Write a job's line into its directory, if that can be done."""
-    with suppress(NeuronPathError):
-        write_text(run_dir / ERROR_FILE, f"{' '.join(str(error).split())}\n")
+def told() -> tuple[str, ...]:
+    """The lines of the sweep that has ended."""
+    return _Sweep.told
+
+
+def sweep_directory() -> str | None:
+    """Where the jobs of the sweep write; None outside one."""
+    return _Sweep.directory
+
+
+def leave(sweep_dir: str, number: int, error: NeuronPathError) -> None:
+    """Write a job's line where the sweep is gathered, if that can be done."""
+    _write(_folder(sweep_dir) / f"{number}.txt", error)
+
+
+def keep(run_dir: Path, error: NeuronPathError) -> None:
+    """Write a job's line into its own directory, if that can be done."""
+    _write(run_dir / ERROR_FILE, error)
 
 
 def take_away(run_dir: Path) -> None:
@@ -57,6 +75,16 @@ def take_away(run_dir: Path) -> None:
         (run_dir / ERROR_FILE).unlink(missing_ok=True)
 
 
-def _left(config: DictConfig) -> dict[Path, int]:
-    files = sorted(Path(config.hydra.sweep.dir).rglob(ERROR_FILE))
-    return {file: file.stat().st_mtime_ns for file in files}
+def as_line(error: NeuronPathError) -> str:
+    """An error's text without line breaks."""
+    return " ".join(str(error).split())
+
+
+def _write(file: Path, error: NeuronPathError) -> None:
+    with suppress(NeuronPathError, OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, f"{as_line(error)}\n")
+
+
+def _folder(sweep_dir: str) -> Path:
+    return Path(sweep_dir) / _FOLDER

@@ -6,8 +6,9 @@ The pipeline is imported when there is something to do: help and mistakes in the
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -28,9 +29,9 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from neuron_path import failed_jobs
 from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
-from neuron_path.failed_jobs import leave, take_away, take_told
 from neuron_path.store.recovery import holds_run
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         NeuronPathError: the overrides make no configuration.
     """
     _check_flags(overrides)
+    failed_jobs.begin()
     register_schemas()
     if command == "prune":
         from neuron_path.pipeline.prune_config import register_prune_schema
@@ -73,9 +75,9 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         # Kept from Hydra, which would print the overrides above the one line.
         register_schemas()  # a launcher may have started this process
         job = HydraConfig.get()
-        is_sweep, run_dir = job.mode == RunMode.MULTIRUN, Path(job.runtime.output_dir)
-        if is_sweep:
-            take_away(run_dir)
+        run_dir = Path(job.runtime.output_dir)
+        if command != "evaluate":  # which has no directory of its own
+            failed_jobs.take_away(run_dir)
         try:
             if command == "prune":
                 _prune(composed)
@@ -83,31 +85,41 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
                 _do(command, _read(composed))
         except NeuronPathError as error:
             failure = _of_job(error)
-            if is_sweep:
-                leave(run_dir, failure)
+            if job.mode == RunMode.MULTIRUN:
+                failed_jobs.leave(job.sweep.dir, job.job.num, failure)
+                if command != "evaluate":
+                    failed_jobs.keep(run_dir, failure)
             failures.append(failure)
         except Exception as error:
             if os.getpid() != home:
                 raise
             unforeseen.append(error)
 
-    name = "prune" if command == "prune" else "config"
-    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
     with _as_program(f"neuron-path {command}", overrides):
-        try:
-            decorate(app)()
-        except BrokenPipeError:
-            raise
-        except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-            raise NeuronPathError(explain(error)) from error
-        except RuntimeError as error:
-            if "slurm" not in str(error):
-                raise
-            raise NeuronPathError(explain(error)) from error
+        _start(app, "prune" if command == "prune" else "config")
     if unforeseen:
         raise unforeseen[0]
-    known = {str(failure) for failure in failures}  # jobs in other processes could add to their own list only
-    return [*failures, *(NeuronPathError(line) for line in take_told() if line not in known)]
+    known = {failed_jobs.as_line(failure) for failure in failures}  # jobs elsewhere could add to their own list only
+    return [*failures, *(NeuronPathError(line) for line in failed_jobs.told() if line not in known)]
+
+
+def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
+    """Let Hydra run the app, once or as a sweep, and say its errors in our words."""
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
+    try:
+        decorate(app)()
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt as error:
+        if sweep := failed_jobs.sweep_directory():
+            error.add_note(f"To continue, give the same command with hydra.sweep.dir={shlex.quote(sweep)}.")
+        raise
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        raise NeuronPathError(explain(error)) from error
+    except RuntimeError as error:
+        if "slurm" not in str(error):
+            raise
+        raise NeuronPathError(explain(error)) from error
 
 
 def _prune(composed: DictConfig) -> None:
@@ -137,10 +149,8 @@ def _do(command: str, config: Config) -> None:
         try:
             run.COMMANDS[command](_grouped(config), run_dir)
         except KeyboardInterrupt as error:
-            if job.mode == RunMode.MULTIRUN:
-                error.add_note(f"To continue, give the same command with hydra.sweep.dir={job.sweep.dir}.")
-            elif holds_run(run_dir):
-                error.add_note(f"To continue, add resume={run_dir} to the same command.")
+            if job.mode != RunMode.MULTIRUN and holds_run(run_dir):
+                error.add_note(f"To continue, add resume={shlex.quote(str(run_dir))} to the same command.")
             raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,14 @@ class ImageDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_outlive_request,
+            multiprocessing_context=_context() if self.num_workers else None,
         )
+
+
+def _context() -> str | None:
+    """How processes that decode are started; joblib's jobs, which start others in a way of their own, need it said."""
+    usual = multiprocessing.get_all_start_methods()
+    return None if multiprocessing.get_start_method(allow_none=True) in (None, *usual) else usual[0]
 
 
 def _outlive_request(_: int) -> None:
