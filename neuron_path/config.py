@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
+from glob import has_magic
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -286,15 +287,19 @@ def located(config: Config) -> Config:
     """The same configuration from any working directory: files and folders that are there by their absolute paths."""
     for group, names in _PLACES.items():
         part = getattr(config, group)
-        given = {name: Path(value).expanduser() for name in names if (value := getattr(part, name, None))}
-        found = {name: str(path.absolute()) for name, path in given.items() if path.exists() or _is_pattern(path)}
+        found = {name: _absolute(value) for name in names if (value := getattr(part, name, None))}
         config = replace(config, **{group: replace(part, **found)}) if found else config
     return config
 
 
-def _is_pattern(path: Path) -> bool:
-    """Whether it stands for files of a folder that is there."""
-    return "*" in path.name and path.parent.is_dir()
+def _absolute(value: str) -> str:
+    """Of a file, a folder or a pattern for files in a folder; what is not there stays as it is."""
+    try:
+        path = Path(value).expanduser()
+        is_there = path.exists() or (has_magic(path.name) and path.parent.is_dir())
+    except (OSError, RuntimeError):  # a name too long, or nobody's home
+        return value
+    return str(path.absolute()) if is_there else value
 
 
 def stored_config(stored: Mapping[str, Any] | None) -> Config:

@@ -23,7 +23,7 @@ import neuron_path
 from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
-from neuron_path.config import Config, conf_dir, options_of, read_config, register_schemas, stored_config
+from neuron_path.config import Config, conf_dir, located, options_of, read_config, register_schemas, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import adapt
 from neuron_path.models.heads import LinearHead, head_bytes
@@ -274,6 +274,19 @@ def test_an_unknown_precision_is_one_line() -> None:
 def test_a_stored_adaptive_rule_is_read_again() -> None:
     config = read("quadrature=adaptive", "quadrature.max_steps=16")
     assert stored_config(asdict(config)).quadrature == config.quadrature
+
+
+def test_places_are_located_where_they_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tars").mkdir()
+    for given, expected in {
+        "tars": str(tmp_path / "tars"),
+        "tars/val-[01].tar": str(tmp_path / "tars" / "val-[01].tar"),
+        "imagenet-1k": "imagenet-1k",
+        "~nobody-here/x": "~nobody-here/x",
+        "n" * 300: "n" * 300,
+    }.items():
+        assert located(read("data=webdataset", f"data.root='{given}'")).data.root == expected
 
 
 @pytest.mark.parametrize("odd", [{"seed": "x"}, {"baselines": 3}, {"target": [1]}, {"top_k": None}, {"more": 1}])

@@ -101,6 +101,8 @@ def moved(config: Config, root: str | None = None, checkpoint: str | None = None
     if root is not None:
         if not isinstance(config.data, PicturesConfig):
             raise NeuronPathError(f"The run's data '{config.data.name}' has no root: leave out --root.")
+        if isinstance(config.head, LinearProbeConfig) and config.head.root == config.data.root:
+            config = replace(config, head=replace(config.head, root=root))
         config = replace(config, data=replace(config.data, root=root))
     if checkpoint is not None:
         model = config.model
@@ -116,7 +118,7 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
         return Check(name, check(), True)
     except (_Wrong, NeuronPathError) as error:
         return Check(name, str(error), False, error)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return Check(name, f"{RUN_FILE} or a table is damaged ({reason}); --debug shows where it is read", False, error)
 
@@ -229,5 +231,6 @@ def _found_again(
     )
     sameness = compare_paths(expected, again)
     if not sameness.is_same:
-        raise _Wrong(str(sameness))
+        forced = "; some are of another search, which was continued by force"
+        raise _Wrong(f"{sameness}{forced if paths.attrs['provenance'].get('forced') else ''}")
     return f"{len(chosen)} images searched again: {sameness}"

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from neuron_path.config import Config, ImageFolderConfig, LinearProbeConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.sameness import compare_paths
-from neuron_path.pipeline.verify import verify
+from neuron_path.pipeline.verify import moved, verify
 from neuron_path.stopping import RESUMABLE
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import changed_files, stored_files, write_checksums
@@ -259,6 +261,22 @@ def test_skipped_images_are_among_those_of_the_data(of_pictures: Path) -> None:
     code, out, _ = call("verify", str(of_pictures))
     assert code == 1
     assert "FAILED  source  paths.parquet has 1.png where the data has 1b.jpg" in out
+
+
+def test_a_probe_s_pictures_move_with_the_data_that_they_are() -> None:
+    data, head = ImageFolderConfig(root="/old"), LinearProbeConfig(root="/old")
+    there = moved(Config(data=data, head=head), "/new")
+    assert (there.data.root, there.head.root) == ("/new", "/new")  # pyright: ignore[reportAttributeAccessIssue]
+    assert moved(Config(data=data, head=replace(head, root="/other")), "/new").head == replace(head, root="/other")
+
+
+def test_a_run_continued_by_force_says_why_its_paths_differ(tmp_path: Path) -> None:
+    options = ["data.limit=4", "scorer=random"]
+    assert run_in(tmp_path / "run", "search", *options).code == 0
+    assert run_in(tmp_path / "run", "search", *options, "data.limit=6", "seed=1", "resume_mode=force").code == 0
+    code, out, _ = call("verify", str(tmp_path / "run"))
+    assert code == 1
+    assert "some are of another search, which was continued by force" in " ".join(out.split())
 
 
 def test_data_and_weights_may_have_moved(of_pictures: Path, tmp_path: Path) -> None:
