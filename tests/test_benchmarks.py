@@ -17,12 +17,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import neuron_path
-from benchmarks import harness, performance, quadrature, scaling
+from benchmarks import harness, performance, plain_autograd, quadrature, scaling
 from benchmarks.harness import Spread, Table
 from benchmarks.models import Shape
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.errors import NeuronPathError
-from tests import tiny
+from tests import oracle, tiny
 
 FILES = [file for file in sorted(Path(harness.__file__).parent.glob("*.py")) if file.stem != "__init__"]
 COMMANDS = [file.stem for file in FILES if "def main(" in file.read_text(encoding="utf-8")]
@@ -196,6 +196,44 @@ class TestQuadrature:
         assert len(result["tables"]["estimate"]["rows"]) == 1
         assert (places / "figures" / "quadrature.svg").stat().st_size > 1000
         capsys.readouterr()
+
+
+class TestPlainAutograd:
+    @pytest.mark.parametrize(
+        "name", ["cls", "registers", "layer_scale", "inner_norms", "avg", "avg_registers", "avg_no_class_token"]
+    )
+    @pytest.mark.parametrize("rule", ["gauss_legendre", "riemann_left"])
+    def test_it_finds_the_paths_and_scores_of_the_oracle(self, name: str, rule: str) -> None:
+        model = tiny.make(name).requires_grad_(False)
+        images, targets = tiny.make_images(2), torch.tensor([3, 1])
+        setting = tiny.literal(model, "cls" if model.global_pool == "token" else "patch", rule)
+        found = plain_autograd.plain_search(model, images, targets, Quadrature(rule, 5))
+        for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
+            path, _ = oracle.greedy_path(setting, image, target)
+            assert found.paths[row].tolist() == [neuron for [neuron] in path]
+            torch.testing.assert_close(found.scores[row], oracle.joint_score(setting, image, target, path))
+
+    @pytest.mark.parametrize("name", ["cls", "avg"])
+    def test_it_does_so_in_passes_of_any_size(self, name: str) -> None:
+        model = tiny.make(name).requires_grad_(False)
+        images, targets = tiny.make_images(3), torch.tensor([3, 1, 0])
+        whole = plain_autograd.plain_search(model, images, targets, Quadrature())
+        for micro_batch in (1, 5, 100):
+            found = plain_autograd.plain_search(model, images, targets, Quadrature(), micro_batch)
+            assert torch.equal(found.paths, whole.paths)
+            torch.testing.assert_close(found.scores, whole.scores)
+
+    @pytest.mark.parametrize("name", ["cls", "avg"])
+    def test_it_leaves_no_hook(self, name: str) -> None:
+        model = tiny.make(name).requires_grad_(False)
+        plain_autograd.plain_search(model, tiny.make_images(1), torch.tensor([0]), Quadrature())
+        assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in model.modules())
+
+    def test_the_fastest_micro_batch_is_one_of_those_tried(self) -> None:
+        model = tiny.make(dtype=torch.float32).requires_grad_(False)
+        images = tiny.make_images(2, dtype=torch.float32)
+        size = plain_autograd.fastest_micro_batch(model, images, torch.tensor([0, 1]), Quadrature())
+        assert size in (2, 4, 8, 16)
 
 
 def result_of(cpu: str = "CPU", date: str = "2026-01-01") -> dict[str, Any]:
