@@ -4,12 +4,14 @@
 
 The template, `benchmarks/performance.md.j2`, names results by their benchmark: `{{ baselines.tables.captum }}` is a
 table with its caption, `{{ scaling.values.nodes.exponent.median }}` a number, and `{{ machine }}` tells where they were
-measured. A result that the template names must exist.
+measured. A result that the template names must exist, unless it asks `{% if NAME is defined %}`. Results `NAME_real`
+are those of a pretrained model, which need its weights and photographs.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +45,25 @@ def needed(template: str) -> set[str]:
     return find_undeclared_variables(_environment().parse(template)) - {"machine"}
 
 
+def optional(template: str) -> set[str]:
+    """The benchmarks that a template does without where they have not been measured.
+
+    >>> optional("{% if memory is defined %}{{ memory.tables.memory }}{% endif %}")
+    {'memory'}
+    """
+    return set(re.findall(r"(\w+) is defined", template))
+
+
+def command(name: str) -> str:
+    """What measures a result.
+
+    >>> command("memory"), command("memory_real")
+    ('python -m benchmarks.memory', 'python -m benchmarks.memory --checkpoint FILE --data FOLDER')
+    """
+    given = " --checkpoint FILE --data FOLDER" if name.endswith("_real") else ""
+    return f"python -m benchmarks.{name.removesuffix('_real')}{given}"
+
+
 def render(template: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page.
 
@@ -54,11 +75,11 @@ def render(template: str, results: Mapping[str, Mapping[str, Any]]) -> str:
         NeuronPathError: the template names a result, a table or a value that does not exist.
     """
     names = sorted(needed(template))
-    missing = [name for name in names if name not in results]
+    missing = [name for name in names if name not in results and name not in optional(template)]
     if missing:
-        commands = listed([f"`python -m benchmarks.{name}`" for name in missing])
+        commands = listed([f"`{command(name)}`" for name in missing])
         raise NeuronPathError(f"There is no result of {listed(missing)} yet: run {commands} first.")
-    used = {name: results[name] for name in names}
+    used = {name: results[name] for name in names if name in results}
     measured = {name: Measured(harness.fragments(result), result["values"]) for name, result in used.items()}
     try:
         return _environment().from_string(template).render(measured, machine=machines(used))
