@@ -1,11 +1,13 @@
-"""How fast is the path search? The engine against the literal oracle and the roofline, interleaved in one run.
+"""How fast is the path search? The engine against the oracle, plain autograd and the roofline, interleaved in one run.
 
-    python -m benchmarks.search_speed                     # all models, 8 minutes on 2 cores
+    python -m benchmarks.search_speed                     # all models, 12 minutes on 2 cores
     python -m benchmarks.search_speed --rounds 1 --only "24 blocks × 192"
+    python -m benchmarks.search_speed --checkpoint FILE --data FOLDER    # a pretrained model on photographs
 
-The oracle (`tests/oracle.py`) runs a whole forward pass for every step and one gradient for every visited block. The
-roofline is one forward and one input-only backward of the same sequences through the blocks after l, summed over l,
-with timm's own blocks, fused attention and the micro-batch that is fastest for it.
+`benchmarks/references.py` says what it is compared with. Models have random weights and images, and one of them also
+has harsh weights, which leave more choices in doubt. With `--checkpoint` and `--data` a pretrained model is measured on
+photographs instead, beside the same architecture with random weights; the oracle and plain autograd then get one
+photograph, since their time does not depend on the picture.
 """
 
 from __future__ import annotations
@@ -15,17 +17,25 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-from matplotlib.figure import Figure
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
-
 import neuron_path
-from benchmarks.harness import Spread, Table, console, interleaved, positive, ratios, record, rounds_of, show, spread
+from benchmarks import real, weights
+from benchmarks.harness import Table, console, interleaved, positive, record, rounds_of, show
 from benchmarks.models import Shape, random_images, random_vit
-from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.report.style import BLUE, FAINT, MUTED, VERMILION, axes_in_inches, figure_style, new_figure
-from tests import oracle
+from benchmarks.references import (
+    DEFAULT,
+    ORACLE,
+    PAPER,
+    PAPER_NAME,
+    PLAIN,
+    ROOFLINE,
+    RULES,
+    fastest_micro_batch,
+    literal_search,
+    plain_calls,
+    roofline,
+    roofline_sequences,
+)
+from benchmarks.speed_tables import as_real_table, as_table, draw
 
 SHAPES = {
     "ViT-B/32": Shape(768, 12, 12),
@@ -37,173 +47,154 @@ WITHOUT_ORACLE = ("ViT-S/16",)  # it would take ten minutes a run, and left Riem
 WITH_GOAL = ("ViT-B/32", "ViT-S/16")  # for the ratio to the roofline, which is told by more rounds
 FEW = 3
 ORACLE_ROUNDS = {"ViT-B/32": 2}  # elsewhere one: the goals are farther away
-PAPER = Quadrature("riemann_left", 20)
-QUADRATURES = {"left Riemann, 20": PAPER, "Gauss–Legendre, 8": Quadrature("gauss_legendre", 8)}
-QUADRATURES["adaptive"] = Quadrature("adaptive")
-DEFAULT = "Gauss–Legendre, 8"
-MICRO_BATCHES = (2, 4, 8, 16)
-
-
-def literal_search(model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature) -> Tensor:
-    """Paths of the images by the oracle, with the final score, as the authors' scripts give them."""
-    alpha, weights = (torch.from_numpy(x).float() for x in quadrature.nodes())
-    tokens = oracle.cls_tokens(model) if model.global_pool == "token" else oracle.patch_tokens(model)
-    setting = oracle.Setting(model, tokens, alpha, weights)
-    paths = []
-    for image, target in zip(images, targets.tolist(), strict=True):
-        path, _ = oracle.greedy_path(setting, image, target)
-        oracle.joint_score(setting, image, target, path)
-        paths.append(torch.tensor(path).squeeze(1))
-    return torch.stack(paths)
-
-
-def tail(model: Any, first: int, h: Tensor, micro_batch: int) -> None:
-    """One forward and one input-only backward of the sequences h through blocks `first` … L−1."""
-    for part in h.split(micro_batch):
-        x = part.clone().requires_grad_()
-        y = x
-        for block in model.blocks[first:]:
-            y = block(y)
-        torch.autograd.grad(y.sum(), x)
-
-
-def roofline(model: Any, h: Tensor, micro_batch: int) -> None:
-    """The tails behind every block."""
-    for first in range(1, len(model.blocks)):
-        tail(model, first, h, micro_batch)
-
-
-def fastest_micro_batch(model: Any, h: Tensor) -> int:
-    """The micro-batch that is fastest for the roofline, told by its longest part."""
-    sizes = [size for size in MICRO_BATCHES if size < len(h)] + [len(h)]
-    seconds, _ = interleaved({str(size): partial(tail, model, 1, h, size) for size in sizes}, 3, quiet=True)
-    return min(sizes, key=lambda size: min(seconds[str(size)]))
+PLAIN_ROUNDS = 2
+HARSH_SHAPE = "24 blocks × 192"
+PHOTOGRAPHS = 4
 
 
 def measure(name: str, shape: Shape, rounds: int, oracle_rounds: int) -> dict[str, Any]:
-    """Seconds of engine, roofline and oracle, and how many of the engine's neurons are the oracle's."""
+    """Seconds of engine and references, and how many of the engine's neurons are the references'."""
     console.print(f"[bold]{name}[/bold]: {shape.depth} blocks × {shape.width}, {shape.n_tokens} tokens")
     model = random_vit(shape)
     images, targets = random_images(shape)
-    h = torch.randn(QUADRATURES[DEFAULT].n_steps * shape.n_images, shape.n_tokens, shape.width)
-    micro_batch = fastest_micro_batch(model, h)
-    rules = QUADRATURES if name not in WITHOUT_ORACLE else {DEFAULT: QUADRATURES[DEFAULT]}
+    rules = RULES if name not in WITHOUT_ORACLE else {DEFAULT: RULES[DEFAULT]}
     calls: dict[str, Callable[[], Any]] = {
         label: partial(neuron_path.find_paths, model, images, targets, quadrature=quadrature)
         for label, quadrature in rules.items()
     }
-    calls["roofline"] = partial(roofline, model, h, micro_batch)
-    slow: dict[str, int] = {}
+    h = roofline_sequences(model, images)
+    micro_batch = fastest_micro_batch(model, h)
+    plain, plain_sizes = plain_calls(model, images, targets)
+    calls |= {ROOFLINE: partial(roofline, model, h, micro_batch), **plain}
+    slow = dict.fromkeys(plain, min(rounds, PLAIN_ROUNDS))
     if name not in WITHOUT_ORACLE:
-        calls["oracle"] = partial(literal_search, model, images, targets, PAPER)
-        slow = dict.fromkeys(("oracle", "left Riemann, 20"), min(oracle_rounds, ORACLE_ROUNDS.get(name, 1)))
+        calls[ORACLE] = partial(literal_search, model, images, targets, PAPER)
+        slow |= dict.fromkeys((ORACLE, PAPER_NAME), min(oracle_rounds, ORACLE_ROUNDS.get(name, 1)))
     seconds, outputs = interleaved(calls, rounds if name in WITH_GOAL else min(rounds, FEW), slow)
     found = {label: outputs[label] for label in rules}
-    reference = outputs.get("oracle")
-    equal = None if reference is None else int((found["left Riemann, 20"].paths == reference).sum())
     return {
         "shape": shape._asdict(),
+        "n_images": dict.fromkeys(seconds, shape.n_images),
         "seconds": seconds,
         "micro_batch_of_roofline": micro_batch,
+        "micro_batch_of_plain": plain_sizes,
         "neurons": shape.n_images * shape.depth,
-        "neurons_equal_to_oracle": equal,
-        "mean_nodes": {label: float(result.n_steps.double().mean()) for label, result in found.items()},
+        "neurons_equal_to_oracle": _equal(found, outputs, {PAPER_NAME: ORACLE}),
+        "neurons_equal_to_plain": _equal(found, outputs, PLAIN),
+        "mean_nodes": {label: weights.mean_nodes(result) for label, result in found.items()},
     }
 
 
-def compared(measured: dict[str, Any]) -> dict[str, dict[str, Spread | None]]:
-    """For each rule the seconds per image, and the ratios to oracle and roofline."""
-    seconds, n_images = measured["seconds"], measured["shape"]["n_images"]
+def measure_real(subject: real.Subject, source: real.Source, rounds: int, *, with_oracle: bool) -> dict[str, Any]:
+    """The same of a pretrained model on photographs, and of its architecture with random weights."""
+    model, images, targets, about = subject
+    models = {weights.PRETRAINED: model, weights.RANDOM: real.untrained(source, about["classes"])}
+    one = images[:1], targets[:1]
+    h = roofline_sequences(model, one[0])
+    micro_batch = fastest_micro_batch(model, h)
+    plain, plain_sizes = plain_calls(model, *one)
+    others: dict[str, Callable[[], Any]] = {ROOFLINE: partial(roofline, model, h, micro_batch), **plain}
+    slow = dict.fromkeys(plain, min(rounds, PLAIN_ROUNDS))
+    slow |= {weights.call_of(PAPER_NAME, name): 1 for name in models}
+    if with_oracle:
+        others[ORACLE], slow[ORACLE] = partial(literal_search, model, *one, PAPER), 1
+    compared, outputs = weights.compare(models, images, targets, rounds, others, slow)
+    found = {rule: outputs[weights.call_of(rule, weights.PRETRAINED)].result for rule in RULES}
+
+    def renamed(values: dict[str, Any]) -> dict[str, Any]:
+        """The pretrained model's searches by the names of their rules alone."""
+        return {call.removesuffix(f": {weights.PRETRAINED}"): value for call, value in values.items()}
+
     return {
-        label: {
-            "per_image": spread(value / n_images for value in seconds[label]),
-            "faster_than_oracle": ratios(seconds["oracle"], seconds[label]) if "oracle" in seconds else None,
-            "over_roofline": ratios(seconds[label], seconds["roofline"]) if label == DEFAULT else None,
-        }
-        for label in measured["mean_nodes"]
+        "about": about,
+        **{key: renamed(compared[key]) for key in ("seconds", "again", "mean_nodes")},
+        "n_images": {call: 1 if call in others else len(images) for call in renamed(compared["seconds"])},
+        "micro_batch_of_roofline": micro_batch,
+        "micro_batch_of_plain": plain_sizes,
+        "neurons": len(model.blocks),
+        "neurons_equal_to_oracle": _equal(found, outputs, {PAPER_NAME: ORACLE}),
+        "neurons_equal_to_plain": _equal(found, outputs, PLAIN),
     }
 
 
-def as_table(values: dict[str, dict[str, Any]]) -> Table:
-    """A row for each model and rule."""
-    rows = []
-    for name, measured in values.items():
-        for label, found in compared(measured).items():
-            faster, floor, per_image = found["faster_than_oracle"], found["over_roofline"], found["per_image"]
-            assert per_image is not None
-            equal = measured["neurons_equal_to_oracle"] if label == "left Riemann, 20" else None
-            nodes = f" ({measured['mean_nodes'][label]:.0f})" if label == "adaptive" else ""
-            rows.append(
-                [
-                    name,
-                    label + nodes,
-                    per_image.text(2, " s"),
-                    "–" if faster is None else faster.text(1, "×"),
-                    "–" if floor is None else floor.text(2),
-                    "–" if equal is None else f"{equal} of {measured['neurons']}",
-                ]
-            )
-    columns = ("model", "rule, nodes", "per image", "faster than the oracle", "time / roofline", "the oracle's neurons")
-    return Table(columns, rows)
+def _equal(found: dict[str, Any], outputs: dict[str, Any], references: dict[str, str]) -> dict[str, int]:
+    """For each rule how many neurons are those of its reference, on the images that this had."""
+    equal = {}
+    for rule, call in references.items():
+        if rule in found and call in outputs:
+            paths = getattr(outputs[call], "paths", outputs[call])
+            equal[rule] = int((found[rule].paths[: len(paths)] == paths).sum())
+    return equal
 
 
-def draw(values: dict[str, dict[str, Any]]) -> Figure:
-    """Two panels: how many times faster than the oracle, and time over the roofline; a marker for each rule."""
-    looks = {"left Riemann, 20": (BLUE, "s"), "Gauss–Legendre, 8": (VERMILION, "o"), "adaptive": (MUTED, "D")}
-    panels = (
-        ("faster_than_oracle", "times faster than the oracle (20 nodes)"),
-        ("over_roofline", "time / roofline (same nodes)"),
+def run_random(names: list[str], rounds: int, oracle_rounds: int) -> None:
+    """Measure the models with random weights, and harsh ones; record where they are all."""
+    values = {name: measure(name, SHAPES[name], rounds, oracle_rounds) for name in names}
+    few = f" for {' and '.join(WITH_GOAL)}, at most {FEW} for the others"
+    slow = (
+        f"a ratio to a reference is of the rounds that it took part in: plain autograd in {PLAIN_ROUNDS} at most, the "
+        "oracle in two for ViT-B/32 and else one"
     )
-    height = 0.42 * len(values)
-    with figure_style():
-        figure = new_figure(7.0, height + 0.95)
-        for column, (key, label) in enumerate(panels):
-            axes = axes_in_inches(figure, 1.75 + 2.65 * column, 0.5, 2.4, height)
-            axes.set_xlabel(label)
-            axes.set_ylim(len(values) - 0.5, -0.5)
-            axes.set_yticks(range(len(values)), list(values) if column == 0 else [""] * len(values))
-            axes.tick_params(axis="y", length=0)
-            for row, measured in enumerate(values.values()):
-                axes.axhline(row, color=FAINT, linewidth=0.4, zorder=0)
-                for rule, found in compared(measured).items():
-                    value, (colour, marker) = found[key], looks[rule]
-                    if value is None:
-                        continue
-                    y = row + 0.2 * (list(QUADRATURES).index(rule) - 1)
-                    axes.plot([value.low, value.high], [y, y], color=colour, linewidth=1.4)
-                    axes.plot([value.median], [y], marker, color=colour, markersize=4.5)
-            axes.set_xlim(left=0)
-            axes.margins(x=0.1)
-            if key == "over_roofline":
-                axes.axvline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
-            if column == 0:
-                for rule in QUADRATURES:
-                    colour, marker = looks[rule]
-                    axes.plot([], [], marker, color=colour, markersize=4.5, label=rule)
-                axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, handletextpad=0.2)
-    return figure
+    note = f"Median and range of {rounds_of(rounds)}{few}; {slow}. The oracle has 20 nodes, and plain autograd too."
+    tables = {"search_speed": as_table(values)._replace(note=note)}
+    if HARSH_SHAPE in names:
+        tables["harsh"], harsh = run_harsh(min(rounds, FEW))
+        if names == list(SHAPES):
+            record("search_speed", {"models": values, "harsh": harsh}, tables, draw(values))
+            return
+    show(tables)
+
+
+def run_harsh(rounds: int) -> tuple[Table, dict[str, Any]]:
+    """Harsh weights against timm's initial ones."""
+    console.print(f"[bold]harsh weights[/bold]: {HARSH_SHAPE}")
+    shape = SHAPES[HARSH_SHAPE]
+    models = {"harsh": weights.harsh(random_vit(shape)), "gentle": random_vit(shape)}
+    values, _ = weights.compare(models, *random_images(shape), rounds)
+    note = (
+        f"{HARSH_SHAPE}: harsh weights are normal with deviation {weights.HARSH} in every matrix and "
+        f"{weights.HARSH_HEAD} in the head, gentle ones timm's initial ones. Rated again: share of (image, block) "
+        f"choices. Median and range of {rounds_of(rounds)}."
+    )
+    return weights.as_table(values, "harsh", "gentle", note), values
+
+
+def run_real(source: real.Source, n_images: int, rounds: int, *, trial: bool) -> None:
+    """Measure a pretrained model on photographs, and record; a trial leaves the oracle out."""
+    measured = measure_real(real.load(source, n_images), source, rounds, with_oracle=not trial)
+    same = "".join(
+        f" Left Riemann finds {equal} of the oracle's {measured['neurons']} neurons."
+        for equal in measured["neurons_equal_to_oracle"].values()
+    )
+    note = (
+        f"`{source.model}` at {source.image_size} pixels, {n_images} photographs in one call; the references get one "
+        f"of them. Median and range of {rounds_of(rounds)}; the oracle and left Riemann in one, plain autograd in "
+        f"{PLAIN_ROUNDS} at most. The oracle has 20 nodes, and plain autograd too.{same} Rated again: share of (image, "
+        "block) choices."
+    )
+    real.finish("search_speed", measured, as_real_table(measured)._replace(note=note), trial=trial)
 
 
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=positive, default=5, help="interleaved rounds")
+    parser.add_argument(
+        "--rounds", type=positive, default=5, help="interleaved rounds; of a pretrained model at most 3"
+    )
     parser.add_argument(
         "--oracle-rounds", type=positive, default=2, help="those with the oracle at most, a minute or two each"
     )
     parser.add_argument(
         "--only", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="some models; writes nothing"
     )
+    parser.add_argument("--images", type=positive, default=PHOTOGRAPHS, help="photographs (%(default)s)")
+    real.add_arguments(parser)
     arguments = parser.parse_args()
-    values = {name: measure(name, SHAPES[name], arguments.rounds, arguments.oracle_rounds) for name in arguments.only}
-    few = f" for {' and '.join(WITH_GOAL)}, at most {FEW} for the others"
-    oracle = "a ratio to the oracle is of the rounds that it took part in, two for ViT-B/32 and else one"
-    note = f"Median and range of {rounds_of(arguments.rounds)}{few}; {oracle}."
-    tables = {"search_speed": as_table(values)._replace(note=note)}
-    if list(values) == list(SHAPES):
-        record("search_speed", values, tables, draw(values))
+    source = real.source_of(parser, arguments)
+    if source is None:
+        run_random(arguments.only, arguments.rounds, arguments.oracle_rounds)
     else:
-        show(tables)
+        run_real(source, arguments.images, min(arguments.rounds, FEW), trial=arguments.trial)
 
 
 if __name__ == "__main__":
