@@ -2,6 +2,7 @@
 
     python -m benchmarks.memory              # 3 minutes on 2 cores
     python -m benchmarks.memory --quick      # the small cases, writes nothing
+    python -m benchmarks.memory --checkpoint FILE --data FOLDER    # a pretrained model on photographs, 5 minutes
 
 Each case is a process of its own: it loads the model, runs it once, sets the kernel's mark of the highest resident
 memory back, searches, and reads the mark. So what allocators and kernels hold beside the tensors counts too.
@@ -10,13 +11,18 @@ memory back, searches, and reads the mark. So what allocators and kernels hold b
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor, nn
+
+from benchmarks import real
 from benchmarks.harness import Table, console, record, show
 from benchmarks.models import Shape, random_images, random_vit
 
@@ -30,6 +36,8 @@ OTHERS, THEIR_BUDGET = 16, 120  # images of the methods below
 METHODS = ({"search": "exchange"}, {"search": "beam"}, {"scorer": "guided_influence_pattern"})
 N_STEPS = (8, 64)
 MOST = 1.1  # of the budget
+REAL_BUDGETS = (400, 1000)
+REAL_IMAGES = 4
 
 
 class Case(NamedTuple):
@@ -59,23 +67,50 @@ def cases(quick: bool) -> list[Case]:
     return found + [Case("class token", THEIR_BUDGET, OTHERS, min(N_STEPS), method) for method in METHODS]
 
 
-def peak_of(case: Case) -> dict[str, Any]:
-    """MB above the loaded model, as a process of its own measures them, and its seconds; or why it refused to start."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--case", json.dumps(case._asdict())]
+def real_cases(quick: bool) -> list[Case]:
+    """Of the pretrained model: with both budgets, from few sequences to most, and a search that keeps most."""
+    small, large = REAL_BUDGETS
+    few, most = N_STEPS
+    found = [Case("class token", small, 1, few)]
+    if quick:
+        return found
+    found += [Case("class token", budget, REAL_IMAGES, few) for budget in REAL_BUDGETS]
+    found += [Case("class token", budget, 1, most) for budget in REAL_BUDGETS]
+    return [*found, Case("class token", large, 1, few, {"search": "exchange"})]
+
+
+def peak_of(case: Case, options: Sequence[str] = ()) -> dict[str, Any]:
+    """MB above the loaded model, as a process of its own measures them, and its seconds; or why it refused to start.
+
+    Args:
+        case: the search.
+        options: of the command line, that name a pretrained model and photographs.
+    """
+    command = [sys.executable, "-m", "benchmarks.memory", "--case", json.dumps(case._asdict()), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def search(case: Case) -> dict[str, Any]:
+def subject(case: Case, source: real.Source | None) -> tuple[nn.Module, Tensor, Tensor]:
+    """The model with its images and targets."""
+    if source is not None:
+        return real.load(source, case.n_images)[:3]
+    shape = SHAPES[case.model]._replace(n_images=case.n_images)
+    return random_vit(shape), *random_images(shape)
+
+
+def search(case: Case, source: real.Source | None) -> dict[str, Any]:
     """Within that process."""
     import time
 
     import neuron_path
 
-    shape = SHAPES[case.model]._replace(n_images=case.n_images)
-    model, (images, targets) = random_vit(shape), random_images(shape)
+    model, images, targets = subject(case, source)
     find_paths = neuron_path.find_paths  # its modules are no part of the search
     model(images[:1])
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # what loading has freed is not the search's to use
+    if give_back is not None:
+        give_back(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before, start = _status("VmRSS"), time.perf_counter()
     budget = case.budget * 1e6
@@ -91,6 +126,16 @@ def _status(name: str) -> float:
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     assert found is not None
     return int(found[1]) * 1024 / 1e6
+
+
+def measure(wanted: Sequence[Case], options: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The cases with what was measured of each."""
+    values = []
+    for case in wanted:
+        values.append(case._asdict() | peak_of(case, options))
+        told = (f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values[-1].items())
+        console.print(f"  {', '.join(told)}")
+    return values
 
 
 def as_table(values: list[dict[str, Any]]) -> Table:
@@ -114,22 +159,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the small cases; writes nothing")
     parser.add_argument("--case", help=argparse.SUPPRESS)
+    real.add_arguments(parser)
     arguments = parser.parse_args()
+    source = real.source_of(parser, arguments)
     if arguments.case:
-        print(json.dumps(search(Case(**json.loads(arguments.case)))))
+        print(json.dumps(search(Case(**json.loads(arguments.case)), source)))
         return
     if not Path("/proc/self/clear_refs").exists():
         sys.exit("Peak memory is read from /proc, which this system does not have: run it on Linux.")
-    values = []
-    for case in cases(arguments.quick):
-        values.append(case._asdict() | peak_of(case))
-        told = (f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values[-1].items())
-        console.print(f"  {', '.join(told)}")
-    tables = {"memory": as_table(values)}
-    if arguments.quick:
-        show(tables)
-    else:
-        record("memory", {"cases": values}, tables)
+    if source is None:
+        values = measure(cases(arguments.quick))
+        tables = {"memory": as_table(values)}
+        if arguments.quick:
+            show(tables)
+        else:
+            record("memory", {"cases": values}, tables)
+        return
+    about = real.load(source, 1).about  # which also fits the probe
+    values = measure(real_cases(arguments.quick), real.options_of(source))
+    note = f"`{source.model}` at {source.image_size} pixels, on photographs. A process for each row."
+    found = {"about": about, "cases": values}
+    real.finish("memory", found, as_table(values)._replace(note=note), trial=arguments.trial or arguments.quick)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m benchmarks.precision               # 2 minutes on 2 cores
     python -m benchmarks.precision --rounds 1 --images 24
+    python -m benchmarks.precision --checkpoint FILE --data FOLDER    # bfloat16 on photographs, 6 minutes
 
 A verified search would run the tails in bfloat16, bound their error soundly, and do again in float32 every image and
 block whose winner leads by less than the bound. What it could win at best is told by a clairvoyant, who knows the
@@ -24,6 +25,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import neuron_path
+from benchmarks import real
 from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show
 from benchmarks.models import Shape, random_images, random_vit
 from neuron_path.attribution.arithmetic import Arithmetic, has_units
@@ -38,6 +40,8 @@ IMAGES, BOUNDED = 128, 48  # digits whose paths are compared, and of those whose
 RANDOM_IMAGES = 3  # of ViT-B/32, whose paths are compared
 ROUNDING = 2.0**-9  # of bfloat16, relative
 GELU_SLOPE = 1.13  # at most
+PHOTOGRAPHS, TIMED_PHOTOGRAPHS = 20, 2
+NO_UNITS = "This processor has no units for bf16: fp32 would run in its place, so nothing is measured."
 
 
 def subject(name: str) -> tuple[nn.Module, Tensor, Tensor]:
@@ -171,17 +175,57 @@ def tables(
     }
 
 
+def run_real(source: real.Source, n_images: int, rounds: int, *, trial: bool) -> None:
+    """Measure a pretrained model on photographs, and record: on a GPU where there is one, else on the CPU."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rough = [name for name in ("tf32", "bf16") if has_units(name, device)]
+    if not rough:
+        console.print(NO_UNITS)
+        return
+    model, images, targets, about = real.load(source, n_images)
+    model.to(device)
+    few = images[:TIMED_PHOTOGRAPHS], targets[:TIMED_PHOTOGRAPHS]
+
+    def search(images: Tensor, targets: Tensor, precision: str) -> Tensor:
+        return neuron_path.find_paths(model, images, targets, precision=precision).paths.cpu()  # when it is done
+
+    seconds, _ = interleaved({name: partial(search, *few, name) for name in ("fp32", *rough)}, rounds)
+    exact = search(images, targets, "fp32")
+    rows, agreed = [], {}
+    for name in rough:
+        same = search(images, targets, name) == exact
+        agreed[name] = {"same_path": int(same.all(1).sum()), "neurons": float(same.double().mean())}
+        faster = ratios(seconds["fp32"], seconds[name]).text(2, "×")
+        kept = f"{agreed[name]['same_path']} of {n_images}"
+        rows.append([name, faster, kept, f"{agreed[name]['neurons']:.2%}"])
+    columns = ("tails", "faster than fp32", "photographs with the path of fp32", "neurons as in it")
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU, which has no tf32"
+    note = (
+        f"`{source.model}` at {source.image_size} pixels, 8 Gauss–Legendre nodes, on {on}. Time: median and range of "
+        f"{rounds_of(rounds)} on {len(few[0])} of the photographs."
+    )
+    values = {"about": about, "seconds": seconds, "agreement": agreed}
+    real.finish("precision", values, Table(columns, rows, note), trial=trial)
+
+
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=positive, default=2, help="interleaved rounds")
-    parser.add_argument("--images", type=positive, default=IMAGES, help="digits; fewer write nothing")
+    parser.add_argument(
+        "--images", type=positive, help=f"digits ({IMAGES}; fewer write nothing), or photographs ({PHOTOGRAPHS})"
+    )
+    real.add_arguments(parser)
     arguments = parser.parse_args()
+    source = real.source_of(parser, arguments)
+    if source is not None:
+        run_real(source, arguments.images or PHOTOGRAPHS, arguments.rounds, trial=arguments.trial)
+        return
     if not has_units("bf16", torch.device("cpu")):
-        console.print("This CPU has no units for bf16: fp32 would run in its place, so nothing is measured.")
+        console.print(NO_UNITS)
         return
     digits, (images, labels) = neuron_path.load_model(), neuron_path.load_digits("test")
-    images, labels = images[: arguments.images], labels[: arguments.images]
+    images, labels = (x[: arguments.images or IMAGES] for x in (images, labels))
     speeds: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as empty:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty  # so that nothing was compiled before

@@ -2,10 +2,11 @@
 
     python -m benchmarks.quadrature                 # 3 minutes on 2 cores
     python -m benchmarks.quadrature --images 24     # a trial that writes nothing
+    python -m benchmarks.quadrature --checkpoint FILE --data FOLDER    # a pretrained model on photographs, 40 minutes
 
-Converged means Gauss–Legendre with 64 nodes. A rule's score is compared with the converged score of the same path, so
-that its error is that of the integral alone. The four rules with even steps, but for the paper's, get one image in
-fifteen: they need most nodes.
+Converged means Gauss–Legendre with 64 nodes, or 32 for the pretrained model. A rule's score is compared with the
+converged score of the same path, so that its error is that of the integral alone. The four rules with even steps, but
+for the paper's, get one image in fifteen: they need most nodes.
 
 Float32 hides errors below 1e-6. So the error that the adaptive rule estimates is compared with the true one in float64,
 with 4 nodes and no more.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import time
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -29,6 +31,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import neuron_path
+from benchmarks import real
 from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.report.style import (
@@ -53,6 +56,9 @@ EVEN.append(Quadrature("gauss_legendre", 16))
 TIMED = [*GAUSS, PAPER, *ADAPTIVE]  # and on all images
 TIMED_IMAGES = 24  # with fewer, the adaptive rule leaves its passes half empty
 UNIT = GAUSS[1]
+REAL_CONVERGED = Quadrature("gauss_legendre", 32)
+REAL = [*TIMED, Quadrature("gauss_legendre", 16), Quadrature("midpoint", 8)]
+PHOTOGRAPHS = 24
 FOUR = Quadrature("adaptive", 4, max_steps=4)
 SHARE = 15  # one image in so many for the rules of EVEN, and in float64
 ROUNDING = 1e-6  # of a float32 score, relative
@@ -79,10 +85,11 @@ def label(quadrature: Quadrature) -> str:
 
 
 class Reference(NamedTuple):
-    """Converged paths (B, L) and their scores (B,)."""
+    """Converged paths (B, L) and their scores (B,), and the rule that gave them."""
 
     paths: Tensor
     scores: Tensor
+    rule: Quadrature = CONVERGED
 
 
 def agreement(
@@ -95,19 +102,22 @@ def agreement(
         reference: of the same images.
         quadrature: the rule.
     """
+    start = time.perf_counter()
     found = neuron_path.find_paths(model, images, targets, quadrature=quadrature)
+    seconds = time.perf_counter() - start
     same_neurons = found.paths == reference.paths
     same_path = same_neurons.all(1)
     converged = reference.scores.double()
     other = (~same_path).nonzero().squeeze(1)
     if len(other):
-        scores = converged_scores(model, images[other], targets[other], found.paths[other])
+        scores = converged_scores(model, images[other], targets[other], found.paths[other], reference.rule)
         converged = converged.index_copy(0, other, scores.double())
     errors = ((found.scores.double() - converged) / converged).abs()
     values = {
         "rule": quadrature.rule,
         "n_steps": quadrature.n_steps,
         "n_images": len(images),
+        "seconds": seconds,
         "mean_nodes": float(found.n_steps.double().mean()),
         "same_path": int(same_path.sum()),
         "same_neurons": float(same_neurons.double().mean()),
@@ -127,9 +137,11 @@ def agreement(
     return values
 
 
-def converged_scores(model: nn.Module, images: Tensor, targets: Tensor, paths: Tensor) -> Tensor:
+def converged_scores(
+    model: nn.Module, images: Tensor, targets: Tensor, paths: Tensor, rule: Quadrature = CONVERGED
+) -> Tensor:
     """(B,): the converged scores of given paths."""
-    scores = neuron_path.score_paths(model, images, targets, paths, quadrature=CONVERGED)
+    scores = neuron_path.score_paths(model, images, targets, paths, quadrature=rule)
     assert isinstance(scores, Tensor)
     return scores
 
@@ -144,6 +156,17 @@ def measure(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, dict
             measured = agreement(model, images[::step], targets[::step], reference, quadrature)
             values[label(quadrature)] = measured
             console.print(f"  {label(quadrature)}: {measured['same_path']} of {measured['n_images']}")
+    return values
+
+
+def measure_real(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, dict[str, Any]]:
+    """The agreement of the rules of REAL, by label."""
+    found = neuron_path.find_paths(model, images, targets, quadrature=REAL_CONVERGED)
+    reference = Reference(found.paths, found.scores, REAL_CONVERGED)
+    values = {}
+    for quadrature in REAL:
+        values[label(quadrature)] = agreement(model, images, targets, reference, quadrature)
+        console.print(f"  {label(quadrature)}: {values[label(quadrature)]['same_path']} of {len(images)}")
     return values
 
 
@@ -179,15 +202,40 @@ def as_tables(
     values: Mapping[str, dict[str, Any]], estimated: Mapping[str, Any], seconds: Mapping[str, list[float]]
 ) -> dict[str, Table]:
     """All rules against the converged one; the adaptive one against its own promises, and its estimate."""
+    promises = [
+        [
+            f"{found['tolerance']:g}",
+            ", ".join(f"{nodes}: {count}" for nodes, count in found["images_by_nodes"].items()),
+            _share(found["within_estimate"], found["n_images"]),
+            _share(found["within_tolerance"], found["n_images"]),
+            _error(found["error_max"]),
+        ]
+        for found in values.values()
+        if found["rule"] == "adaptive"
+    ]
+    promised = ("tolerance", "nodes: images", "error within its estimate", "error within tolerance", "largest error")
+    return {
+        "quadrature": agreement_table(values, seconds),
+        "adaptive": Table(promised, promises),
+        "estimate": _estimate_table(estimated),
+    }
+
+
+def agreement_table(values: Mapping[str, dict[str, Any]], seconds: Mapping[str, list[float]]) -> Table:
+    """All rules against the converged one, with the time of those that `seconds` has."""
     unit = seconds[label(UNIT)]
     # With fixed nodes the time depends on their number only.
-    by_nodes = {q.n_steps: ratios(seconds[label(q)], unit) for q in TIMED if not q.is_adaptive}
-    rows, promises = [], []
+    by_nodes = {
+        found["n_steps"]: ratios(seconds[name], unit)
+        for name, found in values.items()
+        if name in seconds and found["rule"] != "adaptive"
+    }
+    rows = []
     ordered = sorted(values, key=lambda name: (list(LOOKS).index(values[name]["rule"]), values[name]["mean_nodes"]))
     for name in ordered:
         found = values[name]
         adaptive = found["rule"] == "adaptive"
-        time = ratios(seconds[name], unit) if adaptive else by_nodes.get(found["n_steps"])
+        relative = ratios(seconds[name], unit) if name in seconds else by_nodes.get(found["n_steps"])
         rows.append(
             [
                 name if adaptive else LOOKS[found["rule"]][0],
@@ -197,19 +245,9 @@ def as_tables(
                 f"{100 * found['same_neurons']:.1f} %",
                 _error(found["error_median"]),
                 _error(found["error_99"]),
-                "–" if time is None else time.text(2),
+                "–" if relative is None else relative.text(2),
             ]
         )
-        if adaptive:
-            promises.append(
-                [
-                    f"{found['tolerance']:g}",
-                    ", ".join(f"{nodes}: {count}" for nodes, count in found["images_by_nodes"].items()),
-                    _share(found["within_estimate"], found["n_images"]),
-                    _share(found["within_tolerance"], found["n_images"]),
-                    _error(found["error_max"]),
-                ]
-            )
     columns = (
         "rule",
         "nodes",
@@ -220,12 +258,7 @@ def as_tables(
         "99th percentile",
         "time / Gauss–Legendre, 8",
     )
-    promised = ("tolerance", "nodes: images", "error within its estimate", "error within tolerance", "largest error")
-    return {
-        "quadrature": Table(columns, rows),
-        "adaptive": Table(promised, promises),
-        "estimate": _estimate_table(estimated),
-    }
+    return Table(columns, rows)
 
 
 def _estimate_table(estimated: Mapping[str, Any]) -> Table:
@@ -298,12 +331,32 @@ def _threshold(axes: Axes, height: float, text: str) -> None:
     axes.annotate(text, (1, height), (0, 2), **place, color=MUTED, fontsize=7, ha="right")
 
 
+def run_real(source: real.Source, n_images: int, *, trial: bool) -> None:
+    """Measure a pretrained model on photographs, and record."""
+    model, images, targets, about = real.load(source, n_images)
+    values = measure_real(model, images, targets)
+    table = agreement_table(values, {name: [found["seconds"]] for name, found in values.items()})
+    note = (
+        f"`{source.model}` at {source.image_size} pixels. Converged: {REAL_CONVERGED.n_steps} Gauss–Legendre nodes. "
+        f"{INTERVALS}; time: one call of all photographs."
+    )
+    found = {"about": about, "agreement": values}
+    real.finish("quadrature", found, table._replace(note=note), trial=trial)
+
+
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=positive, help="so many of the 360; writes nothing")
+    parser.add_argument(
+        "--images", type=positive, help=f"so many of the 360, which writes nothing; or photographs ({PHOTOGRAPHS})"
+    )
     parser.add_argument("--rounds", type=positive, default=1, help="interleaved rounds of the cost")
+    real.add_arguments(parser)
     arguments = parser.parse_args()
+    source = real.source_of(parser, arguments)
+    if source is not None:
+        run_real(source, arguments.images or PHOTOGRAPHS, trial=arguments.trial)
+        return
     model = neuron_path.load_model("digits_vit")
     images, targets = (x[: arguments.images] for x in neuron_path.load_digits("test"))
     values = measure(model, images, targets)

@@ -12,17 +12,32 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import neuron_path
-from benchmarks import harness, performance, plain_autograd, quadrature, scaling
+from benchmarks import (
+    harness,
+    memory,
+    performance,
+    plain_autograd,
+    precision,
+    quadrature,
+    real,
+    references,
+    scaling,
+    search_speed,
+    speed_tables,
+    weights,
+)
 from benchmarks.harness import Spread, Table
 from benchmarks.models import Shape
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.errors import NeuronPathError
-from tests import oracle, tiny
+from tests import oracle, pictures, tiny
 
 FILES = [file for file in sorted(Path(harness.__file__).parent.glob("*.py")) if file.stem != "__init__"]
 COMMANDS = [file.stem for file in FILES if "def main(" in file.read_text(encoding="utf-8")]
@@ -236,6 +251,166 @@ class TestPlainAutograd:
         assert size in (2, 4, 8, 16)
 
 
+class TestSearchSpeed:
+    def test_ratios_are_of_one_image(self) -> None:
+        paper, default = references.PAPER_NAME, references.DEFAULT
+        seconds = {default: [8.0, 4.0], references.ROOFLINE: [2.0, 2.0], references.PLAIN[paper]: [12.0, 9.0]}
+        seconds |= {references.PLAIN[default]: [6.0], weights.call_of(default, weights.RANDOM): [4.0, 4.0]}
+        n_images = {**dict.fromkeys(seconds, 1), default: 2, weights.call_of(default, weights.RANDOM): 2}
+        [(name, found)] = speed_tables.compared({"n_images": n_images, "seconds": seconds}).items()
+        assert name == default
+        assert found["per_image"] == Spread(3.0, 2.0, 4.0)
+        assert found["faster_than_oracle"] is None
+        assert found["faster_than_plain"] == Spread(3.75, 3.0, 4.5)  # 12/4 and 9/2
+        assert found["faster_at_equal_nodes"] == Spread(1.5, 1.5, 1.5)
+        assert found["over_roofline"] == Spread(1.5, 1.0, 2.0)
+        assert found["over_random"] == Spread(1.5, 1.0, 2.0)
+
+    def test_tiny_models_give_tables_figure_and_record(
+        self, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        small = Shape(16, 2, 2, image=32)
+        shapes = {
+            "one": small,
+            "two": small._replace(depth=3, n_images=2),
+            "three": small._replace(pool="avg", patch=16),
+        }
+        monkeypatch.setattr(search_speed, "SHAPES", shapes)
+        monkeypatch.setattr(search_speed, "WITHOUT_ORACLE", ("one",))
+        monkeypatch.setattr(search_speed, "HARSH_SHAPE", "two")
+        run(monkeypatch, search_speed, "--rounds", "2")
+        [result] = harness.results().values()
+        measured, tables = result["values"]["models"], result["tables"]
+        default, paper = references.DEFAULT, references.PAPER_NAME
+        assert measured["one"]["neurons_equal_to_oracle"] == {}
+        assert measured["one"]["neurons_equal_to_plain"] == {default: 2}
+        for name, n_neurons in (("two", 6), ("three", 2)):
+            assert measured[name]["neurons_equal_to_oracle"] == {paper: n_neurons}
+            assert measured[name]["neurons_equal_to_plain"] == {paper: n_neurons, default: n_neurons}
+        assert len(tables["search_speed"]["rows"]) == 1 + 3 + 3
+        assert {len(row) for row in tables["search_speed"]["rows"]} == {len(tables["search_speed"]["columns"])}
+        assert len(tables["harsh"]["rows"]) == len(references.RULES)
+        assert (places / "figures" / "search_speed.svg").stat().st_size > 1000
+        capsys.readouterr()
+
+
+class TestWeights:
+    def test_choices_rated_again_are_counted(self) -> None:
+        model = tiny.make(dtype=torch.float32).requires_grad_(False)
+        images, targets = tiny.make_images(2, dtype=torch.float32), torch.tensor([3, 1])
+        apart = weights.search(model, images, targets, Quadrature())
+        assert apart.again == 0
+        mlp: Any = model.blocks[1].mlp
+        for values in (mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight.T):  # each neuron of one block has a twin
+            values[::2] = values[1::2]
+        twins = weights.search(model, images, targets, Quadrature())
+        assert twins.again == pytest.approx(1 / len(model.blocks))
+        assert torch.equal(twins.result.paths, neuron_path.find_paths(model, images, targets).paths)
+
+    def test_harsh_weights_are_larger_and_the_same_again(self) -> None:
+        model, other = (
+            weights.harsh(timm.create_model("test_vit", num_classes=50).requires_grad_(False)) for _ in range(2)
+        )
+        deviations = {name: float(value.std()) for name, value in model.named_parameters() if value.ndim == 2}
+        assert deviations.pop("head.weight") == pytest.approx(weights.HARSH_HEAD, rel=0.1)
+        assert list(deviations.values()) == pytest.approx([weights.HARSH] * len(deviations), rel=0.1)
+        assert torch.equal(model.get_parameter("head.weight"), other.get_parameter("head.weight"))
+
+
+class TestReal:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def options(cls, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+        """Of a tiny model's weights, and folders of pictures."""
+        folder = tmp_path_factory.mktemp("real")
+        torch.manual_seed(0)
+        save_file(timm.create_model("test_vit", num_classes=0).state_dict(), folder / "weights.safetensors")
+        pictures.class_folders(folder / "data" / "train", classes=3, each=5)
+        pictures.class_folders(folder / "data" / "test", classes=3, each=2)
+        source = real.Source("test_vit", str(folder / "weights.safetensors"), str(folder / "data"), 64)
+        return real.options_of(source)
+
+    def test_both_options_or_none(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            run(monkeypatch, memory, "--data", "folder")
+        assert "--checkpoint and --data go together" in capsys.readouterr().err
+
+    def test_photographs_are_spread_over_the_classes_of_the_probe(
+        self, options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = real.Source(options[5], options[1], options[3], int(options[7]))
+        model, images, targets, about = real.load(source, 3)
+        assert (tuple(images.shape), targets.tolist()) == ((3, 3, 64, 64), [0, 1, 2])
+        assert about["images"] == ["00/a.png", "01/a.png", "02/a.png"]
+        assert (model.num_classes, about["classes"]) == (3, 3)
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        assert "Fitting" in capsys.readouterr().out
+        again = real.load(source, 3)
+        assert "Fitting" not in capsys.readouterr().out
+        assert torch.equal(again.model.get_parameter("head.weight"), model.get_parameter("head.weight"))
+        assert not any(text in str(about) for text in options[:4])  # the record names no place
+
+    def test_search_speed(
+        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(monkeypatch, search_speed, *options, "--images", "2", "--rounds", "1", "--trial")
+        assert harness.results() == {}
+        run(monkeypatch, search_speed, *options, "--images", "2", "--rounds", "1")
+        result = harness.results()["search_speed_real"]
+        measured, table = result["values"], result["tables"]["search_speed"]
+        n_blocks = measured["about"]["blocks"]
+        assert measured["neurons_equal_to_oracle"] == {references.PAPER_NAME: n_blocks}
+        assert measured["neurons_equal_to_plain"] == {references.PAPER_NAME: n_blocks, references.DEFAULT: n_blocks}
+        assert (measured["n_images"][references.DEFAULT], measured["n_images"][references.ORACLE]) == (2, 1)
+        assert len(table["rows"]) == len(references.RULES)
+        assert {len(row) for row in table["rows"]} == {len(table["columns"])}
+        assert f"{n_blocks} of the oracle's {n_blocks} neurons" in table["note"]
+        assert not (places / "figures").exists()
+        capsys.readouterr()
+
+    def test_quadrature(
+        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(monkeypatch, quadrature, *options, "--images", "2")
+        result = harness.results()["quadrature_real"]
+        assert {found["n_images"] for found in result["values"]["agreement"].values()} == {2}
+        assert len(result["tables"]["quadrature"]["rows"]) == len(quadrature.REAL)
+        assert not any(row[-1] == "–" for row in result["tables"]["quadrature"]["rows"])
+        capsys.readouterr()
+
+    @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+    def test_memory(
+        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(monkeypatch, memory, *options, "--quick")
+        assert harness.results() == {}
+        assert "class token" in capsys.readouterr().out
+
+    def test_precision_needs_units(
+        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(precision, "has_units", lambda *_: False)
+        run(monkeypatch, precision, *options)
+        assert "no units" in capsys.readouterr().out
+
+    def test_precision(
+        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # In place of the fast tails the exact ones, which keep every path.
+        monkeypatch.setattr(precision, "has_units", lambda name, _: name == "bf16")
+        exact = neuron_path.find_paths
+
+        def find_paths(images: Any, *given: Any, precision: str) -> Any:
+            assert precision in ("fp32", "bf16")
+            return exact(images, *given)
+
+        monkeypatch.setattr(neuron_path, "find_paths", find_paths, raising=False)
+        run(monkeypatch, precision, *options, "--images", "3", "--rounds", "1")
+        [row] = harness.results()["precision_real"]["tables"]["precision"]["rows"]
+        assert (row[0], row[2], row[3]) == ("bf16", "3 of 3", "100.00%")
+        capsys.readouterr()
+
+
 def result_of(cpu: str = "CPU", date: str = "2026-01-01") -> dict[str, Any]:
     """A result with one table `t`, measured there."""
     machine = harness.machine() | {"cpu": cpu, "date": date}
@@ -263,6 +438,13 @@ class TestPerformance:
             performance.render("{{ one.tables.t }} {{ two.tables.t }}", {"one": result_of()})
         assert str(error.value) == "There is no result of two yet: run `python -m benchmarks.two` first."
 
+    def test_a_missing_result_may_be_left_out_where_the_template_asks(self) -> None:
+        template = "{% if two_real is defined %}{{ two_real.tables.t }}{% endif %}{{ one.values.x }}"
+        assert performance.render(template, {"one": result_of()}) == "0.125"
+        assert "cell" in performance.render(template, {"one": result_of(), "two_real": result_of()})
+        with pytest.raises(NeuronPathError, match=r"benchmarks\.two --checkpoint FILE --data FOLDER` first"):
+            performance.render("{{ two_real.tables.t }}", {})
+
     @pytest.mark.parametrize("template", ["{{ one.tables.u }}", "{{ one.values.y }}", "{{ one.values.y.z }}"])
     def test_so_is_a_missing_table_or_value(self, template: str) -> None:
         with pytest.raises(NeuronPathError, match=r"^The template names what no result has: .*\.$"):
@@ -285,7 +467,7 @@ class TestPerformance:
 
     def test_the_page_is_up_to_date(self) -> None:
         template, results = performance.TEMPLATE.read_text(encoding="utf-8"), harness.results()
-        missing = performance.needed(template) - set(results)
+        missing = performance.needed(template) - performance.optional(template) - set(results)
         if missing:
             pytest.skip(f"not measured yet: {', '.join(sorted(missing))}")
         page = performance.PAGE.read_text(encoding="utf-8")
