@@ -153,8 +153,8 @@ def run_harsh(rounds: int) -> tuple[Table, dict[str, Any]]:
     values, _ = weights.compare(models, *random_images(shape), rounds)
     note = (
         f"{HARSH_SHAPE}: harsh weights are normal with deviation {weights.HARSH} in every matrix and "
-        f"{weights.HARSH_HEAD} in the head, gentle ones timm's initial ones. Rated again: share of (image, block) "
-        f"choices. Median and range of {rounds_of(rounds)}."
+        f"{weights.HARSH_HEAD} in the head, gentle ones timm's initial ones. Again in float64: shares of "
+        f"(image, block) choices and of final scores. Median and range of {rounds_of(rounds)}."
     )
     return weights.as_table(values, "harsh", "gentle", note), values
 
@@ -169,8 +169,8 @@ def run_real(source: real.Source, n_images: int, rounds: int, *, trial: bool) ->
     note = (
         f"`{source.model}` at {source.image_size} pixels, {n_images} photographs in one call; the references get one "
         f"of them. Median and range of {rounds_of(rounds)}; the oracle and left Riemann in one, plain autograd in "
-        f"{PLAIN_ROUNDS} at most. The oracle has 20 nodes, and plain autograd too.{same} Rated again: share of (image, "
-        "block) choices."
+        f"{PLAIN_ROUNDS} at most. The oracle has 20 nodes, and plain autograd too.{same} Again in float64: shares "
+        "of (image, block) choices and of final scores."
     )
     real.finish("search_speed", measured, as_real_table(measured)._replace(note=note), trial=trial)
 

@@ -71,10 +71,14 @@ def as_real_table(measured: dict[str, Any]) -> Table:
                 weights.nodes_text(rule, measured["mean_nodes"][rule]),
                 *_cells(found),
                 over.text(2),
-                *(f"{share:.1%}" for share in again),
+                *(shares.text() for shares in again),
             ]
         )
-    told = ("time over the same architecture with random weights", "rated again in float64", "with random weights")
+    told = (
+        "time over the same architecture with random weights",
+        "again in float64: choices, scores",
+        "with random weights: the same",
+    )
     return Table(("rule, nodes", "per image", *RATIOS.values(), *told), rows)
 
 

@@ -1,7 +1,7 @@
 """Does the time of a search depend on the weights? One architecture with several, interleaved in one run.
 
-A search rates a choice again in float64 where float32 leaves it in doubt. How often it does depends on the weights, and
-so does the number of nodes that the adaptive rule takes; all else costs the same for any weights.
+A search rates a choice or a final score again in float64 where float32 leaves it in doubt. How often it does depends on
+the weights, and so does the number of nodes that the adaptive rule takes; all else costs the same for any weights.
 """
 
 from __future__ import annotations
@@ -29,24 +29,44 @@ HARSH, HARSH_HEAD = 0.04, 0.3
 PRETRAINED, RANDOM = "pretrained", "random weights"
 
 
+class Again(NamedTuple):
+    """The shares that were rated again in float64: of the (image, block) choices, and of the final scores."""
+
+    choices: float
+    scores: float
+
+    def text(self) -> str:
+        """As tables have it.
+
+        >>> Again(0.125, 0.5).text()
+        '12.5%, 50%'
+        """
+        return f"{self.choices:.1%}, {self.scores:.0%}"
+
+
 class Searched(NamedTuple):
-    """A result, and the share of its (image, block) choices that were rated again in float64."""
+    """A result, and what was rated again for it."""
 
     result: PathResult
-    again: float
+    again: Again
 
 
 @dataclass(frozen=True)
 class CountingGreedy(Greedy):
-    """The greedy search that keeps which choices, as (image, block), it was asked to rate again in float64."""
+    """The greedy search that keeps what it was asked to rate again in float64: choices, as (image, block), and scores.
 
-    again: set[tuple[str, int]] = field(default_factory=set, hash=False)
+    Once in float64, choices that the adaptive rule rates with more nodes are among them.
+    """
+
+    choices: set[tuple[str, int]] = field(default_factory=set, hash=False)
+    scores: set[str] = field(default_factory=set, hash=False)
 
     def revise(self, problem: Problem, scorer: Scorer, draft: Found, doubt: Doubt, **options: Any) -> Found:
         """As the greedy search does."""
         if problem.clean.embedded.dtype == torch.float64:
-            for image, block in doubt.blocks.nonzero().tolist():
-                self.again.add((problem.sample_ids[int(image)], block))
+            names = problem.sample_ids
+            self.choices.update((names[int(image)], block) for image, block in doubt.blocks.nonzero().tolist())
+            self.scores.update(names[int(image)] for [image] in doubt.scores.nonzero().tolist())
         return super().revise(problem, scorer, draft, doubt, **options)
 
 
@@ -54,7 +74,8 @@ def search(model: nn.Module, images: Tensor, targets: Tensor, quadrature: Quadra
     """The greedy search by one rule."""
     counting = CountingGreedy()
     result = neuron_path.find_paths(model, images, targets, search=counting, quadrature=quadrature)
-    return Searched(result, len(counting.again) / result.paths.numel())
+    n_images, n_choices = len(result.scores), result.paths.numel()
+    return Searched(result, Again(len(counting.choices) / n_choices, len(counting.scores) / n_images))
 
 
 def harsh(model: nn.Module) -> nn.Module:
@@ -130,7 +151,7 @@ def as_table(measured: Mapping[str, Any], name: str, other: str, note: str) -> T
                 nodes_text(rule, measured["mean_nodes"][mine]),
                 *(spread(x / measured["n_images"] for x in seconds[call]).text(2, " s") for call in (mine, its)),
                 ratios(seconds[mine], seconds[its]).text(2),
-                *(f"{again[call]:.0%}" for call in (mine, its)),
+                *(again[call].text() for call in (mine, its)),
             ]
         )
     columns = (
@@ -138,7 +159,7 @@ def as_table(measured: Mapping[str, Any], name: str, other: str, note: str) -> T
         f"{name}, per image",
         f"{other}, per image",
         f"time, {name} / {other}",
-        f"{name}, rated again in float64",
-        f"{other}, rated again",
+        f"{name}, again in float64: choices, scores",
+        f"{other}: the same",
     )
     return Table(columns, rows, note)

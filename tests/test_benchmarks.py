@@ -299,12 +299,12 @@ class TestWeights:
         model = tiny.make(dtype=torch.float32).requires_grad_(False)
         images, targets = tiny.make_images(2, dtype=torch.float32), torch.tensor([3, 1])
         apart = weights.search(model, images, targets, Quadrature())
-        assert apart.again == 0
+        assert apart.again == (0, 0)
         mlp: Any = model.blocks[1].mlp
         for values in (mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight.T):  # each neuron of one block has a twin
             values[::2] = values[1::2]
         twins = weights.search(model, images, targets, Quadrature())
-        assert twins.again == pytest.approx(1 / len(model.blocks))
+        assert twins.again == pytest.approx((1 / len(model.blocks), 0))
         assert torch.equal(twins.result.paths, neuron_path.find_paths(model, images, targets).paths)
 
     def test_harsh_weights_are_larger_and_the_same_again(self) -> None:
