@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from neuron_path.attribution.exactness import exactness, settled
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.score import score
+from neuron_path.attribution.score import path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target
-from neuron_path.attribution.trust import needs_double, settled
 from neuron_path.errors import NeuronPathError
-from neuron_path.interventions.evaluate import Evaluator, Intervention
+from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
 from neuron_path.interventions.means import MeanActivations
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
@@ -69,7 +69,7 @@ def find_paths(
         micro_batch: most sequences, i.e. (node, image) pairs, in one pass; None suits it to the device. Only speed and
             memory depend on it.
         memory_budget: bytes that the search may take above the loaded model, as 2e9 or "1.5GB"; None: on a GPU most of
-            what is free, on a CPU what one chunk of images needs, and twice its large weights for faster products.
+            what is free, on a CPU what one chunk of images needs.
         precision: of the blocks behind the one that is rated: "fp32", or "tf32" (GPU) and "bf16", which are faster and
             may choose other neurons, even by the batch. The score of the path found is exact in any case.
         compile: run these blocks through torch.compile: slow to start.
@@ -180,13 +180,20 @@ def _score_chunk(
     """Scores, and for `complete` their deltas; images on which float32 is not to be trusted are scored in float64."""
     rule, target = settings
     problem = Problem.pose(session.adapter, session.images(images), targets, rule, micro_batch, target)
-    scored = [values for values in score(problem, paths, measure) if values is not None]
+    exact = exactness(problem)
+    scored = path_scores(problem, paths, complete=measure == "complete")
+    if measure == "joint":
+        values = [scored.joint]
+    else:
+        assert scored.complete is not None
+        assert scored.deltas is not None
+        values = [scored.complete, scored.deltas]
 
     def again(double: Session, rows: Tensor) -> list[Tensor]:
         own, chosen = (values[rows].to(double.device) for values in (problem.targets, paths))
         return _score_chunk(double, images[rows.to(images.device)], own, chosen, micro_batch, settings, measure)
 
-    return settled(session, scored, needs_double(problem), again)
+    return values if exact is None else settled(session, values, exact.blurs_scores, again)
 
 
 def intervene(
@@ -260,6 +267,6 @@ def intervene(
     with session.active():
         for run, micro_batch in chunks(session, images, 1):
             donors = None if donor_images is None else donor_images[run]
-            _, [measured] = evaluator.measure(session, images[run], None, [whole[run]], micro_batch, donors)
+            _, [measured] = evaluator.measure(session, images[run], None, [Subject(whole[run])], micro_batch, donors)
             parts += measured.logits
     return torch.cat(parts)

@@ -1,6 +1,6 @@
 """A polite request to end (SIGTERM, as batch systems send it before they take a machine away), and how it is met.
 
-While batches are worked on, the request is noted, and the batch that is in flight is finished and stored first. At any
+While batches are worked on, the request is noted, and the images that are in flight are finished and stored first. At any
 other moment it ends the program as Ctrl-C does.
 """
 
@@ -35,7 +35,7 @@ _state = _State()
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM end what is done in this block by raising :class:`Terminated`, now or after the batch in flight."""
+    """Let SIGTERM end what is done in this block by raising :class:`Terminated`, now or after the images in flight."""
     if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
         yield
         return
@@ -67,6 +67,11 @@ def between_batches(tell: Callable[[], None] | None = None) -> Iterator[None]:
     finally:
         _state.is_patient, _state.tell = False, None
     check()
+
+
+def is_requested() -> bool:
+    """Whether the program was asked to end."""
+    return _state.is_requested
 
 
 def check() -> None:

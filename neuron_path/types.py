@@ -51,9 +51,14 @@ class PathResult:
         targets: (B,) the attributed class of each image.
         predictions: (B,) the class the untouched model predicts.
         target_probabilities: (B,) softmax probability of the target class, untouched model.
-        n_steps: (B,) quadrature nodes of each image; with the `adaptive` rule the most that a block or the score took.
-        score_errors: (B,) the estimated error of `scores` as integrals, in the same units; None but with the `adaptive`
-            rule.
+        n_steps: (B,) quadrature nodes of each image: the most that a block or the score took.
+        score_errors: (B,) the estimated error of `scores` as integrals, in the same units; None where the rule gives
+            none, which is any but `adaptive`, for scorers that have integrated along the path.
+        rounding: (B,) ρ, how much float32 rounds on the image, measured; the scores are right to ten times that, and to
+            1e-4 at least, relative to their size. None where all was computed in another type.
+        complete_scores: (B,) the complete variant of `scores`, where it came along: for scorers that rate each block on
+            its own; else None, see `neuron_path.score_paths`.
+        convergence_deltas: (B,) what is missing from `complete_scores`; None as before.
         objectives: (B,) the final score that a search other than `greedy` maximised, of `paths`, in units of the target
             function: `scores`, or the measure `complete`; None of the greedy search.
         greedy_objectives: (B,) the same of the greedy search's path, which it never falls below; None as before.
@@ -70,6 +75,9 @@ class PathResult:
     target_probabilities: Float[Tensor, "B"]
     n_steps: Int[Tensor, "B"]
     score_errors: Float[Tensor, "B"] | None = None
+    rounding: Float[Tensor, "B"] | None = None
+    complete_scores: Float[Tensor, "B"] | None = None
+    convergence_deltas: Float[Tensor, "B"] | None = None
     objectives: Float[Tensor, "B"] | None = None
     greedy_objectives: Float[Tensor, "B"] | None = None
     costs: Float[Tensor, "B"] | None = None

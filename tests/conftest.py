@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import tempfile
-from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -34,14 +32,6 @@ def _devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return found
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_trials() -> Iterator[None]:
-    """No time that a pass takes on this machine decides how a batch is cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuron_path.search.planner.WORTHWHILE", math.inf)
-        yield
 
 
 @pytest.fixture(params=_devices())

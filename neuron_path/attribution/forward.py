@@ -111,6 +111,7 @@ def through(
     project: Callable[[int, Tensor], Tensor],
     n_blocks: int | None = None,
     feed: Callable[[int, Tensor], Tensor] | None = None,
+    first: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "N R D"]:
     """The first `n_blocks` blocks (all by default), the FFNs' second layers in scope as `project` has them.
 
@@ -120,9 +121,13 @@ def through(
         project: from a block's index and the (N, S, E) output of its `mix` in scope to the (N, S, D) projection.
         n_blocks: how many blocks.
         feed: what stands in for the FFN, residual included, at live tokens where there is one; before `project`.
+        first: the split of the first block, where it is at hand; then h is not looked at.
     """
     for index, block in enumerate(adapter.blocks[:n_blocks]):
-        scoped, live = adapter.split(index, h, None if feed is None else partial(feed, index))
+        if index == 0 and first is not None:
+            scoped, live = first
+        else:
+            scoped, live = adapter.split(index, h, None if feed is None else partial(feed, index))
         z = project(index, scoped)
         h = adapter.scope.join(block.residual(scoped) + block.after(z), live)
     return h

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neuron_path.attribution.exactness import exactness
 from neuron_path.attribution.forward import through
 from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import one_sum
 from neuron_path.attribution.tail import tail_gradients
-from neuron_path.attribution.trust import needs_double
 from neuron_path.models.footprint import Footprint
 from neuron_path.models.session import Session
 
@@ -68,7 +68,7 @@ def measure_needs(
     adapter, scope = session.adapter, session.adapter.scope
     with Footprint() as clean_footprint:
         problem = Problem.pose(adapter, session.images(image), None, Quadrature("gauss_legendre", 1), 1)
-        needs_double(problem)
+        exactness(problem)
     clean, size = problem.clean, image.new_empty(0, dtype=session.dtype).element_size()
 
     h, streams, peaks = clean.embedded, [], []

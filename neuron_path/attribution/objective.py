@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral
+from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.forward import through
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.ties import ranked
 from neuron_path.types import Measure
 
 
@@ -100,6 +100,21 @@ class Objective:
         gradients = [torch.cat(values) for values in zip(*(part.gradients for part in parts), strict=True)]
         return Rated(rows, paths, torch.cat([part.terms for part in parts], -1), gradients)
 
+    def of(self, rated: Rated) -> Float[Tensor, "n"]:
+        """The score by this measure of paths that were rated by any."""
+        return self._terms(rated.rows, rated.paths, rated.gradients)
+
+    @torch.no_grad()
+    def zeroed(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
+        """f in the frozen graph with each image's path at 0."""
+        problem, rows = self.problem, self.problem.every_image
+        return torch.cat(
+            [
+                self._frozen(run, paths[run], paths.new_zeros(1).to(problem.clean.embedded))[0]
+                for run in rows.split(problem.micro_batch)
+            ]
+        )
+
     def swaps(self, rated: Rated, length: int) -> Swaps:
         """The most promising swaps of each path, `length` in each block."""
         weight, slope, chosen = self._sums(rated)
@@ -167,6 +182,13 @@ class Objective:
 
     def _gradients(self, rows: Tensor, paths: Tensor, alpha: Tensor) -> tuple[Float[Tensor, "N S D"], ...]:
         """∂f/∂z of every block, at every node, node by node."""
+        with torch.enable_grad():
+            values, leaves = self._frozen(rows, paths, alpha)
+            total = values.sum()
+        return torch.autograd.grad(total, leaves)
+
+    def _frozen(self, rows: Tensor, paths: Tensor, alpha: Tensor) -> tuple[Float[Tensor, "N"], list[Tensor]]:
+        """f in the frozen graph of the paths at every node, node by node, and its leaves: each block's projection."""
         problem, adapter = self.problem, self.problem.adapter
         images, missing = rows.repeat(len(alpha)), (1 - alpha).repeat_interleave(len(rows)).view(-1, 1, 1)
         leaves: list[Tensor] = []
@@ -179,7 +201,6 @@ class Objective:
             leaves.append(z.requires_grad_())
             return z
 
-        with torch.enable_grad():
-            h = through(adapter, problem.clean.embedded[images], project)
-            total = problem.target_values(adapter.head(h), images).sum()
-        return torch.autograd.grad(total, leaves)
+        scoped, live = (part[images] for part in problem.first_split)
+        h = through(adapter, scoped, project, first=(scoped, live))
+        return problem.target_values(adapter.head(h), images), leaves

@@ -11,8 +11,6 @@ import copy
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,17 +27,14 @@ class Prefix(ABC):
     Args:
         problem: images, targets, model and quadrature.
         measure: which sum is carried along; None: no sum is asked for.
-        at_zero: also carry the node α = 0, with weight 0, for the convergence delta.
     """
 
-    def __init__(self, problem: Problem, measure: Measure | None = "joint", *, at_zero: bool = False) -> None:
+    def __init__(self, problem: Problem, measure: Measure | None = "joint") -> None:
         self.problem = problem
         self.adapter = problem.adapter
         self.scope = problem.scope
         self.measure = measure
         alpha, weights = problem.nodes()
-        if at_zero:
-            alpha, weights = torch.cat((alpha, alpha.new_zeros(1))), F.pad(weights, (0, 1))
         self.sequences = Sequences(alpha, weights, problem.n_images, problem.micro_batch)
         self.depth = 0
 
@@ -58,8 +53,8 @@ class Prefix(ABC):
         """Fix the next block's path neurons and pass on to the block after it."""
 
     @abstractmethod
-    def path_gradient(self) -> tuple[Float[Tensor, "*terms B S"], Float[Tensor, "m B"]]:
-        """After the last block: the integral of the path sum per token, and f at every node.
+    def path_gradient(self) -> Float[Tensor, "*terms B S"]:
+        """Behind the chosen blocks: the integral of the path sum per token.
 
         A tangent cannot tell tokens apart: it gives their sum (where they are pooled: the sum of their means), S = 1.
         """

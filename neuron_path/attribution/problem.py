@@ -60,11 +60,16 @@ class Problem:
         target: str = "probability",
         sample_ids: Sequence[str] = (),
         reference: Int[Tensor, "B L k"] | None = None,
+        *,
+        nudged: bool = True,
     ) -> Problem:
-        """Run the clean pass; without targets, take the predicted classes."""
-        # In float32 the gradients are always looked at: beside those of nudged copies they tell how much it rounds.
-        is_single = images.dtype == torch.float32
-        clean = clean_pass(adapter, images, keep_graph=is_single, nudged=is_single)
+        """Run the clean pass; without targets, take the predicted classes.
+
+        In float32 nudged copies run beside the images, so that their gradients tell how much it rounds; `nudged` is
+        false where that is known.
+        """
+        nudged &= images.dtype == torch.float32
+        clean = clean_pass(adapter, images, keep_graph=nudged, nudged=nudged)
         if targets is None:
             targets = clean.logits.argmax(1)
         return Problem(adapter, images, targets, quadrature, micro_batch, target, clean, sample_ids, reference)
@@ -83,6 +88,12 @@ class Problem:
     def scope(self) -> Scope:
         """The tokens that count."""
         return self.adapter.scope
+
+    @cached_property
+    def first_split(self) -> tuple[Float[Tensor, "B S E"], Float[Tensor, "B R D"]]:
+        """The first block but for its neurons in scope, which nothing that is done to neurons can change."""
+        with torch.no_grad():
+            return self.adapter.split(0, self.clean.embedded)
 
     @property
     def clean_gradients(self) -> list[Float[Tensor, "B S D"]]:

@@ -42,8 +42,8 @@ class ReversePrefix(Prefix):
     whose number differs between blocks: there a tangent serves.
     """
 
-    def __init__(self, problem: Problem, measure: Measure = "joint", *, at_zero: bool = False) -> None:
-        super().__init__(problem, measure, at_zero=at_zero)
+    def __init__(self, problem: Problem, measure: Measure = "joint") -> None:
+        super().__init__(problem, measure)
         self._chosen: list[tuple[Tensor, Tensor]] = []
         self._kept: list[_Visited] | None = None
         if problem.keeps_graphs:
@@ -64,18 +64,15 @@ class ReversePrefix(Prefix):
         self._chosen.append(self._written(self.depth, neurons))
         self.depth += 1
 
-    def path_gradient(self) -> tuple[Float[Tensor, "*terms B S"], Float[Tensor, "m B"]]:
-        sums, values = [], []
+    def path_gradient(self) -> Float[Tensor, "*terms B S"]:
+        sums = []
         for visited, is_kept in self._passes(None):
             h = visited.h.detach().requires_grad_()
             with torch.enable_grad():
-                f = tail_value(self.problem, h, self.depth, visited.images)
-                total = f.sum()
+                total = tail_value(self.problem, h, self.depth, visited.images).sum()
             (at_h,) = torch.autograd.grad(total, (h,))
             sums.append(self._back((visited.h,), (at_h,), visited, is_kept))
-            values.append(f.detach())
-        path_sum = self.sequences.integrate(torch.cat(sums))
-        return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
+        return self.sequences.integrate(torch.cat(sums))
 
     def branch(self) -> ReversePrefix:
         other = super().branch()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.score import path_score
+from neuron_path.attribution.score import PathScores, converged_scores
 from neuron_path.registry import Registry
 from neuron_path.types import Measure
 
@@ -41,8 +41,8 @@ class Scoring(Protocol):
         """Take note of the choice in block `index`. Blocks come in order."""
         ...
 
-    def path_scores(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "*terms B"]:
-        """Final joint attribution scores of `paths`, which has just been chosen; terms as those of the candidates."""
+    def path_scores(self, paths: Int[Tensor, "B L k"]) -> PathScores:
+        """Final scores of `paths`, which has just been chosen."""
         ...
 
     def carries(self, measure: Measure) -> Prefix | None:
@@ -58,6 +58,7 @@ class Scorer(ABC):
     """Options of a way to rate neurons; `start` puts it to work. Its `name` is the one it is registered under.
 
     Attributes:
+        by_nodes: whether its ratings are integrals over the problem's nodes; else it is much cheaper.
         in_double: whether it works in float64 whatever the model's type, because float32 would lose its ratings.
         shortlist: at most how many neurons of a block it rates; None: all. The ratings of the others are −∞.
         keeps_every_block: whether it holds something of every block for each sequence until the integral is taken.
@@ -65,6 +66,7 @@ class Scorer(ABC):
     """
 
     name: ClassVar[str]
+    by_nodes: ClassVar[bool] = True
     in_double: ClassVar[bool] = False
     keeps_every_block: ClassVar[bool] = False
     shortlist: int | None = None
@@ -97,9 +99,9 @@ class BlockwiseScoring:
         problem = self.problem.take(rows, self.problem.quadrature)
         return BlockwiseScoring(problem, [scores[..., rows, :] for scores in self.scores])
 
-    def path_scores(self, paths: Tensor) -> Tensor:
-        """JAS of the path: one forward-mode pass (patch scope: one forward and one backward)."""
-        return path_score(self.problem, paths)[0]
+    def path_scores(self, paths: Tensor) -> PathScores:
+        """Both scores of the path, with as many nodes as it needs."""
+        return converged_scores(self.problem, paths)
 
 
 scorers: Registry[Scorer] = Registry("scorer", "neuron_path.attribution.scorers")

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.scorers.gradient_x_activation import gradient_x_activation
-from neuron_path.attribution.ties import ranked
 
 
 def shortlists(problem: Problem, length: int | None) -> list[Int[Tensor, "B n"]]:

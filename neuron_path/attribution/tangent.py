@@ -26,8 +26,8 @@ class TangentPrefix(Prefix):
     measure the state goes alone, and the path sum is 0.
     """
 
-    def __init__(self, problem: Problem, measure: Measure | None = "joint", *, at_zero: bool = False) -> None:
-        super().__init__(problem, measure, at_zero=at_zero)
+    def __init__(self, problem: Problem, measure: Measure | None = "joint") -> None:
+        super().__init__(problem, measure)
         self._push = push if measure else _still
         n_nodes = len(self.sequences.alpha)
         # Before the first choice all nodes agree and the tangent is zero: one evaluation serves them all.
@@ -60,20 +60,17 @@ class TangentPrefix(Prefix):
         self._opened = None
         self.depth += 1
 
-    def path_gradient(self) -> tuple[Float[Tensor, "*terms B 1"], Float[Tensor, "m B"]]:
+    def path_gradient(self) -> Float[Tensor, "*terms B 1"]:
         assert self._streams is not None
         h, dh = self._streams
-        sums, values = [], []
+        sums = []
         for run, images, _ in self.sequences.passes():
 
             def value(h: Tensor, images: Tensor = images) -> Tensor:
                 return tail_value(self.problem, h, self.depth, images)
 
-            f, df = self._push(value, h[run], dh[run])
-            sums.append(df)
-            values.append(f)
-        path_sum = self.sequences.integrate(torch.cat(sums)).unsqueeze(-1)
-        return path_sum, torch.cat(values).unflatten(0, (-1, self.problem.n_images))
+            sums.append(self._push(value, h[run], dh[run])[1])
+        return self.sequences.integrate(torch.cat(sums)).unsqueeze(-1)
 
     def branch(self) -> TangentPrefix:
         if self.depth < len(self.adapter.blocks):

@@ -6,13 +6,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.forward import through
+from neuron_path.attribution.problem import Problem
 from neuron_path.interventions.operations import Operation, ResampleAblation
 from neuron_path.models.adapter import Adapter
 
 
 def edited_logits(
-    adapter: Adapter,
-    embedded: Float[Tensor, "B T D"],
+    problem: Problem,
     paths: Int[Tensor, "B L k"],
     operation: Operation,
     tokens: str = "scope",
@@ -22,12 +22,12 @@ def edited_logits(
     Each block's activations are those that the edits of earlier blocks lead to, then edited themselves.
 
     Args:
-        adapter: the model.
-        embedded: the images' residual stream that enters the first block.
+        problem: the images, with their clean pass.
         paths: neurons of each image and block; one that a block names twice is edited once.
         operation: what becomes of them.
         tokens: "scope" edits at the tokens in scope, "all" wherever the FFN is.
     """
+    adapter, embedded = problem.adapter, problem.clean.embedded
 
     def scoped(index: int, u: Tensor) -> Tensor:
         block = adapter.blocks[index]
@@ -38,7 +38,9 @@ def edited_logits(
         edited = operation.edit(index, block.activations(u), paths[:, index], in_scope=False)
         return block.residual(u) + block.after(block.project(edited))
 
-    return adapter.head(through(adapter, embedded, scoped, feed=live if tokens == "all" else None))
+    if tokens == "all":
+        return adapter.head(through(adapter, embedded, scoped, feed=live))
+    return adapter.head(through(adapter, embedded, scoped, first=problem.first_split))
 
 
 def donate(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.exactness import exactness, lead, settled
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.score import score
-from neuron_path.attribution.trust import CLOSE_CALL, lead, needs_double, settled
+from neuron_path.attribution.score import path_scores
 from neuron_path.interventions.edited import donate, edited_logits
 from neuron_path.interventions.operations import KeepOnly, MeanAblation, Operation, Scale, check_operation, factor_of
 from neuron_path.models.session import Session
@@ -59,6 +58,19 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """The paths of one method on B images.
+
+    Attributes:
+        paths: (B, L, k).
+        is_scored: whether their complete score is known, and not to be computed.
+    """
+
+    paths: Int[Tensor, "B L k"]
+    is_scored: bool = False
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """Measures the effects of interventions on given paths, and their complete scores.
 
@@ -81,9 +93,10 @@ class Evaluator:
         session: Session,
         images: Float[Tensor, "B c H W"],
         targets: Int[Tensor, "B"] | None,
-        paths: Sequence[Int[Tensor, "B L k"]],
+        subjects: Sequence[Subject],
         micro_batch: int,
         donors: Float[Tensor, "B c H W"] | None = None,
+        rounding: Float[Tensor, "B"] | None = None,
     ) -> tuple[Float[Tensor, "B C"], list[Measured]]:
         """The clean logits, and what is measured of each method's paths; call it within `session.active()`.
 
@@ -91,9 +104,10 @@ class Evaluator:
             session: the model.
             images: preprocessed.
             targets: classes; None takes the predicted ones.
-            paths: of each method.
+            subjects: the paths of each method.
             micro_batch: sequences per pass of the score.
             donors: preprocessed, one for each image, of a resample-ablation.
+            rounding: how much float32 rounds on each image, where the search has measured it.
         """
         resampled = any(one.operation == "resample_ablation" for one in self.interventions)
         assert donors is not None or not resampled, "donors are needed"
@@ -101,53 +115,65 @@ class Evaluator:
         quadrature = self.quadrature or Quadrature("midpoint", 1)
 
         def values(
-            session: Session, images: Tensor, targets: Tensor | None, paths: list[Tensor], donors: Tensor
-        ) -> tuple[list[Problem], list[Tensor]]:
-            settings = (quadrature, micro_batch, self.target)
-            problem = Problem.pose(session.adapter, session.images(images), targets, *settings)
-            posed = [problem]
-            if len(donors):
-                posed.append(Problem.pose(session.adapter, session.images(donors), None, *settings))
-            return posed, [problem.clean.logits, *self._values(problem, paths, posed[-1].clean.embedded)]
+            session: Session, images: Tensor, targets: Tensor | None, subjects: Sequence[Subject], donors: Tensor
+        ) -> tuple[Problem, Problem | None, list[Tensor]]:
+            adapter, settings = session.adapter, (quadrature, micro_batch, self.target)
+            problem = Problem.pose(adapter, session.images(images), targets, *settings, nudged=rounding is None)
+            lenders = Problem.pose(adapter, session.images(donors), None, *settings) if len(donors) else None
+            embedded = problem.clean.embedded if lenders is None else lenders.clean.embedded
+            measured = [value for one in subjects for value in self._values(problem, one, embedded)]
+            return problem, lenders, [problem.clean.logits, *measured]
 
-        posed, first = values(session, images, targets, list(paths), given)
-        problem, doubtful = posed[0], torch.stack([needs_double(one) for one in posed]).any(0)
-        for value in first:
-            if value.ndim == 2:
-                doubtful |= lead(value) < CLOSE_CALL
+        problem, lenders, first = values(session, images, targets, subjects, given)
+        exact = exactness(problem, rounding)
+        if exact is not None:
+            doubtful = exact.blurs_scores
+            if lenders is not None and (theirs := exactness(lenders)) is not None:
+                doubtful |= theirs.blurs_scores
+            for value in first:
+                if value.ndim == 2:
+                    doubtful |= lead(value) < exact.close_call
 
-        def again(double: Session, rows: Tensor) -> list[Tensor]:
-            own, *chosen = (part[rows].to(double.device) for part in (problem.targets, *paths))
-            seen, lent = (part[rows.to(part.device)] if len(part) else part for part in (images, given))
-            return values(double, seen, own, chosen, lent)[1]
+            def again(double: Session, rows: Tensor) -> list[Tensor]:
+                own = problem.targets[rows].to(double.device)
+                chosen = [replace(one, paths=one.paths[rows].to(double.device)) for one in subjects]
+                seen, lent = (part[rows.to(part.device)] if len(part) else part for part in (images, given))
+                return values(double, seen, own, chosen, lent)[2]
 
-        clean, *rest = settled(session, first, doubtful, again)
-        return clean, [self._measured(rest) for _ in paths]
+            first = settled(session, first, doubtful, again)
+        clean, *rest = first
+        following = iter(rest)
+        return clean, [self._measured(one, following) for one in subjects]
 
-    def _values(self, problem: Problem, paths: list[Tensor], donors: Tensor) -> list[Tensor]:
+    def _values(self, problem: Problem, subject: Subject, donors: Tensor) -> list[Tensor]:
+        """Of one method: the complete score and its delta where they are wanted, then logits by each intervention."""
         found: list[Tensor] = []
-        for path in paths:
-            if self.quadrature is not None:
-                found += [value for value in score(problem, path, "complete") if value is not None]
-            found += [self._edited(one, problem, path[:, :, : one.size], donors) for one in self.interventions]
-        return found
+        if self._is_rated(subject):
+            scored = path_scores(problem, subject.paths)
+            assert scored.complete is not None
+            assert scored.deltas is not None
+            found += [scored.complete, scored.deltas]
+        edited = (self._edited(one, problem, subject.paths[:, :, : one.size], donors) for one in self.interventions)
+        return [*found, *edited]
 
     def _edited(self, one: Intervention, problem: Problem, paths: Tensor, donors: Tensor) -> Tensor:
         """Logits with the paths edited."""
-        adapter = problem.adapter
         operation: Operation
         if one.operation == "mean_ablation":
             assert self.means is not None, "means are needed"
             operation = self.means
         elif one.operation == "resample_ablation":
-            operation = donate(adapter, donors, paths, one.tokens)
+            operation = donate(problem.adapter, donors, paths, one.tokens)
         elif one.operation == "keep_only":
             operation = KeepOnly()
         else:
             operation = Scale(factor_of(one.operation, one.factor))
-        return edited_logits(adapter, problem.clean.embedded, paths, operation, one.tokens)
+        return edited_logits(problem, paths, operation, one.tokens)
 
-    def _measured(self, values: list[Tensor]) -> Measured:
-        """The first method's share of the values, which are taken out."""
-        scores = (values.pop(0), values.pop(0)) if self.quadrature is not None else (None, None)
-        return Measured(*scores, [values.pop(0) for _ in self.interventions])
+    def _measured(self, subject: Subject, values: Iterator[Tensor]) -> Measured:
+        """One method's share of the values, in the order of `_values`."""
+        scores = (next(values), next(values)) if self._is_rated(subject) else (None, None)
+        return Measured(*scores, [next(values) for _ in self.interventions])
+
+    def _is_rated(self, subject: Subject) -> bool:
+        return self.quadrature is not None and not subject.is_scored

@@ -18,16 +18,20 @@ from torchmetrics import MeanMetric
 from neuron_path import stopping
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.lightning.evaluation import MethodEvaluation
-from neuron_path.lightning.module import MethodPaths
+from neuron_path.lightning.module import MethodPaths, PathSearchModule
 from neuron_path.progress import progress_bar
 from neuron_path.store.schema import build_table
 from neuron_path.store.writer import PathWriter
 
 N_RECENT = 10  # batches of the recent speed
+LONGEST_WAIT = 20.0  # seconds of work that a crash may cost, beside the images in flight
 
 
 class ResultWriter(BasePredictionWriter):
-    """Appends the paths of every batch to the store as soon as it is done, whole: the paths of all methods or none.
+    """Appends paths to the store as soon as they are found, images whole: the paths of all methods or none.
+
+    A part is written when a batch ends, and within a batch that takes longer about every twenty seconds; then the
+    program may also be ended.
 
     Args:
         writer: this process's writer.
@@ -41,10 +45,28 @@ class ResultWriter(BasePredictionWriter):
         self.writer = writer
         self.seconds = 0.0
         self._begin: float | None = None
+        self._waiting: list[pa.Table] = []
+        self._written = 0.0
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self._begin = perf_counter()
+        """Start the clock, and ask the module for what it finds."""
+        self._begin = self._written = perf_counter()
+        if isinstance(pl_module, PathSearchModule):
+            pl_module.observers.append(self.keep)
+
+    def keep(self, batch: Batch, found: Sequence[MethodPaths]) -> None:
+        """Take the rows of some images by all methods."""
+        schema = self.writer.schema
+        self._waiting.append(pa.concat_tables(build_table(schema, columns(batch, one)) for one in found))
+        if stopping.is_requested() or perf_counter() - self._written > LONGEST_WAIT:
+            self._write()
+            stopping.check()
+
+    def _write(self) -> None:
+        if self._waiting:
+            self.writer.append(pa.concat_tables(self._waiting))
+        self._waiting = []
+        self._written = perf_counter()
 
     def write_on_batch_end(
         self,
@@ -56,11 +78,9 @@ class ResultWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """One table with the rows of all methods, and the names of images that could not be read."""
+        """The rows that wait, and the names of images that could not be read."""
         self.writer.skip(batch.problems)
-        if prediction:
-            schema = self.writer.schema
-            self.writer.append(pa.concat_tables(build_table(schema, columns(batch, found)) for found in prediction))
+        self._write()
         self.stop_clock()
 
     def stop_clock(self) -> None:
@@ -70,7 +90,7 @@ class ResultWriter(BasePredictionWriter):
 
 
 class EndBetweenBatches(Callback):
-    """Ends the work after the batch in flight when the program was asked to end; see `neuron_path.stopping`.
+    """Ends the work, after the batch in flight at the latest, when asked to; see `neuron_path.stopping`.
 
     Put it behind the callbacks that keep a batch's results.
     """
@@ -117,7 +137,9 @@ def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:
         "greedy_objective": floats(result.greedy_objectives),
         "search_cost": floats(result.costs),
         "margins": floats(result.margins),
-        "convergence_delta": [None] * n,
+        "convergence_delta": floats(result.convergence_deltas),
+        "complete": floats(result.complete_scores),
+        "rounding": floats(result.rounding),
     }
 
 
@@ -154,12 +176,16 @@ class ImageProgress(Callback):
         self.description, self.total = description, total
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._is_told = False  # of each chunk of images, within the batch
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the bar, in the first process only."""
         self._bar = progress_bar(disable=not trainer.is_global_zero)
         self._bar.start()
         self._task = self._bar.add_task(self.description, total=self.total)
+        self._is_told = isinstance(pl_module, PathSearchModule)
+        if isinstance(pl_module, PathSearchModule):
+            pl_module.observers.append(lambda batch, _: self._advance(trainer, len(batch)))
 
     def on_predict_batch_end(
         self,
@@ -171,8 +197,7 @@ class ImageProgress(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Move on by the batch's images, decoded or not."""
-        if self._bar is not None:
-            self._bar.advance(self._task, (len(batch) + len(batch.problems)) * trainer.world_size)
+        self._advance(trainer, len(batch.problems) + (0 if self._is_told else len(batch)))
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the finished bar on the screen."""
@@ -183,6 +208,10 @@ class ImageProgress(Callback):
     ) -> None:
         """Give the screen back, so that the error stands on a line of its own."""
         self._stop()
+
+    def _advance(self, trainer: lightning.Trainer, n_images: int) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task, n_images * trainer.world_size)
 
     def _stop(self) -> None:
         if self._bar is not None:

@@ -37,6 +37,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+    def take(self, run: slice) -> Batch:
+        """Some of the decoded images."""
+        return Batch(self.images[run], self.labels[run], self.sample_ids[run], [])
+
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """The same batch with its images on another device."""
         # From page-locked memory the copy goes on beside the work; Lightning asks for that with tensors only.

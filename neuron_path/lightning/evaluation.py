@@ -13,7 +13,7 @@ from torchmetrics.functional.regression import kl_divergence
 
 from neuron_path.attribution.target import target_logit, target_probability
 from neuron_path.data.pictures import unreadable
-from neuron_path.interventions.evaluate import Evaluator, Intervention, Measured
+from neuron_path.interventions.evaluate import Evaluator, Intervention, Measured, Subject
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
@@ -30,6 +30,7 @@ class StoredPaths:
         scorer, search, top_k: the method.
         paths: sample id → (L, k) neurons.
         scores: sample id → joint score.
+        complete: sample id → complete score and its convergence delta, where the search has found them for all images.
     """
 
     scorer: str
@@ -37,6 +38,7 @@ class StoredPaths:
     top_k: int
     paths: dict[str, Tensor]
     scores: dict[str, float]
+    complete: dict[str, tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class EvaluationModule(lightning.LightningModule):
         stored: the methods' paths.
         targets: sample id → target class.
         evaluator: what to measure.
+        rounding: sample id → how much float32 rounds on the image, where the search has measured it.
         donors: sample id → sample id of the donor, for a resample-ablation.
         images_of: reads the donors.
     """
@@ -78,6 +81,7 @@ class EvaluationModule(lightning.LightningModule):
         stored: Sequence[StoredPaths],
         targets: dict[str, int],
         evaluator: Evaluator,
+        rounding: dict[str, float] | None = None,
         donors: dict[str, str] | None = None,
         images_of: ImagesOf | None = None,
     ) -> None:
@@ -85,7 +89,7 @@ class EvaluationModule(lightning.LightningModule):
         self.model = session.model
         self.session = session
         self.stored, self.targets = list(stored), targets
-        self.evaluator = evaluator
+        self.evaluator, self.rounding = evaluator, rounding
         self.donors, self.images_of = donors, images_of
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[MethodEvaluation]:
@@ -103,13 +107,19 @@ class EvaluationModule(lightning.LightningModule):
         donors = None
         if self.donors is not None and self.images_of is not None:
             donors = self.images_of([self.donors[name] for name in names])
+        rounding = None
+        if self.rounding is not None and session.dtype == torch.float32:
+            rounding = torch.tensor([self.rounding[name] for name in names], device=session.device)
         parts = []
         with session.active():
             for run, micro_batch in chunks(session, batch.images, 1):
-                given = None if donors is None else donors[run]
-                chosen = [path[run] for path in paths]
+                given, known = (None if one is None else one[run] for one in (donors, rounding))
+                chosen = [
+                    Subject(path[run], method.complete is not None)
+                    for path, method in zip(paths, self.stored, strict=True)
+                ]
                 measure = self.evaluator.measure
-                parts.append(measure(session, batch.images[run], targets[run], chosen, micro_batch, given))
+                parts.append(measure(session, batch.images[run], targets[run], chosen, micro_batch, given, known))
         clean = torch.cat([logits for logits, _ in parts])
         by_method = zip(*(measured for _, measured in parts), strict=True)
         return [
@@ -132,10 +142,13 @@ class EvaluationModule(lightning.LightningModule):
             logits = torch.cat([part.logits[place] for part in parts])
             effects.append(common | self._effect(one, method, targets, clean, logits))
         scores = dict(common)
-        if all(part.complete is not None and part.convergence_delta is not None for part in parts):
+        if self.evaluator.quadrature is not None:
             scores["joint"] = [method.scores[name] for name in names]
-            for name in ("complete", "convergence_delta"):
-                scores[name] = torch.cat([getattr(part, name) for part in parts]).cpu().double().tolist()
+            for place, name in enumerate(("complete", "convergence_delta")):
+                if method.complete is not None:
+                    scores[name] = [method.complete[one][place] for one in names]
+                else:
+                    scores[name] = torch.cat([getattr(part, name) for part in parts]).cpu().double().tolist()
         return MethodEvaluation(method, scores, effects)
 
     def _effect(

@@ -11,9 +11,11 @@ import torch
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch
-from neuron_path.search.finder import PathFinder, find_all
+from neuron_path.search.finder import PathFinder, find_each, joined
 from neuron_path.types import PathResult
 
+# Is told the paths of some images of a batch as soon as they are found.
+Observer = Callable[[Batch, Sequence["MethodPaths"]], None]
 # From a batch to its targets: one class per image, or None for the predicted classes.
 TargetRule = Callable[[Batch], Sequence[int] | None]
 
@@ -42,6 +44,9 @@ class PathSearchModule(lightning.LightningModule):
         targets: which class of each image is attributed.
         on_error: "raise" or "skip" images that could not be decoded.
         max_skipped: so many may be skipped by this process; None for any number.
+
+    Attributes:
+        observers: called with some images of a batch and their paths, as soon as these are found.
     """
 
     def __init__(
@@ -56,17 +61,28 @@ class PathSearchModule(lightning.LightningModule):
         self.finders = list(finders)
         self.targets = targets
         self.on_error, self.max_skipped = on_error, max_skipped
+        self.observers: list[Observer] = []
         self._n_skipped = 0
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[MethodPaths]:
-        """The paths of every method; nothing for a batch in which no image could be decoded."""
+        """The paths of every method; nothing for a batch in which no image could be decoded.
+
+        A batch may take long, so the observers are told of each chunk of its images as soon as it is done.
+        """
         self._skip(batch)
         if not len(batch):
             return []
         targets = self.targets(batch)
-        results = find_all(self.finders, batch.images, targets, batch.sample_ids, progress=False)
+        parts = []
+        for run, results in find_each(self.finders, batch.images, targets, batch.sample_ids):
+            parts.append([result.cpu() for result in results])
+            for observe in self.observers:
+                observe(batch.take(run), self._named(parts[-1]))
+        return self._named(joined(parts))
+
+    def _named(self, results: Sequence[PathResult]) -> list[MethodPaths]:
         return [
-            MethodPaths(finder.scorer.name, finder.search.name, finder.top_k, result.cpu())
+            MethodPaths(finder.scorer.name, finder.search.name, finder.top_k, result)
             for finder, result in zip(self.finders, results, strict=True)
         ]
 

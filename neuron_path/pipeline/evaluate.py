@@ -73,7 +73,10 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
         config.target,
     )
     donors = donors_of(list(targets), config.seed) if "resample_ablation" in options.operations else None
-    module = EvaluationModule(study.session, stored, targets, evaluator, donors, _reader(data.dataset))
+    measured = paths.dropna(subset=["rounding"])
+    rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))
+    known = rounding if rounding.keys() >= targets.keys() else None
+    module = EvaluationModule(study.session, stored, targets, evaluator, known, donors, _reader(data.dataset))
     collector = EvaluationCollector()
     progress = ImageProgress("Evaluation", len(data.dataset))
     stream = StreamMetrics(tracker.log, complete_scores_of, "evaluation/")
@@ -163,12 +166,14 @@ def _reader(dataset: NamedDataset) -> Callable[[Sequence[str]], Tensor]:
 def _stored(rows: pd.DataFrame) -> StoredPaths:
     names = rows["sample_id"].tolist()
     paths = [torch.tensor(path.reshape(len(path), -1)) for path in rows["path"]]
+    complete = zip(rows["complete"].tolist(), rows["convergence_delta"].tolist(), strict=True)
     return StoredPaths(
         scorer=str(rows["scorer"].iloc[0]),
         search=str(rows["search"].iloc[0]),
         top_k=int(rows["top_k"].iloc[0]),
         paths=dict(zip(names, paths, strict=True)),
         scores=dict(zip(names, rows["score"].tolist(), strict=True)),
+        complete=dict(zip(names, complete, strict=True)) if not rows["complete"].isna().to_numpy().any() else None,
     )
 
 

@@ -58,7 +58,7 @@ def prune(config: PruneConfig, out: Path) -> None:
     given = {name: getattr(config, name) for name in names}
     given |= {name: getattr(config, f"path_{name}") for name in ("scorer", "search", "top_k")}
     study = open_run(config.run_dir, **given)
-    threads = use_threads(config.trainer.threads, study.study.session, study.study.data.dataset)
+    threads = use_threads(config.trainer.threads)
     made = _made_from(config, study)
     tracker = make_tracker(out, collect_provenance(asdict(config), **made), options, "prune")
     try:

@@ -93,7 +93,7 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
     check_options(options)
     stored = open_study(config, overridden)
     run_dir, group = stored.run_dir, stored.provenance["config"]["logger"]["group"]
-    use_threads(config.trainer.threads, stored.study.session, stored.study.data.dataset)
+    use_threads(config.trainer.threads)
     provenance = evaluated(stored.provenance, stored.config)
     tracker = make_tracker(run_dir, provenance, options | {"group": options["group"] or group}, "evaluate")
     try:

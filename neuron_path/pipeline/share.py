@@ -65,7 +65,7 @@ def search_share(
         Terminated: the program was asked to end; every finished batch is stored.
     """
     n_processes = trainer_of(()).num_devices
-    threads = use_threads(config.trainer.threads, study.session, study.data.dataset, n_processes)
+    threads = use_threads(config.trainer.threads, n_processes)
     if n_processes > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else Lightning chooses again
     writer = ResultWriter(writer_of(trainer_of(()).global_rank))

@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral
+from neuron_path.attribution.exactness import largest, ranked
 from neuron_path.attribution.objective import Objective
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.score import make_prefix, partial_score
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.attribution.ties import largest, ranked
 from neuron_path.search.prices import Prices
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral, integration_error
+from neuron_path.attribution.exactness import TIE, largest, ranked
 from neuron_path.attribution.scorer import Scoring
-from neuron_path.attribution.ties import TIE, largest, ranked
 from neuron_path.search.search import Found
 
 
@@ -67,28 +67,22 @@ def _excess(ranked: Float[Tensor, "4 B F"], top_k: int, n_steps: int) -> Float[T
     return (leads[0] - integration_error(leads, n_steps)).amin(1)
 
 
-def found(
-    scoring: Scoring, choices: Sequence[Choice], n_steps: int, candidates: list[Float[Tensor, "B F"]] | None
-) -> Found:
+def found(scoring: Scoring, choices: Sequence[Choice], candidates: list[Float[Tensor, "B F"]] | None) -> Found:
     """What a search returns, from the choices of all blocks, the last of which has just been made.
 
     Args:
         scoring: the scorer at work; it scores the path.
         choices: one for each block.
-        n_steps: nodes of the problem's quadrature.
         candidates: the scores of each block's candidates, if they are kept.
     """
     path, margins, clearance, resolution = _by_block(choices)
-    terms = scoring.path_scores(path)
-    errors = None if terms.ndim == 1 else integration_error(terms, n_steps)
-    return Found(path, integral(terms, 1), errors, margins, clearance, resolution, candidates)
+    return Found(path, scoring.path_scores(path), margins, clearance, resolution, candidates)
 
 
 def revised(
     draft: Found,
     scoring: Scoring,
     choices: Sequence[Choice],
-    n_steps: int,
     candidates: list[Float[Tensor, "B F"]] | None,
     rescored: Bool[Tensor, "B"],
 ) -> Found:
@@ -96,19 +90,15 @@ def revised(
 
     Args:
         draft: what was found before.
-        scoring, choices, n_steps, candidates: as for `found`; unless an image is to be scored again, `scoring` need
+        scoring, choices, candidates: as for `found`; unless an image is to be scored again, `scoring` need
             not have seen the choices that are the draft's.
         rescored: images whose path's score is to be told again; the others keep the draft's.
     """
     if not rescored.any():
         path, margins, clearance, resolution = _by_block(choices)
-        return Found(path, draft.scores, draft.errors, margins, clearance, resolution, candidates)
-    new = found(scoring, choices, n_steps, candidates)
-    scores = torch.where(rescored, new.scores, draft.scores)
-    errors = None
-    if new.errors is not None and draft.errors is not None:
-        errors = torch.where(rescored, new.errors, draft.errors)
-    return replace(new, scores=scores, errors=errors)
+        return Found(path, draft.scored, margins, clearance, resolution, candidates)
+    new = found(scoring, choices, candidates)
+    return replace(new, scored=new.scored.where(rescored, draft.scored))
 
 
 def choices_of(result: Found) -> list[Choice]:

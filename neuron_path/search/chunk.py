@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.arithmetic import Arithmetic
+from neuron_path.attribution.exactness import Exactness, exactness
 from neuron_path.attribution.problem import EXACT, Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.trust import needs_double
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan
 
@@ -43,7 +43,7 @@ class Chunk:
         self.plan = plan
         self.arithmetic = arithmetic if session.dtype == torch.float32 else EXACT
         self._problems: dict[tuple[Quadrature, str], Problem] = {}
-        self._distrusted: dict[str, Bool[Tensor, "B"]] = {}
+        self._exactness: dict[str, Exactness | None] = {}
         self._double: Chunk | None = None
 
     def problem(self, quadrature: Quadrature, target: str) -> Problem:
@@ -57,11 +57,11 @@ class Chunk:
             self._problems[key] = replace(posed, arithmetic=self.arithmetic, keeps_graphs=self.plan.keeps_graphs)
         return self._problems[key]
 
-    def distrusted(self, problem: Problem) -> Bool[Tensor, "B"]:
-        """Images of this chunk's problem on which float32 is not to be trusted."""
-        if problem.target not in self._distrusted:
-            self._distrusted[problem.target] = needs_double(problem)
-        return self._distrusted[problem.target]
+    def exactness(self, problem: Problem) -> Exactness | None:
+        """How far float32 is to be trusted with this chunk's problem; None in another type."""
+        if problem.target not in self._exactness:
+            self._exactness[problem.target] = exactness(problem)
+        return self._exactness[problem.target]
 
     def in_double(self) -> Chunk:
         """The same images in float64."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from neuron_path.attribution.convergence import integral, integration_error
 from neuron_path.attribution.draws import uniform
+from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.objective import Objective, Rated, Swaps
 from neuron_path.attribution.score import make_prefix, partial_score
-from neuron_path.attribution.ties import ranked
 from neuron_path.search.improving import Improved
 from neuron_path.search.prices import Prices
 

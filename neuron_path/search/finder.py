@@ -5,24 +5,21 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.arithmetic import Arithmetic
+from neuron_path.attribution.exactness import TIE, Exactness
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature, is_whole
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target, target_probability
-from neuron_path.attribution.ties import TIE
-from neuron_path.attribution.trust import CLOSE_CALL
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.packed import packed
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
 from neuron_path.search.chunk import Chunk
@@ -113,12 +110,6 @@ class PathFinder:
             self._arithmetic_on[device] = self.arithmetic.on(device, self.session.dtype)
         return self._arithmetic_on[device]
 
-    def products(self) -> AbstractContextManager[None]:
-        """In it large products are faster, at twice the room of the model's weights, which a budget does not leave."""
-        if self.memory_budget is not None or self.arithmetic.compiled:
-            return nullcontext()
-        return packed(self.session.model, self.session.device)
-
     def with_candidates(self) -> PathFinder:
         """The same search, also returning every candidate's score."""
         other = copy.copy(self)
@@ -152,10 +143,12 @@ class PathFinder:
             if reference is not None:
                 problem = replace(problem, reference=reference.to(session.device))
             # The check comes first: it ends the clean pass's graph.
-            distrusted = chunk.distrusted(problem) if session.dtype == torch.float32 else None
+            exact = chunk.exactness(problem)
             found = self.search.run(problem, self.scorer, **self._options)
-            result = self._settled(chunk, problem.every_image, problem, found, distrusted)
-        return result if chunk is own else result.to(own.session.device, own.session.dtype)
+            result = self._settled(chunk, problem.every_image, problem, found, exact)
+        if chunk is not own:
+            return result.to(own.session.device, own.session.dtype)
+        return replace(result, rounding=None if exact is None else exact.rounding)
 
     def _settled(
         self,
@@ -163,27 +156,27 @@ class PathFinder:
         rows: Int[Tensor, "b"],
         problem: Problem,
         found: Found,
-        distrusted: Bool[Tensor, "b"] | None,
+        exact: Exactness | None,
     ) -> PathResult:
-        """The result, after all in doubt was searched again: in float64, or with more nodes.
+        """The result, after all in doubt was rated again: in float64, or with more nodes.
 
         Args:
             chunk: where the images are from.
             rows: which ones of it.
             problem: these images.
             found: their paths.
-            distrusted: images on which float32 is not to be trusted; None where it is another type.
+            exact: how far float32 is to be trusted with them; None where it is another type.
         """
         result = self._result(problem, found)
         is_settled = torch.ones_like(rows, dtype=torch.bool)
-        if distrusted is not None:
-            close = (found.clearance < CLOSE_CALL) | (found.resolution.abs() < CLOSE_CALL)
+        if exact is not None:
+            bar = exact.close_call.unsqueeze(1)
+            close = (found.clearance < bar) | (found.resolution.abs() < bar)
             if found.clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
                 close = torch.zeros_like(close)
-            close |= distrusted.unsqueeze(1)
-            is_settled = ~close.any(1)
+            doubt = Doubt(close | exact.lost.unsqueeze(1), exact.blurs_scores)
+            is_settled = ~(doubt.blocks.any(1) | doubt.scores)
             unsettled = (~is_settled).nonzero().squeeze(1)
-            doubt = Doubt(close, distrusted)
             for at in chunk.plan.in_double().groups(unsettled, problem.quadrature.n_steps):
                 double = chunk.take_in_double(rows[at])
                 with double.session.active():
@@ -193,8 +186,10 @@ class PathFinder:
                     result = self._revised(result, at, double, again.every_image, again, found, doubt, None)
         quadrature = problem.quadrature
         if quadrature.is_adaptive:
-            assert found.errors is not None
-            doubt = Doubt(found.resolution < -TIE, found.errors > quadrature.tolerance * found.scores.abs())
+            scored = found.scored
+            assert scored.errors is not None
+            rough = scored.errors > quadrature.tolerance * scored.joint.abs()
+            doubt = Doubt(found.resolution < -TIE, rough & (scored.n_steps < quadrature.most_steps))
             is_rough = doubt.blocks.any(1) | doubt.scores
             finer = quadrature.finer()
             if finer is None:
@@ -202,7 +197,7 @@ class PathFinder:
                     warnings.warn(_NODES_SPENT.format(quadrature.n_steps), stacklevel=2)
                 return result
             for at in chunk.plan.groups((is_settled & is_rough).nonzero().squeeze(1), finer.n_steps):
-                left = None if distrusted is None else distrusted[at]
+                left = None if exact is None else exact.take(at)
                 result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, doubt, left)
         return result
 
@@ -215,12 +210,12 @@ class PathFinder:
         again: Problem,
         found: Found,
         doubt: Doubt,
-        distrusted: Bool[Tensor, "b"] | None,
+        exact: Exactness | None,
     ) -> PathResult:
         """The result with the images `at` searched again, from what was found before."""
         like = again.clean.embedded
         revised = self.search.revise(again, self.scorer, found.take(at, like), doubt.take(at, like), **self._options)
-        return _overwrite(result, at, self._settled(chunk, rows, again, revised, distrusted))
+        return _overwrite(result, at, self._settled(chunk, rows, again, revised, exact))
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -228,7 +223,8 @@ class PathFinder:
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits
-        broken = (~torch.isfinite(found.scores)).nonzero()
+        scored = found.scored
+        broken = (~torch.isfinite(scored.joint)).nonzero()
         if len(broken):
             name = problem.sample_ids[int(broken[0])]
             raise NeuronPathError(
@@ -236,13 +232,15 @@ class PathFinder:
             )
         return PathResult(
             paths=found.paths.squeeze(2) if self.top_k == 1 else found.paths,
-            scores=found.scores,
+            scores=scored.joint,
             margins=found.margins.to(logits.dtype),
             targets=problem.targets,
             predictions=logits.argmax(1),
             target_probabilities=target_probability(logits, problem.targets),
-            n_steps=torch.full_like(problem.targets, problem.quadrature.n_steps),
-            score_errors=found.errors,
+            n_steps=scored.n_steps.clamp(min=problem.quadrature.n_steps if self.scorer.by_nodes else 0),
+            score_errors=scored.errors,
+            complete_scores=scored.complete,
+            convergence_deltas=scored.deltas,
             objectives=found.objectives,
             greedy_objectives=found.greedy_objectives,
             costs=found.costs,
@@ -267,29 +265,51 @@ def find_all(
         sample_ids: names of the images; a digest of each by default.
         progress: whether to show a bar.
     """
+    parts: list[list[PathResult]] = []
+    with progress_bar(disable=not progress) as bar:
+        task = bar.add_task("Neuron paths", total=len(images))
+        for run, found in find_each(finders, images, targets, sample_ids):
+            parts.append(found)
+            bar.advance(task, run.stop - run.start)
+    return joined(parts)
+
+
+def find_each(
+    finders: Sequence[PathFinder],
+    images: Float[Tensor, "B c H W"],
+    targets: Targets = None,
+    sample_ids: Sequence[str] | None = None,
+) -> Iterator[tuple[slice, list[PathResult]]]:
+    """The same chunk by chunk: which images these are, and the result of each method.
+
+    The model is frozen while a chunk is searched only, and as it was in between.
+    """
     first = finders[0]
     session = first.session
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
-    parts: list[list[PathResult]] = []
     arithmetic = first.arithmetic_on(session.device)
     planner = first.planner([finder.scorer for finder in finders])
-    with session.active(), first.products(), progress_bar(disable=not progress) as bar:
-        task = bar.add_task("Neuron paths", total=len(images))
-        done, plan = 0, _planned(planner, images)
-        while done < len(images):
-            run = slice(done, done + plan.n_images)
+    done = 0
+    while done < len(images):
+        with session.active():
+            plan = _planned(planner, images)
+            run = slice(done, min(done + plan.n_images, len(images)))
             own = None if checked is None else checked[run]
             try:
-                parts.append(_find_chunk(finders, Chunk(session, images[run], own, names[run], plan, arithmetic)))
+                found = _find_chunk(finders, Chunk(session, images[run], own, names[run], plan, arithmetic))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                plan = planner.shrink(images)
+                planner.shrink(images)
                 continue
-            done = min(run.stop, len(images))
-            bar.advance(task, len(images[run]))
+        done = run.stop
+        yield run, found
+
+
+def joined(parts: Sequence[Sequence[PathResult]]) -> list[PathResult]:
+    """The results of each method from those of consecutive chunks; where they mean nothing, a warning says so."""
     results = [PathResult.cat(list(found)) for found in zip(*parts, strict=True)]
     for result in results:
         if not result.scores.any() and not result.margins.any():

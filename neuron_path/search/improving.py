@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuron_path.attribution.convergence import integral, integration_error
+from neuron_path.attribution.convergence import integral
+from neuron_path.attribution.exactness import TIE
 from neuron_path.attribution.objective import Objective, Rated
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import is_number
-from neuron_path.attribution.score import path_score
+from neuron_path.attribution.score import PathScores, path_scores
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.attribution.ties import TIE
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.search.prices import Prices
 from neuron_path.search.search import Found, Search
@@ -105,9 +105,9 @@ class Improving(Search):
         greedy = Greedy().run(problem, scorer, top_k=top_k)
         start = Improved(
             objective.rate(problem.every_image, greedy.paths),
-            torch.full_like(greedy.scores, 1 + Prices.of(problem).path, dtype=torch.float64),
-            greedy.clearance.amin(1).to(greedy.scores),
-            greedy.resolution.amin(1).to(greedy.scores),
+            torch.full_like(greedy.scored.joint, 1 + Prices.of(problem).path, dtype=torch.float64),
+            greedy.clearance.amin(1).to(greedy.scored.joint),
+            greedy.resolution.amin(1).to(greedy.scored.joint),
         )
         allowance = (torch.inf if self.budget is None else self.budget) - start.cost
         own = self.improve(objective, scorer, start.paths, allowance)
@@ -117,14 +117,15 @@ class Improving(Search):
 
 def _found(objective: Objective, scorer: Scorer, greedy: Rated, best: Improved, keep_candidates: bool) -> Found:
     problem, paths = objective.problem, objective.in_order(best.paths)
-    terms = paths.terms if objective.measure == "joint" else path_score(problem, paths.paths)[0]
+    scored = PathScores.of(paths.terms, problem.quadrature.n_steps)
+    if objective.measure != "joint":
+        scored = path_scores(problem, paths.paths)
     scores = paths.scores
     others = objective.swaps(paths, 1).scores[:, :, 0]
     n_blocks = others.shape[1]
     return Found(
         paths=paths.paths,
-        scores=integral(terms, 1),
-        errors=None if terms.ndim == 1 else integration_error(terms, problem.quadrature.n_steps),
+        scored=scored,
         margins=(scores.unsqueeze(1) - others) / scores.abs().unsqueeze(1),
         clearance=best.clearance.unsqueeze(1).expand(-1, n_blocks),
         resolution=best.resolution.unsqueeze(1).expand(-1, n_blocks),

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from neuron_path.attribution.needs import measure_needs
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.score import FEWEST
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.budget import default_micro_batch, kept_by_attention, most_sequences
-from neuron_path.models.calibration import WORTHWHILE, calibrate, recall
+from neuron_path.models.budget import default_micro_batch, kept_by_attention
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan, free_on, plan_within, preferred
 from neuron_path.search.search import Search
@@ -70,9 +70,11 @@ class Planner:
 
     def _make(self, images: Tensor) -> Plan:
         session, n_steps = self._session, self._quadrature.n_steps
+        if not any(scorer.by_nodes for scorer in self._scorers):
+            n_steps = min(n_steps, FEWEST)
         device, most_steps = session.device, self._quadrature.most_steps
         embedded = session.adapter.embed(session.images(images[:1]))
-        micro_batch, n_images = preferred(device, self._by_cache(embedded, len(images)), n_steps)
+        micro_batch, n_images = preferred(device, default_micro_batch(embedded), n_steps)
         if self._micro_batch is not None:
             micro_batch, n_images = self._micro_batch, max(1, self._micro_batch // n_steps)
         budget = free_on(device) if self._budget is None else self._budget
@@ -90,14 +92,3 @@ class Planner:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         return plan_within(budget, needs, n_steps, most_steps, micro_batch, n_images)
-
-    def _by_cache(self, embedded: Tensor, n_images: int) -> int:
-        """The fastest pass on a CPU: tried where the job repays it."""
-        adapter, usual = self._session.adapter, default_micro_batch(embedded)
-        if self._session.device.type != "cpu" or self._micro_batch is not None:
-            return usual
-        known, n_sequences = recall(adapter, embedded), n_images * self._quadrature.n_steps
-        # A trial holds passes that a budget may not allow.
-        if known is None and self._budget is None and n_sequences >= max(WORTHWHILE, 2 * usual):
-            known = calibrate(adapter, embedded, usual, most_sequences(embedded))
-        return known or usual

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.score import PathScores
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.registry import Registry
 
@@ -20,8 +21,7 @@ class Found:
 
     Attributes:
         paths: (B, L, k) in descending order of the objective.
-        scores: (B,) final joint attribution scores.
-        errors: (B,) the estimated error of each as an integral; None where the rule gives none.
+        scored: their final scores.
         margins: (B, L) (last chosen − best left out) / |last chosen|.
         clearance: (B, L) each block's closest call, relative to the largest score compared: where it is down at
             rounding, another batch could decide otherwise.
@@ -34,8 +34,7 @@ class Found:
     """
 
     paths: Int[Tensor, "B L k"]
-    scores: Float[Tensor, "B"]
-    errors: Float[Tensor, "B"] | None
+    scored: PathScores
     margins: Float[Tensor, "B L"]
     clearance: Float[Tensor, "B L"]
     resolution: Float[Tensor, "B L"]
@@ -53,7 +52,10 @@ class Found:
 
         kept = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         candidates = None if self.candidates is None else [taken(scores) for scores in self.candidates]
-        return replace(self, **{name: taken(value) for name, value in kept.items()}, candidates=candidates)
+        scored = self.scored.take(rows, like)
+        return replace(
+            self, **{name: taken(value) for name, value in kept.items()}, scored=scored, candidates=candidates
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from neuron_path.errors import NeuronPathError, nearest
 
 KEY_COLUMNS = ("sample_id", "scorer", "search")
 """What names a row of the path table: an image and a method."""
+_LATER = ("complete", "rounding")
+"""Columns of the path table that version 0.1 did not write, in their order."""
 
 
 def path_schema(top_k: int) -> pa.Schema:
@@ -24,9 +26,11 @@ def path_schema(top_k: int) -> pa.Schema:
     objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the measure of ``path``, in units of
     the target function. ``n_steps`` is how many quadrature nodes the image took, ``score_error`` the estimated error of
     ``score`` as an integral. ``objective`` is what a search other than ``greedy`` maximised, ``greedy_objective`` the
-    same of the greedy search's path, and ``search_cost`` what it took, in greedy searches. Only these three, ``label``
-    (unlabelled images), ``score_error`` (rule ``adaptive`` only) and ``convergence_delta`` (measure ``complete`` only)
-    may be null.
+    same of the greedy search's path, and ``search_cost`` what it took, in greedy searches. ``complete`` is the complete
+    variant of ``score`` with its ``convergence_delta``, of methods that rate each block on its own. ``rounding`` is how
+    much float32 rounds on the image: ``score`` is right to ten times that, relative to its size, and to 1e-4 at least;
+    null where all was computed in another type. All that this paragraph names but ``n_steps``, and ``label``
+    (unlabelled images), may be null.
 
     Raises:
         NeuronPathError: for a ``top_k`` below 1.
@@ -57,6 +61,8 @@ def path_schema(top_k: int) -> pa.Schema:
             pa.field("search_cost", pa.float64()),
             pa.field("margins", pa.list_(pa.float64()), nullable=False),
             pa.field("convergence_delta", pa.float64()),
+            pa.field("complete", pa.float64()),
+            pa.field("rounding", pa.float64()),
         ]
     )
 
@@ -169,6 +175,8 @@ def describe_mismatch(found: pa.Schema, expected: pa.Schema) -> str:
 def conform(table: pa.Table, schema: pa.Schema, what: str, advice: str) -> pa.Table:
     """Return ``table`` with exactly the fields of ``schema`` and no metadata.
 
+    Columns that an earlier version did not write are added, without values.
+
     Args:
         table: any table.
         schema: the columns it must have.
@@ -178,6 +186,10 @@ def conform(table: pa.Table, schema: pa.Schema, what: str, advice: str) -> pa.Ta
     Raises:
         NeuronPathError: when names, types or order differ, or a value is missing where every row must have one.
     """
+    for name in _LATER:
+        if name in schema.names and name not in table.schema.names:
+            field = schema.field(name)
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     mismatch = describe_mismatch(table.schema, schema)
     if not mismatch:
         lacking = [field.name for field in schema if not field.nullable and table[field.name].null_count]

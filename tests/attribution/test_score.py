@@ -25,6 +25,30 @@ def test_joint_scores_are_the_oracles(case: tiny.Case, k: int, images: Tensor, t
     assert scores.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-13)
 
 
+@pytest.mark.parametrize("quadrature", ["gauss_legendre", "adaptive"])
+@pytest.mark.parametrize("scorer", ["activation", "gradient_x_activation", "random"])
+def test_paths_that_no_integral_has_led_to_take_as_many_nodes_as_their_score_needs(
+    case: tiny.Case, quadrature: str, scorer: str, images: Tensor, targets: Tensor
+) -> None:
+    model, scope = case
+    options = {"token_scope": scope, "quadrature": "gauss_legendre", "n_steps": 40}
+    found = neuron_path.find_paths(model, images, targets, scorer=scorer, quadrature=quadrature, token_scope=scope)
+    assert found.score_errors is not None
+    assert found.complete_scores is not None
+    assert found.convergence_deltas is not None
+    converged = neuron_path.score_paths(model, images, targets, found.paths, **options)
+    assert isinstance(converged, Tensor)
+    most = 8 if quadrature == "gauss_legendre" else 64
+    assert (found.n_steps >= 3).all()
+    assert (found.n_steps <= most).all()
+    assert ((found.scores - converged).abs() <= 10 * found.score_errors + 1e-12).all()  # an estimate
+    spent = found.n_steps == most
+    tolerance = 1e-2 if quadrature == "gauss_legendre" else 1e-3
+    assert ((found.score_errors <= tolerance * found.scores.abs()) | spent).all()
+    complete = neuron_path.score_paths(model, images, targets, found.paths, measure="complete", **options)
+    torch.testing.assert_close(found.complete_scores - found.convergence_deltas, complete, rtol=1e-8, atol=1e-12)
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_complete_scores_and_deltas_are_the_oracles(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case

@@ -40,7 +40,8 @@ def write(
             "scorer": [scorer] * n, "search": ["greedy"] * n, "measure": ["joint"] * n, "top_k": [top_k] * n,
             "path": chosen, "score": [0.1] * n, "score_error": [None] * n, "n_steps": [8] * n,
             "objective": [None] * n, "greedy_objective": [None] * n, "search_cost": [None] * n,
-            "margins": np.ones((n, 5)), "convergence_delta": [None] * n,
+            "margins": np.ones((n, 5)), "convergence_delta": [None] * n, "complete": [None] * n,
+            "rounding": [None] * n,
         }  # fmt: skip
         writer.append(build_table(path_schema(top_k), rows))
     writer.merge([(name, scorer) for scorer in scorers for name in ids])

@@ -125,6 +125,8 @@ def _paths(ids: Sequence[str], scorer: str, top_k: int, labelled: bool, seed: in
         "search_cost": [None] * n,
         "margins": np.zeros((n, 3)),
         "convergence_delta": [None] * n,
+        "complete": [None] * n,
+        "rounding": [1e-6] * n,
     }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import neuron_path
 from neuron_path.errors import NeuronPathError
-from neuron_path.interventions.evaluate import Evaluator, Intervention
+from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
 from neuron_path.models.session import Session
 from neuron_path.types import OperationName
 from tests import oracle, tiny
@@ -153,7 +153,7 @@ def test_images_and_donors_are_embedded_once(model: VisionTransformer, monkeypat
     operations = [Intervention(name) for name in ("remove", "enhance", "resample_ablation", "keep_only")]
     paths = [tiny.random_paths(model, 3, 2, seed=seed) for seed in (1, 2)]
     with session.active():
-        Evaluator(operations).measure(session, images, None, paths, 8, donors)
+        Evaluator(operations).measure(session, images, None, [Subject(path) for path in paths], 8, donors)
     assert embedded == [3, 3]
 
 

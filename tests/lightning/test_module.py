@@ -25,6 +25,7 @@ from neuron_path.models.session import Session
 from neuron_path.pipeline.build import quiet
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import searches
+from neuron_path.stopping import Terminated
 from neuron_path.store.layout import list_parts, open_run_dir
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_paths
@@ -136,6 +137,32 @@ def test_results_are_stored_as_batches_finish(session: Session, torn: ImageDataM
     assert load_paths(tmp_path)["sample_id"].tolist() == names * 2
 
 
+def test_a_long_batch_is_stored_in_parts_and_ends_between_them(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "LONGEST_WAIT", -1.0)
+    monkeypatch.setattr(callbacks.stopping, "is_requested", lambda: bool(list_parts(tmp_path).parts))
+    checks = iter([False, True])
+
+    def check() -> None:
+        if next(checks):
+            raise Terminated
+
+    monkeypatch.setattr(callbacks.stopping, "check", check)
+    open_run_dir(tmp_path)
+    writer = ResultWriter(PathWriter(tmp_path, path_schema(1), collect_provenance({"seed": 0})))
+    methods = finders(session, "activation", "random")
+    for method in methods:
+        method.micro_batch = 4  # two images a chunk, at two nodes each
+    one_batch = DigitsDataModule(limit=N, batch_size=N)
+    with pytest.raises(SystemExit) as ended:  # of the Trainer, which takes it for Ctrl-C
+        predict(PathSearchModule(methods, by_label), one_batch, writer)
+    assert isinstance(ended.value.__context__, Terminated)
+    assert len(list_parts(tmp_path).parts) == 2
+    writer.writer.merge([(name, s) for s in ("activation", "random") for name in one_batch.dataset.sample_ids[:4]])
+    assert load_paths(tmp_path)["sample_id"].nunique() == 4
+
+
 def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataModule) -> None:
     images, labels = all_images(data)
     paths = neuron_path.find_paths(session.model, images, labels, scorer="activation").paths
@@ -170,6 +197,38 @@ def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataM
     assert scores["complete"] == pytest.approx(complete.tolist(), rel=1e-5)
     assert scores["joint"] == [0.5] * N
     assert [v for part in parts for v in part.scores["convergence_delta"]] == pytest.approx(delta.tolist(), abs=1e-6)
+
+
+def test_scores_and_rounding_that_the_search_has_found_are_not_computed_again(
+    session: Session, data: DigitsDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = all_images(data)
+    found = neuron_path.find_paths(session.model, images, labels, scorer="activation")
+    assert found.complete_scores is not None
+    assert found.convergence_deltas is not None
+    assert found.rounding is not None
+    logits = neuron_path.intervene(session.model, images, found.paths, "remove")
+    names = list(data.dataset.sample_ids)
+    complete = zip(found.complete_scores.tolist(), found.convergence_deltas.tolist(), strict=True)
+    stored = StoredPaths(
+        "activation",
+        "greedy",
+        1,
+        dict(zip(names, found.paths.unsqueeze(2), strict=True)),
+        dict(zip(names, found.scores.tolist(), strict=True)),
+        dict(zip(names, complete, strict=True)),
+    )
+    monkeypatch.setattr("neuron_path.interventions.evaluate.path_scores", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("neuron_path.attribution.exactness.rounding", lambda _: pytest.fail("measured again"))
+    evaluator = Evaluator([Intervention("remove")], quadrature=Quadrature("gauss_legendre", 2))
+    rounding = dict(zip(names, found.rounding.tolist(), strict=True))
+    collector = EvaluationCollector()
+    targets = dict(zip(names, labels, strict=True))
+    predict(EvaluationModule(session, [stored], targets, evaluator, rounding), data, collector)
+    parts = [part for batch in collector.batches for part in batch]
+    assert [v for part in parts for v in part.scores["complete"]] == found.complete_scores.tolist()
+    edited = [v for part in parts for effect in part.effects for v in effect["edited_logit"]]
+    assert edited == pytest.approx(logits.gather(1, torch.tensor(labels).unsqueeze(1)).squeeze(1).tolist(), rel=1e-5)
 
 
 def test_a_reference_method_among_the_others_is_not_run_twice(

@@ -123,7 +123,15 @@ def _found(rng: np.random.Generator, scorer: str, paths: np.ndarray, top_k: int)
         "margins": rng.exponential(0.1, (n, n_blocks)),
     } | {
         name: [None] * n
-        for name in ("score_error", "objective", "greedy_objective", "search_cost", "convergence_delta")
+        for name in (
+            "score_error",
+            "objective",
+            "greedy_objective",
+            "search_cost",
+            "convergence_delta",
+            "complete",
+            "rounding",
+        )
     }
 
 

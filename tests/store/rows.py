@@ -38,6 +38,8 @@ def path_columns(ids: Sequence[str], *, scorer: str = "joint_attribution", top_k
         "search_cost": [None] * n,
         "margins": np.array([rng.random(BLOCKS) for rng in generators]).reshape(n, BLOCKS),
         "convergence_delta": [None] * n,
+        "complete": [None] * n,
+        "rounding": [1e-6] * n,
     }
 
 

@@ -18,6 +18,8 @@ def test_columns_of_the_path_table() -> None:
         "sample_id", "label", "target", "prediction", "target_probability", "scorer", "search", "measure", "top_k",
         "path", "score", "score_error", "n_steps", "objective", "greedy_objective", "search_cost", "margins",
         "convergence_delta",
+        "complete",
+        "rounding",
     ]  # fmt: skip
     assert [field.name for field in path_schema(1) if field.nullable] == [
         "label",
@@ -26,6 +28,8 @@ def test_columns_of_the_path_table() -> None:
         "greedy_objective",
         "search_cost",
         "convergence_delta",
+        "complete",
+        "rounding",
     ]
     assert path_schema(1).field("path").type == pa.list_(pa.int32())
     assert path_schema(5).field("path").type == pa.list_(pa.list_(pa.int32()))
@@ -90,6 +94,14 @@ def test_mismatch_names_the_column() -> None:
     assert describe_mismatch(schema.remove(0), schema) == "column(s) sample_id missing"
     assert describe_mismatch(schema, schema.remove(0)) == "unknown column(s) sample_id"
     assert "in the order" in describe_mismatch(pa.schema(list(schema)[::-1]), schema)
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() -> None:
+    schema = path_schema(1)
+    old = schema.empty_table().drop_columns(["complete", "rounding"])
+    assert conform(old, schema, "The table", "").schema == schema
+    with pytest.raises(NeuronPathError, match=r"column\(s\) score missing"):
+        conform(old.drop_columns(["score"]), schema, "The table", "")
 
 
 def test_conforming_refuses_nulls_that_a_foreign_schema_allowed() -> None:

@@ -33,6 +33,7 @@ class Ablation(Scorer):
             effect's first order; None rates all.
     """
 
+    by_nodes = False
     in_double = True
 
     shortlist: int | None = 16

@@ -13,6 +13,8 @@ from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
 class Activation(Scorer):
     """w_j, the clean activation, summed over tokens in scope."""
 
+    by_nodes = False
+
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Read the clean pass: nothing more to compute."""
         return BlockwiseScoring(problem, [w.sum(1) for w in problem.clean.activations])

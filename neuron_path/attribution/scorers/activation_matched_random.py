@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.draws import uniform
+from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
-from neuron_path.attribution.ties import ranked
 from neuron_path.errors import NeuronPathError
 
 
@@ -31,6 +31,7 @@ class ActivationMatchedRandom(Scorer):
         reference: the scorer whose path is matched.
     """
 
+    by_nodes = False
     in_double = True
 
     seed: int = 0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.score import joint_score, one_sum, path_score
+from neuron_path.attribution.score import PathScores, joint_score, one_sum, path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.tangent import TangentPrefix
 from neuron_path.types import Measure
@@ -58,8 +58,8 @@ class CompleteAttributionScoring:
         other._prefix = self._prefix.take(rows)
         return other
 
-    def path_scores(self, paths: Tensor) -> Tensor:
+    def path_scores(self, paths: Tensor) -> PathScores:
         """Final JAS."""
         if one_sum(self.problem):
             return joint_score(self.problem, self._prefix, paths)
-        return path_score(self.problem, paths)[0]
+        return path_scores(self.problem, paths)

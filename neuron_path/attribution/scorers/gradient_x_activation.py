@@ -19,6 +19,8 @@ class GradientXActivation(Scorer):
     To first order what removing the neuron costs. One forward and one backward pass serve all blocks.
     """
 
+    by_nodes = False
+
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Take all blocks' gradients at once."""
         return BlockwiseScoring(problem, gradient_x_activation(problem))

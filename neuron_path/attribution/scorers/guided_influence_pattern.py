@@ -13,7 +13,7 @@ from torch import Tensor
 from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
-from neuron_path.attribution.score import path_score
+from neuron_path.attribution.score import PathScores, converged_scores
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.types import Measure
 
@@ -85,9 +85,9 @@ class GuidedInfluencePatternScoring:
             other._block = residual[pairs], live[pairs], activations[pairs], speeds[pairs]
         return other
 
-    def path_scores(self, paths: Tensor) -> Tensor:
+    def path_scores(self, paths: Tensor) -> PathScores:
         """JAS of the path."""
-        return path_score(self.problem, paths)[0]
+        return converged_scores(self.problem, paths)
 
     def _begin(self, images: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> tuple[Tensor, list[Tensor]]:
         """The stream that enters the first block, and ∂f/∂z of every block."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.score import joint_score, make_prefix
+from neuron_path.attribution.score import PathScores, joint_score, make_prefix
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.types import Measure
 
@@ -61,6 +61,6 @@ class JointAttributionScoring:
         other._prefix, other._chosen_sum = self._prefix.take(rows), self._chosen_sum[rows]
         return other
 
-    def path_scores(self, paths: Tensor) -> Tensor:
+    def path_scores(self, paths: Tensor) -> PathScores:
         """Final JAS: the tangent is already there, only the head is left."""
         return joint_score(self.problem, self._prefix, paths)

@@ -18,6 +18,8 @@ class Random(Scorer):
         seed: another seed draws other paths.
     """
 
+    by_nodes = False
+
     seed: int = 0
 
     def start(self, problem: Problem) -> BlockwiseScoring:

@@ -9,9 +9,9 @@ from itertools import combinations, islice, product
 import torch
 from torch import Tensor
 
+from neuron_path.attribution.exactness import TIE, ranked
 from neuron_path.attribution.objective import Objective, Rated
 from neuron_path.attribution.scorer import Scorer
-from neuron_path.attribution.ties import TIE, ranked
 from neuron_path.errors import NeuronPathError
 from neuron_path.search.improving import Improved, Improving
 from neuron_path.search.prices import Prices

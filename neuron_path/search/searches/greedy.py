@@ -28,7 +28,7 @@ class Greedy(Search):
             scoring.choose(index, choices[-1].neurons)
             if keep_candidates:
                 candidates.append(integral(terms, 2))
-        return found(scoring, choices, n_steps, candidates if keep_candidates else None)
+        return found(scoring, choices, candidates if keep_candidates else None)
 
     def revise(
         self,
@@ -60,4 +60,4 @@ class Greedy(Search):
                 if candidates is not None:
                     candidates[index] = candidates[index].index_copy(0, rows, integral(terms, 2))
             scoring.choose(index, choices[index].neurons)
-        return revised(draft, scoring, choices, n_steps, candidates, moved | doubt.scores)
+        return revised(draft, scoring, choices, candidates, moved | doubt.scores)

@@ -38,11 +38,14 @@ def ratings(case: tiny.Case, images: Tensor, targets: Tensor, scorer: str | Scor
 def assert_finds(
     case: tiny.Case, images: Tensor, targets: Tensor, scorer: str | Scorer, literal: Find, k: int, function: str
 ) -> None:
-    """Candidates, paths and final scores are those of a literal search."""
+    """Candidates, paths and final scores are those of a literal search.
+
+    By a rule that does not converge, all of whose nodes every score takes.
+    """
     model, scope = case
-    result = find(case, images, targets, scorer, top_k=k, target=function)
+    result = find(case, images, targets, scorer, top_k=k, target=function, quadrature="riemann_left")
     assert result.candidate_scores is not None
-    setting = tiny.literal(model, scope, target_function=function)
+    setting = tiny.literal(model, scope, "riemann_left", target_function=function)
     for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
         path, expected = literal(setting, image, target, k)
         torch.testing.assert_close(result.candidate_scores[row], expected, rtol=1e-9, atol=1e-13)

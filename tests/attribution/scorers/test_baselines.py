@@ -18,6 +18,7 @@ def assert_rates(case: tiny.Case, images: Tensor, targets: Tensor, scorer: str, 
         images,
         targets,
         scorer=scorer,
+        quadrature="riemann_left",
         n_steps=5,
         token_scope=scope,
         top_k=k,
@@ -26,7 +27,7 @@ def assert_rates(case: tiny.Case, images: Tensor, targets: Tensor, scorer: str, 
     torch.testing.assert_close(result.candidate_scores, expected, rtol=1e-9, atol=1e-13)
     paths = expected.argsort(dim=2, descending=True, stable=True)[:, :, :k]
     assert result.paths.view(paths.shape).tolist() == paths.tolist()
-    setting = tiny.literal(model, scope)
+    setting = tiny.literal(model, scope, "riemann_left")
     scores = [
         oracle.joint_score(setting, *row).item() for row in zip(images, targets.tolist(), paths.tolist(), strict=True)
     ]
@@ -36,7 +37,7 @@ def assert_rates(case: tiny.Case, images: Tensor, targets: Tensor, scorer: str, 
 @pytest.mark.parametrize("k", [1, 3])
 def test_activation(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case
-    setting = tiny.literal(model, scope)
+    setting = tiny.literal(model, scope, "riemann_left")
     ratings = [torch.stack([w.sum(0) for w in oracle.clean_activations(setting, image)]) for image in images]
     assert_rates(case, images, targets, "activation", torch.stack(ratings), k)
 
@@ -44,7 +45,7 @@ def test_activation(case: tiny.Case, k: int, images: Tensor, targets: Tensor) ->
 @pytest.mark.parametrize("k", [1, 3])
 def test_influence_pattern(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case
-    setting = tiny.literal(model, scope)
+    setting = tiny.literal(model, scope, "riemann_left")
     rows = zip(images, targets.tolist(), strict=True)
     ratings = torch.stack([oracle.influence_pattern(setting, image, target) for image, target in rows])
     assert_rates(case, images, targets, "influence_pattern", ratings, k)

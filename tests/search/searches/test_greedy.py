@@ -160,7 +160,7 @@ def test_revising_rates_only_blocks_in_doubt() -> None:
     settled = Greedy().revise(problem, Counting(), found, doubt, keep_candidates=True)
     assert Counting.rated == [2]
     assert torch.equal(settled.paths, found.paths)
-    assert torch.equal(settled.scores, found.scores)
+    assert torch.equal(settled.scored.joint, found.scored.joint)
     torch.testing.assert_close(settled.margins, found.margins)
     assert settled.candidates is not None
     assert found.candidates is not None
@@ -190,6 +190,6 @@ def test_a_score_in_doubt_is_told_again_beside_one_that_is_not() -> None:
     Counting.rated.clear()
     settled = Greedy().revise(fine, Counting(), draft, doubt)
     assert Counting.rated == []
-    assert settled.scores[0] == draft.scores[0]
-    assert settled.scores[1] != draft.scores[1]
-    torch.testing.assert_close(settled.scores[1], expected.scores[1])
+    assert settled.scored.joint[0] == draft.scored.joint[0]
+    assert settled.scored.joint[1] != draft.scored.joint[1]
+    torch.testing.assert_close(settled.scored.joint[1], expected.scored.joint[1])
