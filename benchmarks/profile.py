@@ -25,7 +25,6 @@ import neuron_path
 from benchmarks.harness import Table, console, record, show
 from benchmarks.models import Shape, random_images, random_vit
 from neuron_path.attribution import tangent
-from neuron_path.models import packed
 from neuron_path.models.session import Session
 from neuron_path.search import chunk
 
@@ -37,15 +36,13 @@ SHAPES = {
 }
 STAGES: dict[str, tuple[Any, str]] = {
     "check of the model": (Session, "_verify"),
-    "laying weights out": (packed, "_pack"),
     "clean pass": (chunk.Problem, "pose"),
-    "check of rounding": (chunk, "needs_double"),
+    "check of rounding": (chunk, "exactness"),
     "state and tangent": (tangent.TangentPrefix, "_open"),
     "tails": (tangent, "tail_gradients"),
 }
 KERNELS = {
-    "products": ("mm", "addmm", "bmm", "baddbmm_", "matmul", "mkldnn::_linear_pointwise"),
-    "laying weights out": ("mkldnn::_reorder_linear_weight",),
+    "products": ("mm", "addmm", "bmm", "baddbmm_", "matmul"),
     "attention": ("_scaled_dot_product*",),
     "GELU": ("gelu*",),
     "norms, softmax": ("native_layer_norm*", "_softmax*"),
