@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory              # 3 minutes on 2 cores
     python -m benchmarks.memory --quick      # the small cases, writes nothing
-    python -m benchmarks.memory --checkpoint FILE --data FOLDER    # a pretrained model on photographs, 5 minutes
+    python -m benchmarks.memory --checkpoint FILE --data FOLDER    # a pretrained model on photographs, 8 minutes
 
 Each case is a process of its own: it loads the model, runs it once, sets the kernel's mark of the highest resident
 memory back, searches, and reads the mark. So what allocators and kernels hold beside the tensors counts too.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.search_speed                     # all models, 12 minutes on 2 cores
     python -m benchmarks.search_speed --rounds 1 --only "24 blocks × 192"
-    python -m benchmarks.search_speed --checkpoint FILE --data FOLDER    # a pretrained model on photographs
+    python -m benchmarks.search_speed --checkpoint FILE --data FOLDER  # a pretrained model on photographs, half an hour
 
 `benchmarks/references.py` says what it is compared with. Models have random weights and images, and one of them also
 has harsh weights, which leave more choices in doubt. With `--checkpoint` and `--data` a pretrained model is measured on
