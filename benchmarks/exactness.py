@@ -31,7 +31,7 @@ from neuron_path.search.searches.greedy import Greedy
 from neuron_path.types import PathResult
 
 IMAGES = 90  # of each model on the digits
-PHOTOGRAPHS = {224: 40, 518: 4}  # by the size of the image
+PHOTOGRAPHS = {224: 24, 518: 2}  # by the size of the image
 NODES = 2  # of photographs: what rounds does so at any node
 OTHER_MICRO_BATCH = 5
 
@@ -165,7 +165,7 @@ def compared(subject: Subject) -> dict[str, Any]:
         "other_paths_without": int((bare.paths != exact.paths).any(1).sum()),
         "smallest_margin": float(found.margins.amin()),
         "scores_off": float(off.max()),
-        "scores_off_in_roundings": float((off / rounding).max()),
+        "scores_off_without_in_roundings": float((off_bare / rounding).max()),
         "scores_off_without": float(off_bare.max()),
         "scores_between_batches": float(between.max()),
     }
@@ -190,7 +190,7 @@ def as_table(values: dict[str, dict[str, Any]]) -> Table:
         "in other batches",
         "without the rule",
         "scores off by at most",
-        "in ρ",
+        "without the rule, in ρ",
     )
     rows = []
     for name, found in values.items():
@@ -205,7 +205,7 @@ def as_table(values: dict[str, dict[str, Any]]) -> Table:
                 str(found["other_paths_in_other_batches"]),
                 str(found["other_paths_without"]),
                 f"{found['scores_off']:.1e}",
-                f"{found['scores_off_in_roundings']:.1f}",
+                f"{found['scores_off_without_in_roundings']:.1f}",
             ]
         )
     totals = [str(sum(found[key] for found in values.values())) for key in _SUMMED]

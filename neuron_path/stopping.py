@@ -1,6 +1,6 @@
 """A polite request to end (SIGTERM, as batch systems send it before they take a machine away), and how it is met.
 
-While batches are worked on, the request is noted, and the images that are in flight are finished and stored first. At any
+While batches are worked on, the request is noted, and the images in flight are finished and stored first. At any
 other moment it ends the program as Ctrl-C does.
 """
 

@@ -12,22 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Of the estimate with two powers of ρ to spare. On 200 digits with 4 to 8 nodes the smallest share that misses no
+# Of the estimate, which has two powers of ρ to spare. On 200 digits with 4 to 8 nodes the smallest share that misses no
 # wrong choice is 0.34.
 _SHARE = 0.5
 
 
-def integration_error(terms: Float[Tensor, "4 *n"], n_steps: int, spare: int = 2) -> Float[Tensor, "*n"]:
+def integration_error(terms: Float[Tensor, "4 *n"], n_steps: int) -> Float[Tensor, "*n"]:
     """The estimated error of integrals by m = `n_steps` nodes, from their coefficients 0, 1, m−2 and m−1.
 
-    `spare` is how many powers of ρ the estimate is above what theory says; 0 where something else looks after it too.
     Rounding is not in it, of which more nodes take nothing away: only what float32's alone does is its least.
     """
     exact = terms if terms.dtype == torch.float64 else terms.float()
     squares, info = exact.square(), torch.finfo(exact.dtype)
     whole = squares.sum(0).sqrt()
     fallen = squares[2:].sum(0).sqrt() / whole.clamp(min=info.tiny)  # ρ^(m−2)
-    missed = _SHARE * whole * fallen ** ((2 * n_steps - spare) / (n_steps - 2))
+    missed = _SHARE * whole * fallen ** (2 + 2 / (n_steps - 2))
     return missed.clamp(min=info.eps * whole).to(terms)
 
 

@@ -29,8 +29,10 @@ TIE = 1e-10
 # image, and on one that rounds more than most so many times its own rounding.
 _CLEAR = 5e-5
 _TIMES_ROUNDING = 10
-# Scores are right to ten times the image's rounding, and never to less than this, relative to the score.
+# Scores are right to ten times the image's rounding, and never to less than this, relative to the score. They were
+# seen off by up to three times the rounding, so float32 keeps that promise while five times the rounding is below it.
 _LOOSEST = 1e-4
+_TIMES_ROUNDING_OF_SCORES = 5
 # Past these log-odds p or 1 − p, and with it every gradient, nears float32's smallest numbers (e⁻⁸⁷) or is 0.
 _EXTREME_LOG_ODDS = 60
 
@@ -57,8 +59,8 @@ class Exactness(NamedTuple):
 
     @property
     def blurs_scores(self) -> Bool[Tensor, "B"]:
-        """Whether a score may be off by more than is promised: where ten times the rounding is more than 1e-4."""
-        return self.lost | (_TIMES_ROUNDING * self.rounding > _LOOSEST)
+        """Whether a score may be off by more than is promised: where five times the rounding is more than 1e-4."""
+        return self.lost | (_TIMES_ROUNDING_OF_SCORES * self.rounding > _LOOSEST)
 
 
 def exactness(problem: Problem, known: Float[Tensor, "B"] | None = None) -> Exactness | None:

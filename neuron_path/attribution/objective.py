@@ -68,6 +68,30 @@ class Swaps(NamedTuple):
         return Swaps(*(values[which] for values in self))
 
 
+class Along(NamedTuple):
+    """What is integrated, of n paths at m nodes: both scores are weighted sums over the nodes.
+
+    Attributes:
+        joint: (m, n) the mean over tokens of (Σ w) · Σ ∂f/∂a.
+        complete: (m, n) the sum over tokens of Σ w · ∂f/∂a.
+    """
+
+    joint: Float[Tensor, "m n"]
+    complete: Float[Tensor, "m n"]
+
+    def take(self, which: Int[Tensor, "r"]) -> Along:
+        """Some of the paths."""
+        return Along(self.joint[:, which], self.complete[:, which])
+
+    def with_more(self, others: Along) -> Along:
+        """The same paths at these nodes and others."""
+        return Along(torch.cat((self.joint, others.joint)), torch.cat((self.complete, others.complete)))
+
+    def integrals(self, weights: Float[Tensor, "m"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """The joint and the complete scores."""
+        return weights @ self.joint, weights @ self.complete
+
+
 @dataclass(frozen=True)
 class Objective:
     """The final score of paths, by a measure, on the images of one problem.
@@ -103,6 +127,22 @@ class Objective:
     def of(self, rated: Rated) -> Float[Tensor, "n"]:
         """The score by this measure of paths that were rated by any."""
         return self._terms(rated.rows, rated.paths, rated.gradients)
+
+    def along(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"], alpha: Float[Tensor, "m"]) -> Along:
+        """What is integrated at the given nodes, of paths of the images `rows`."""
+        parts = []
+        for run in torch.arange(len(rows), device=rows.device).split(max(1, self.problem.micro_batch // len(alpha))):
+            by_block = []
+            for index, gradient in enumerate(self._gradients(rows[run], paths[run], alpha)):
+                neurons = paths[run, index]
+                w = self.problem.clean.chosen(index, neurons, rows[run])  # (n, S, k)
+                columns = self.problem.adapter.blocks[index].columns(neurons)  # (n, k, D)
+                g = gradient.unflatten(0, (len(alpha), -1)) @ columns.mT  # (m, n, S, k)
+                sums = (self.problem.pooled(values).sum(-1) for values in (w, g))
+                by_block.append((*sums, (w * g).sum((-2, -1))))
+            weight, slope, complete = (torch.stack(values).sum(0) for values in zip(*by_block, strict=True))
+            parts.append(Along((weight * slope).mean(-1), complete))
+        return Along(*(torch.cat(values, 1) for values in zip(*parts, strict=True)))
 
     @torch.no_grad()
     def zeroed(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:

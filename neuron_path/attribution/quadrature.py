@@ -51,7 +51,7 @@ RULES: dict[str, Callable[[int], _Nodes]] = {
     "gauss_legendre": _gauss_legendre,
     "adaptive": _legendre_coefficients,
 }
-_LEAST = {"trapezoid": 2, "adaptive": 3}
+_LEAST = {"trapezoid": 2, "adaptive": 4}
 _DEFAULT = {"adaptive": 4}
 
 
@@ -83,7 +83,7 @@ class Quadrature:
 
     Args:
         rule: one of the names above.
-        n_steps: m, the number of nodes, which `adaptive` begins with; at least 1, for `trapezoid` 2, for `adaptive` 3.
+        n_steps: m, the number of nodes, which `adaptive` begins with; at least 1, for `trapezoid` 2, for `adaptive` 4.
             None: 8, for `adaptive` 4.
         tolerance: of `adaptive`: the relative error of a path's score.
         max_steps: of `adaptive`: nodes beyond which it takes what it has.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,15 +13,16 @@ from neuron_path.attribution.convergence import integral, integration_error
 from neuron_path.attribution.objective import Objective
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.reverse import ReversePrefix
 from neuron_path.attribution.tangent import TangentPrefix
 from neuron_path.types import Measure
 
-# Of the score of a path that no integral has led to: its estimated relative error. The estimate is cautious; the
-# errors themselves are some tens of times smaller (docs/performance.md, quadrature).
-_TOLERANCE = 1e-2
-FEWEST = 3  # nodes that tell their own error
+# Two Gauss nodes on [0, 1] and the three that Kronrod adds to them, with the weights of all five.
+_NODES = tuple(0.5 + 0.5 * x for x in (-(3**-0.5), 3**-0.5, -((6 / 7) ** 0.5), 0.0, (6 / 7) ** 0.5))
+_WEIGHTS = (27 / 110, 27 / 110, 49 / 495, 14 / 45, 49 / 495)
+# Of the score of a path that no integral has led to: its estimated relative error.
+_TOLERANCE = 2e-2
+FEWEST = 2  # nodes of such a path
 
 
 class PathScores(NamedTuple):
@@ -98,58 +98,81 @@ def partial_score(
     return (activation_sum(problem, neurons) * gradient).mean(-1) if measure == "joint" else gradient.sum(-1)
 
 
-def path_scores(
-    problem: Problem,
-    paths: Int[Tensor, "B L k"],
-    *,
-    complete: bool = True,
-    fallen: Float[Tensor, "B"] | None = None,
-) -> PathScores:
+def path_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool = True) -> PathScores:
     """Scores of given paths at the problem's nodes: one forward and one backward pass of the frozen graph each.
 
-    The complete score comes from the same passes, its delta from one more forward pass, unless it is not wanted.
-
-    Of the `adaptive` rule the estimated error is that of the joint score, and as a share of it no less than the delta
-    is of the complete score, which is an error that is known. Where it exceeds the tolerance, the path is scored again
-    with twice the nodes.
-
-    Args:
-        problem: the images.
-        paths: their paths.
-        complete: whether the complete score is wanted.
-        fallen: (B,) f(clean) − f(path zeroed), where it is known.
+    The complete score comes from the same passes, its delta from one more forward pass, unless it is not wanted. With
+    the `adaptive` rule paths whose estimated error exceeds the tolerance are scored again with twice the nodes.
     """
     rated = Objective(problem).rate(problem.every_image, paths)
     found = PathScores.of(rated.terms, problem.quadrature.n_steps)
     if complete:
         whole = Objective(problem, "complete").of(rated)
-        if fallen is None:
-            clean = problem.target_values(problem.clean.logits, problem.every_image)
-            fallen = clean - Objective(problem).zeroed(paths)
-        found = found._replace(complete=whole, deltas=whole - fallen)
-        if found.errors is not None:
-            series = integration_error(rated.terms, problem.quadrature.n_steps, spare=0)
-            known = (found.joint * (whole - fallen) / fallen).abs().nan_to_num(0)
-            found = found._replace(errors=torch.maximum(series, known))
+        found = found._replace(complete=whole, deltas=whole - _fallen(problem, paths))
     finer = problem.quadrature.finer()
     if finer is None or found.errors is None:
         return found
     rows = (found.errors > finer.tolerance * found.joint.abs()).nonzero().squeeze(1)
     if not len(rows):
         return found
-    left = None if fallen is None else fallen[rows]
-    return found.put(rows, path_scores(problem.take(rows, finer), paths[rows], complete=complete, fallen=left))
+    return found.put(rows, path_scores(problem.take(rows, finer), paths[rows], complete=complete))
 
 
 def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"]) -> PathScores:
     """Both scores of paths that no integral has led to, with as many nodes as each needs for its error to be small.
 
-    A rule that converges (Gauss–Legendre, `adaptive`) begins with three nodes and ends with its own; the others are
-    taken as they are, for their error is part of what is asked for.
+    Two Gauss nodes first; where these leave too large an error, the three that Kronrod adds to them; and where that is
+    not enough, the rule itself. Rules that do not converge are taken as they are: their error is part of what is asked
+    for. The error of the joint score is estimated from the nodes, and is as a share of it no less than the delta is of
+    the complete score, which is known: f(clean) − f(path zeroed) takes one forward pass.
     """
     rule = problem.quadrature
-    if rule.rule == "gauss_legendre" and rule.n_steps > FEWEST:
-        rule = Quadrature("adaptive", FEWEST, tolerance=_TOLERANCE, max_steps=rule.n_steps)
-    elif rule.is_adaptive:
-        rule = replace(rule, n_steps=FEWEST)
-    return path_scores(replace(problem, quadrature=rule), paths)
+    if not (rule.is_adaptive or rule.rule == "gauss_legendre") or rule.n_steps < len(_NODES):
+        return _with_errors(path_scores(problem, paths))
+    tolerance = rule.tolerance if rule.is_adaptive else _TOLERANCE
+    objective, every, fallen = Objective(problem), problem.every_image, _fallen(problem, paths)
+    nodes = torch.tensor(_NODES).to(problem.clean.embedded)
+    two = objective.along(every, paths, nodes[:2])
+    joint, complete = two.integrals(nodes.new_tensor([0.5, 0.5]))
+    first, second = two.joint  # (B,) each
+    # c₁/c₀ of the Legendre series, whose coefficients fall as ρ^k: two nodes miss ρ⁴.
+    bend = (3**0.5 * (second - first) / (second + first)).abs()
+    found = _estimated(joint, complete, fallen, joint.abs() * bend**4, 2)
+    rows = _rough(found, tolerance)
+    if not len(rows):
+        return found
+    five = two.take(rows).with_more(objective.along(rows, paths[rows], nodes[2:]))
+    better, complete = five.integrals(torch.tensor(_WEIGHTS).to(nodes))
+    # The rule of five misses about the square of what that of two does; a power of 1.5 has something to spare.
+    missed = better.abs() * ((better - joint[rows]) / better).abs().nan_to_num(0) ** 1.5
+    found = found.put(rows, _estimated(better, complete, fallen[rows], missed, len(_NODES)))
+    rows = _rough(found, tolerance)
+    if not len(rows):
+        return found
+    whole = _with_errors(path_scores(problem.take(rows, rule), paths[rows]))
+    return found.put(rows, whole)
+
+
+def _fallen(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
+    """f(clean) − f(path zeroed), in the frozen graph."""
+    clean = problem.target_values(problem.clean.logits, problem.every_image)
+    return clean - Objective(problem).zeroed(paths)
+
+
+def _estimated(joint: Tensor, complete: Tensor, fallen: Tensor, missed: Tensor, n_steps: int) -> PathScores:
+    deltas = complete - fallen
+    errors = torch.maximum(missed, (joint * deltas / fallen).abs().nan_to_num(0))
+    return PathScores(joint, errors, torch.full_like(joint, n_steps, dtype=torch.int64), complete, deltas)
+
+
+def _with_errors(scored: PathScores) -> PathScores:
+    """The same with the error that the complete score's is a measure of, where the rule gives none."""
+    if scored.errors is not None or scored.complete is None or scored.deltas is None:
+        return scored
+    fallen = scored.complete - scored.deltas
+    return scored._replace(errors=(scored.joint * scored.deltas / fallen).abs().nan_to_num(0))
+
+
+def _rough(scored: PathScores, tolerance: float) -> Int[Tensor, "b"]:
+    assert scored.errors is not None
+    return (scored.errors > tolerance * scored.joint.abs()).nonzero().squeeze(1)

@@ -110,7 +110,7 @@ def test_the_adaptive_rule_doubles_its_nodes_up_to_the_most() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"n_steps": 2}, "n_steps is 2; the rule 'adaptive' needs at least 3"),
+        ({"n_steps": 3}, "n_steps is 3; the rule 'adaptive' needs at least 4"),
         ({"max_steps": 2}, "max_steps is 2"),
         ({"n_steps": 16, "max_steps": 8}, "max_steps is 8, fewer than the 16 of n_steps"),
         ({"tolerance": "1e-3"}, "tolerance is 1e-3; expected a relative error"),

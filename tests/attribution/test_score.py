@@ -39,11 +39,12 @@ def test_paths_that_no_integral_has_led_to_take_as_many_nodes_as_their_score_nee
     converged = neuron_path.score_paths(model, images, targets, found.paths, **options)
     assert isinstance(converged, Tensor)
     most = 8 if quadrature == "gauss_legendre" else 64
-    assert (found.n_steps >= 3).all()
+    assert (found.n_steps >= 2).all()
     assert (found.n_steps <= most).all()
-    assert ((found.scores - converged).abs() <= 10 * found.score_errors + 1e-12).all()  # an estimate
+    missing = 10 * found.score_errors + 1e-5 * converged.abs()  # an estimate, which may vanish by chance
+    assert ((found.scores - converged).abs() <= missing).all()
     spent = found.n_steps == most
-    tolerance = 1e-2 if quadrature == "gauss_legendre" else 1e-3
+    tolerance = 2e-2 if quadrature == "gauss_legendre" else 1e-3
     assert ((found.score_errors <= tolerance * found.scores.abs()) | spent).all()
     complete = neuron_path.score_paths(model, images, targets, found.paths, measure="complete", **options)
     torch.testing.assert_close(found.complete_scores - found.convergence_deltas, complete, rtol=1e-8, atol=1e-12)
