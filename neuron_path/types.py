@@ -54,8 +54,10 @@ class PathResult:
         n_steps: (B,) quadrature nodes of each image: the most that a block or the score took.
         score_errors: (B,) the estimated error of `scores` as integrals, in the same units; None where the rule gives
             none, which is any but `adaptive`, for scorers that have integrated along the path.
-        rounding: (B,) ρ, how much float32 rounds on the image, measured; the scores are right to ten times that, and to
-            1e-4 at least, relative to their size. None where all was computed in another type.
+        rounding: (B,) ρ, how much float32 rounds on the image, measured: the largest gradients of a block are right to
+            about ρ. Scores of paths that are searched for are right to ten times that, and to 1e-4 at least. The score
+            of a path of small gradients, or of terms that cancel, as a random one's, is right to as much of what the
+            largest would give. None where all was computed in another type.
         complete_scores: (B,) the complete variant of `scores`, where it came along: for scorers that rate each block on
             its own; else None, see `neuron_path.score_paths`.
         convergence_deltas: (B,) what is missing from `complete_scores`; None as before.

@@ -130,19 +130,25 @@ class Objective:
 
     def along(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"], alpha: Float[Tensor, "m"]) -> Along:
         """What is integrated at the given nodes, of paths of the images `rows`."""
+        n_paths = max(1, self.problem.micro_batch // len(alpha))
         parts = []
-        for run in torch.arange(len(rows), device=rows.device).split(max(1, self.problem.micro_batch // len(alpha))):
-            by_block = []
-            for index, gradient in enumerate(self._gradients(rows[run], paths[run], alpha)):
-                neurons = paths[run, index]
-                w = self.problem.clean.chosen(index, neurons, rows[run])  # (n, S, k)
-                columns = self.problem.adapter.blocks[index].columns(neurons)  # (n, k, D)
-                g = gradient.unflatten(0, (len(alpha), -1)) @ columns.mT  # (m, n, S, k)
-                sums = (self.problem.pooled(values).sum(-1) for values in (w, g))
-                by_block.append((*sums, (w * g).sum((-2, -1))))
-            weight, slope, complete = (torch.stack(values).sum(0) for values in zip(*by_block, strict=True))
-            parts.append(Along((weight * slope).mean(-1), complete))
+        for run in torch.arange(len(rows), device=rows.device).split(n_paths):
+            nodes = [self._along(rows[run], paths[run], part) for part in alpha.split(self.problem.micro_batch)]
+            parts.append(Along(*(torch.cat(values) for values in zip(*nodes, strict=True))))
         return Along(*(torch.cat(values, 1) for values in zip(*parts, strict=True)))
+
+    def _along(self, rows: Tensor, paths: Tensor, alpha: Tensor) -> Along:
+        """The same in one pass."""
+        by_block = []
+        for index, gradient in enumerate(self._gradients(rows, paths, alpha)):
+            neurons = paths[:, index]
+            w = self.problem.clean.chosen(index, neurons, rows)  # (n, S, k)
+            columns = self.problem.adapter.blocks[index].columns(neurons)  # (n, k, D)
+            g = gradient.unflatten(0, (len(alpha), -1)) @ columns.mT  # (m, n, S, k)
+            weight, slope = (self.problem.pooled(values).sum(-1) for values in (w, g))
+            by_block.append((weight, slope, (w * g).sum((-2, -1))))
+        weight, slope, complete = (torch.stack(values).sum(0) for values in zip(*by_block, strict=True))
+        return Along((weight * slope).mean(-1), complete)
 
     @torch.no_grad()
     def zeroed(self, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:

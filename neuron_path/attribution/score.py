@@ -23,6 +23,7 @@ _WEIGHTS = (27 / 110, 27 / 110, 49 / 495, 14 / 45, 49 / 495)
 # Of the score of a path that no integral has led to: its estimated relative error.
 _TOLERANCE = 2e-2
 FEWEST = 2  # nodes of such a path
+_DIGITS_LOST = 1000  # a difference of f that is fewer units in the last place of f is not told from rounding
 
 
 class PathScores(NamedTuple):
@@ -122,34 +123,42 @@ def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"]) -> PathScore
     """Both scores of paths that no integral has led to, with as many nodes as each needs for its error to be small.
 
     Two Gauss nodes first; where these leave too large an error, the three that Kronrod adds to them; and where that is
-    not enough, the rule itself. Rules that do not converge are taken as they are: their error is part of what is asked
-    for. The error of the joint score is estimated from the nodes, and is as a share of it no less than the delta is of
-    the complete score, which is known: f(clean) − f(path zeroed) takes one forward pass.
+    not enough, the rule itself. Rules that do not converge, or have fewer nodes, are taken as they are. The error of
+    the joint score is estimated from the nodes, and is as a share of it no less than the delta is of the complete
+    score, which is known: f(clean) − f(path zeroed) takes one forward pass.
     """
     rule = problem.quadrature
-    if not (rule.is_adaptive or rule.rule == "gauss_legendre") or rule.n_steps < len(_NODES):
-        return _with_errors(path_scores(problem, paths))
+    if not rule.is_adaptive and (rule.rule != "gauss_legendre" or rule.n_steps < len(_NODES)):
+        return path_scores(problem, paths)
     tolerance = rule.tolerance if rule.is_adaptive else _TOLERANCE
     objective, every, fallen = Objective(problem), problem.every_image, _fallen(problem, paths)
     nodes = torch.tensor(_NODES).to(problem.clean.embedded)
     two = objective.along(every, paths, nodes[:2])
     joint, complete = two.integrals(nodes.new_tensor([0.5, 0.5]))
-    first, second = two.joint  # (B,) each
-    # c₁/c₀ of the Legendre series, whose coefficients fall as ρ^k: two nodes miss ρ⁴.
-    bend = (3**0.5 * (second - first) / (second + first)).abs()
-    found = _estimated(joint, complete, fallen, joint.abs() * bend**4, 2)
+    # c₁ of the Legendre series, whose coefficients fall as ρ^k: two nodes miss c₀ ρ⁴ = c₁ (c₁/c₀)³.
+    bend = 3**0.5 / 2 * (two.joint[1] - two.joint[0]).abs()
+    missed = bend * _share(bend, joint) ** 3
+    found = _estimated(problem, joint, complete, fallen, missed, 2)
     rows = _rough(found, tolerance)
     if not len(rows):
         return found
     five = two.take(rows).with_more(objective.along(rows, paths[rows], nodes[2:]))
     better, complete = five.integrals(torch.tensor(_WEIGHTS).to(nodes))
-    # The rule of five misses about the square of what that of two does; a power of 1.5 has something to spare.
-    missed = better.abs() * ((better - joint[rows]) / better).abs().nan_to_num(0) ** 1.5
-    found = found.put(rows, _estimated(better, complete, fallen[rows], missed, len(_NODES)))
+    # The rule of five misses about the square of what that of two does, as a share; a power of 1.5 is on the safe side.
+    difference = (better - joint[rows]).abs()
+    missed = difference * _share(difference, better).sqrt()
+    some = problem.take(rows, rule)
+    found = found.put(rows, _estimated(some, better, complete, fallen[rows], missed, len(_NODES)))
     rows = _rough(found, tolerance)
     if not len(rows):
         return found
-    whole = _with_errors(path_scores(problem.take(rows, rule), paths[rows]))
+    more = rule.finer() if rule.n_steps < len(_NODES) else None
+    last = problem.take(rows, more or rule)
+    whole = path_scores(last, paths[rows])
+    if whole.errors is None:
+        assert whole.complete is not None
+        missed = torch.zeros_like(whole.joint)
+        whole = _estimated(last, whole.joint, whole.complete, fallen[rows], missed, rule.n_steps)
     return found.put(rows, whole)
 
 
@@ -159,20 +168,26 @@ def _fallen(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]
     return clean - Objective(problem).zeroed(paths)
 
 
-def _estimated(joint: Tensor, complete: Tensor, fallen: Tensor, missed: Tensor, n_steps: int) -> PathScores:
+def _estimated(
+    problem: Problem, joint: Tensor, complete: Tensor, fallen: Tensor, missed: Tensor, n_steps: int
+) -> PathScores:
+    """Scores with their errors: what the nodes tell, or what is missing from the complete score where that is more."""
     deltas = complete - fallen
-    errors = torch.maximum(missed, (joint * deltas / fallen).abs().nan_to_num(0))
-    return PathScores(joint, errors, torch.full_like(joint, n_steps, dtype=torch.int64), complete, deltas)
+    clean = problem.target_values(problem.clean.logits, problem.every_image)
+    # A difference of two nearly equal values is rounding, and tells nothing.
+    is_known = fallen.abs() > _DIGITS_LOST * torch.finfo(fallen.dtype).eps * clean.abs()
+    known = torch.where(is_known, joint.abs() * _share(deltas, fallen), 0.0)
+    return PathScores(
+        joint, torch.maximum(missed, known), torch.full_like(joint, n_steps, dtype=torch.int64), complete, deltas
+    )
 
 
-def _with_errors(scored: PathScores) -> PathScores:
-    """The same with the error that the complete score's is a measure of, where the rule gives none."""
-    if scored.errors is not None or scored.complete is None or scored.deltas is None:
-        return scored
-    fallen = scored.complete - scored.deltas
-    return scored._replace(errors=(scored.joint * scored.deltas / fallen).abs().nan_to_num(0))
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """|part / whole|, 1 at most."""
+    return (part.abs() / whole.abs().clamp(min=torch.finfo(whole.dtype).tiny)).clamp(max=1)
 
 
 def _rough(scored: PathScores, tolerance: float) -> Int[Tensor, "b"]:
+    """Paths whose error is not small; NaN is not."""
     assert scored.errors is not None
-    return (scored.errors > tolerance * scored.joint.abs()).nonzero().squeeze(1)
+    return (~(scored.errors <= tolerance * scored.joint.abs())).nonzero().squeeze(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from neuron_path import stopping
+from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.lightning.evaluation import MethodEvaluation
 from neuron_path.lightning.module import MethodPaths, PathSearchModule
@@ -82,6 +84,13 @@ class ResultWriter(BasePredictionWriter):
         self.writer.skip(batch.problems)
         self._write()
         self.stop_clock()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep what was found before it."""
+        with suppress(NeuronPathError):  # the disk may be what failed
+            self._write()
 
     def stop_clock(self) -> None:
         """Take the time until now, where there was a batch."""

@@ -64,6 +64,10 @@ class PathSearchModule(lightning.LightningModule):
         self.observers: list[Observer] = []
         self._n_skipped = 0
 
+    def setup(self, stage: str) -> None:
+        """Forget who observed another prediction."""
+        self.observers.clear()
+
     def predict_step(self, batch: Batch, batch_idx: int) -> list[MethodPaths]:
         """The paths of every method; nothing for a batch in which no image could be decoded.
 

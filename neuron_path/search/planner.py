@@ -70,8 +70,9 @@ class Planner:
 
     def _make(self, images: Tensor) -> Plan:
         session, n_steps = self._session, self._quadrature.n_steps
-        if not any(scorer.by_nodes for scorer in self._scorers):
-            n_steps = min(n_steps, FEWEST)
+        is_plain = self._search.n_prefixes == 1 and not self._search.n_rated(len(session.adapter.blocks))
+        if is_plain and not any(scorer.by_nodes or scorer.reference for scorer in self._scorers):
+            n_steps = min(n_steps, FEWEST)  # no prefix is carried: only paths are scored
         device, most_steps = session.device, self._quadrature.most_steps
         embedded = session.adapter.embed(session.images(images[:1]))
         micro_batch, n_images = preferred(device, default_micro_batch(embedded), n_steps)

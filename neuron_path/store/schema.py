@@ -28,9 +28,9 @@ def path_schema(top_k: int) -> pa.Schema:
     ``score`` as an integral. ``objective`` is what a search other than ``greedy`` maximised, ``greedy_objective`` the
     same of the greedy search's path, and ``search_cost`` what it took, in greedy searches. ``complete`` is the complete
     variant of ``score`` with its ``convergence_delta``, of methods that rate each block on its own. ``rounding`` is how
-    much float32 rounds on the image: ``score`` is right to ten times that, relative to its size, and to 1e-4 at least;
-    null where all was computed in another type. All that this paragraph names but ``n_steps``, and ``label``
-    (unlabelled images), may be null.
+    much float32 rounds on the image: the ``score`` of a path that was searched for is right to ten times that, relative
+    to its size, and to 1e-4 at least; null where all was computed in another type. All that this paragraph names but
+    ``n_steps``, and ``label`` (unlabelled images), may be null.
 
     Raises:
         NeuronPathError: for a ``top_k`` below 1.

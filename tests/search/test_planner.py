@@ -38,8 +38,8 @@ every_case = pytest.mark.parametrize(("name", "scope"), [("cls", "cls"), ("regis
 
 @pytest.fixture(autouse=True)
 def passes_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No trial on this machine decides how a batch is cut."""
-    monkeypatch.setattr("neuron_path.search.planner.recall", lambda *_: 8)
+    """The number of this machine's threads does not decide how a batch is cut."""
+    monkeypatch.setattr("neuron_path.search.planner.default_micro_batch", lambda *_: 8)
 
 
 def make_images(n: int = 6, size: int = 8) -> Tensor:
