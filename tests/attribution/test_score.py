@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -48,6 +50,24 @@ def test_paths_that_no_integral_has_led_to_take_as_many_nodes_as_their_score_nee
     assert ((found.score_errors <= tolerance * found.scores.abs()) | spent).all()
     complete = neuron_path.score_paths(model, images, targets, found.paths, measure="complete", **options)
     torch.testing.assert_close(found.complete_scores - found.convergence_deltas, complete, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.0, 4.0, 8.0])
+@pytest.mark.parametrize("scorer", ["gradient_x_activation", "random"])
+def test_errors_are_numbers_where_a_path_removes_nothing_that_float32_can_tell(factor: float, scorer: str) -> None:
+    model = neuron_path.load_model()
+    with torch.no_grad():
+        for parameter in (model.get_parameter("head.weight"), model.get_parameter("head.bias")):
+            parameter.mul_(factor)
+    images, labels = (values[:12] for values in neuron_path.load_digits("test"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a head of zeros is told
+        found = neuron_path.find_paths(model, images, labels, scorer=scorer)
+    assert found.score_errors is not None
+    assert torch.isfinite(found.score_errors).all()
+    assert (found.score_errors <= found.scores.abs()).all()
+    if factor == 0:
+        assert found.n_steps.tolist() == [2] * 12
 
 
 @pytest.mark.parametrize("k", [1, 3])

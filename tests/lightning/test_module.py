@@ -163,6 +163,30 @@ def test_a_long_batch_is_stored_in_parts_and_ends_between_them(
     assert load_paths(tmp_path)["sample_id"].nunique() == 4
 
 
+def test_what_was_found_before_an_error_is_kept_and_no_writer_hears_of_another_prediction(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run_dir(tmp_path)
+    writer = ResultWriter(PathWriter(tmp_path, path_schema(1), collect_provenance({"seed": 0})))
+    [method] = finders(session, "activation")
+    method.micro_batch = 4  # two images a chunk, at two nodes each
+    module = PathSearchModule([method], by_label)
+    one_batch = DigitsDataModule(limit=N, batch_size=N)
+    search_chunk = method.search_chunk
+    chunks = iter([True, False])
+
+    def once(*arguments: Any) -> Any:
+        return search_chunk(*arguments) if next(chunks) else pytest.fail("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(method, "search_chunk", once)
+        with pytest.raises(pytest.fail.Exception, match="broken"):
+            predict(module, one_batch, writer)
+    [part] = list_parts(tmp_path).parts
+    predict(module, one_batch)
+    assert list_parts(tmp_path).parts == [part]
+
+
 def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataModule) -> None:
     images, labels = all_images(data)
     paths = neuron_path.find_paths(session.model, images, labels, scorer="activation").paths
