@@ -5,6 +5,7 @@ The pipeline is imported when there is something to do: help and mistakes in the
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -41,6 +42,8 @@ AnyConfig = TypeVar("AnyConfig", bound="Config | PruneConfig")
 
 # An evaluation writes into the directory of the run that it evaluates: Hydra has none to make for a job.
 _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
+# Hydra shows it, and matplotlib remarks on the list of fonts that it makes the first time.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
     "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from datetime import timedelta
 from time import monotonic
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -39,7 +40,7 @@ class ProgressLines(Progress):
         super().__init__(disable=True)
         self._told = monotonic()
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def advance(self, task_id: TaskID, advance: Any = 1) -> None:
         """Count, and say so once a minute."""
         super().advance(task_id, advance)
         if monotonic() - self._told >= _SECONDS_BETWEEN_LINES:

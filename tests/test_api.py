@@ -63,7 +63,11 @@ def test_scores_are_those_of_the_paths(
 ) -> None:
     result = neuron_path.find_paths(model, images, targets, scorer=scorer, token_scope=scope, top_k=k)
     scores = neuron_path.score_paths(model, images, targets, result.paths, token_scope=scope)
-    torch.testing.assert_close(result.scores, scores, rtol=1e-10, atol=1e-14)
+    assert isinstance(scores, Tensor)
+    if result.score_errors is None:
+        torch.testing.assert_close(result.scores, scores, rtol=1e-10, atol=1e-14)
+    else:  # as many nodes as were needed; an estimate
+        assert ((result.scores - scores).abs() <= 10 * result.score_errors + 1e-5 * scores.abs()).all()
 
 
 def test_without_targets_the_predicted_class_is_attributed(model: VisionTransformer, images: Tensor) -> None:

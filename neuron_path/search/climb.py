@@ -147,7 +147,7 @@ class _Climb:
         if valid.shape[1] > 1:
             second = found.take(place.gather(1, order[:, 1:]).squeeze(1))
             self._weigh(rows, best.terms - second.terms, torch.zeros_like(bar), improved & (valid.sum(1) > 1))
-        self.current = self.current.put(rows[improved], best.take(improved))
+        self.current = self.current.put(rows[improved], best.take(improved.nonzero().squeeze(1)))
         return improved
 
     def _one_by_one(self, rows: Int[Tensor, "n"], gains: Float[Tensor, "n L c1"], swaps: Swaps) -> Bool[Tensor, "n"]:

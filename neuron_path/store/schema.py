@@ -187,8 +187,8 @@ def conform(table: pa.Table, schema: pa.Schema, what: str, advice: str) -> pa.Ta
         NeuronPathError: when names, types or order differ, or a value is missing where every row must have one.
     """
     for name in _LATER:
-        if name in schema.names and name not in table.schema.names:
-            field = schema.field(name)
+        field = schema.field(name) if name in schema.names else None
+        if field is not None and field.nullable and name not in table.schema.names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     mismatch = describe_mismatch(table.schema, schema)
     if not mismatch:
