@@ -450,10 +450,10 @@ def test_sameness_counts_what_differs(finished: Outcome) -> None:
     assert compare_paths(one, one.sample(frac=1, random_state=0)).is_same
     other = one.copy(deep=True)
     other.at[0, "path"] = np.roll(one.loc[0, "path"], 1)
-    other.loc[1, "score"] *= 1 + 1e-4
+    other.loc[1, "score"] *= 1 + 2e-3
     other.loc[2, "prediction"] = 9 - one.loc[2, "prediction"]
     found = compare_paths(one, pd.concat([other.iloc[:-1]]))
     assert (found.rows, found.missing) == (35, 1)
     assert found.other == [one.loc[0, "sample_id"], one.loc[2, "sample_id"]]
     assert found.far == [one.loc[1, "sample_id"]]
-    assert found.largest == pytest.approx(1e-4, rel=1e-2)
+    assert found.largest == pytest.approx(2e-3, rel=1e-2)
