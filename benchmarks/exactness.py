@@ -1,11 +1,11 @@
 """Is float32 with its rule for close calls as good as float64, on trained models? Not one path may differ.
 
-    python -m benchmarks.exactness --checkpoint FILE --data FOLDER    # an hour on 2 cores; without them 20 minutes
+    python -m benchmarks.exactness --checkpoint FILE --data FOLDER    # half an hour on 2 cores; a third without them
     python -m benchmarks.exactness --epochs 1 --images 4              # a trial, writes nothing
 
 The models: the embedded digits ViT, others like it that are trained here on the digits (several seeds; norms behind
 the branches instead of before them; a head twenty times as large, whose probabilities saturate; queries and keys that
-are sharpened half-way), and with `--checkpoint` a pretrained one at two sizes of image. Each image is searched
+are sharpened half-way), and with `--checkpoint` a pretrained one. Each image is searched
 in float32 by the rule of docs/decisions/0003-close-calls.md, in float32 in other batches and passes, in float32 without
 the rule, and in float64.
 """
@@ -217,9 +217,13 @@ def as_table(values: dict[str, dict[str, Any]]) -> Table:
     again = sum(found["rated_again"] * found["images"] * found["blocks"] for found in values.values())
     choices = sum(found["images"] * found["blocks"] for found in values.values())
     rows.append(["all", totals[0], "–", f"{100 * again / choices:.2f} % of choices", *totals[1:], "–", "–"])
-    return Table(columns, rows, f"Photographs with {NODES} Gauss–Legendre nodes, digits with 8.")
+    return Table(columns, rows, _NOTE)
 
 
+_NOTE = (
+    f"Photographs with {NODES} Gauss–Legendre nodes, digits with 8. Scores of saturated probabilities that leave "
+    "float32's range are left out."
+)
 _SUMMED = ("images", "other_paths_in_float64", "other_paths_in_other_batches", "other_paths_without")
 
 
