@@ -106,7 +106,7 @@ def test_a_row_for_each_method_and_image_in_the_order_of_the_data(paths: pd.Data
     own = paths["scorer"] == "joint_attribution"
     assert paths.loc[own, ["complete", "convergence_delta"]].isna().to_numpy().all()
     assert paths.loc[~own, ["complete", "convergence_delta"]].notna().to_numpy().all()
-    assert (paths["rounding"] < 1e-4).all()
+    assert (paths["rounding"].to_numpy() < 1e-4).all()
 
 
 @pytest.mark.parametrize("scorer", ["joint_attribution", "activation"])
