@@ -1,6 +1,6 @@
 """Is float32 with its rule for close calls as good as float64, on trained models? Not one path may differ.
 
-    python -m benchmarks.exactness --checkpoint FILE --data FOLDER    # half an hour on 2 cores; a third without them
+    python -m benchmarks.exactness --checkpoint FILE --data FOLDER    # on a slow machine an hour
     python -m benchmarks.exactness --epochs 1 --images 4              # a trial, writes nothing
 
 The models: the embedded digits ViT, others like it that are trained here on the digits (several seeds; norms behind

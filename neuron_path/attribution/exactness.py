@@ -30,7 +30,7 @@ TIE = 1e-10
 _CLEAR = 5e-5
 _TIMES_ROUNDING = 10
 # Scores are right to ten times the image's rounding, and never to less than this, relative to the score. They were
-# seen off by up to three times the rounding, so float32 keeps that promise while five times the rounding is below it.
+# seen off by up to 3.3 times the rounding, so float32 keeps that promise while five times that is below it.
 _LOOSEST = 1e-4
 _TIMES_ROUNDING_OF_SCORES = 5
 # Past these log-odds p or 1 − p, and with it every gradient, nears float32's smallest numbers (e⁻⁸⁷) or is 0.
