@@ -17,6 +17,7 @@ import torch
 from hydra.core.config_store import ConfigStore
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from train_digits import TrainDigits, train
@@ -28,7 +29,6 @@ from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
-from neuron_path.evaluation.searches import rank_correlation
 from neuron_path.evaluation.stability import correlations, match_neurons, path_overlap, translate
 from neuron_path.evaluation.statistics import Interval, bootstrap_mean
 from neuron_path.report.markdown import markdown_table
@@ -150,8 +150,8 @@ def between_seeds(search: str, models: dict[int, Digits], settings: Stability) -
         row |= _bounds("matched", bootstrap_mean(path_overlap(translate(ours, matching), theirs), seed=settings.seed))
         row |= _bounds("shuffled", bootstrap_mean(path_overlap(translate(ours, shuffled), theirs), seed=settings.seed))
         row["correlation_of_matched"] = float(np.mean(alike))
-        row["scores"] = rank_correlation(first.scores[search], second.scores[search])
-        row["effects"] = rank_correlation(*effects)
+        row["scores"] = float(spearmanr(first.scores[search], second.scores[search]).statistic)
+        row["effects"] = float(spearmanr(*effects).statistic)
         row |= {"class_similarity": similar.r, "class_similarity_p": similar.p}
         rows.append(row)
     return rows

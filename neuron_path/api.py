@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from neuron_path.attribution.target import check_target
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
 from neuron_path.interventions.means import MeanActivations
+from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.finder import PathFinder
@@ -40,6 +43,8 @@ def find_paths(
     precision: str = "fp32",
     compile: bool = False,
     keep_candidates: bool = False,
+    reference_images: Float[Tensor, "R c H W"] | None = None,
+    donor_images: Float[Tensor, "B c H W"] | None = None,
 ) -> PathResult:
     """Find the influential neuron path of each image.
 
@@ -56,8 +61,9 @@ def find_paths(
             `influence_pattern`, `guided_influence_pattern`, `gradient_x_activation`, `integrated_gradients`,
             `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
             options.
-        search: how a path is picked: a name (`greedy`, `rerank`, `beam`, `exchange`, `beam_exchange`, `exhaustive`) or
-            an object with its options.
+        search: how a path is picked: `greedy`, the paper's; `linearized`, which finds paths with a higher score in a
+            tenth of the time and asks no scorer; `exhaustive`, for tiny models; or an object with its options, as
+            ``Linearized(measure="effect")`` from `neuron_path.search.searches.linearized`.
         quadrature: rule of the integral over α: a name (`gauss_legendre`, `adaptive`, `riemann_left`, `riemann_right`,
             `midpoint`, `trapezoid`), or a `Quadrature` with its own options.
         n_steps: number of nodes of a named rule; None: 8, of which Gauss–Legendre's are closer to the integral than the
@@ -74,6 +80,9 @@ def find_paths(
             may choose other neurons, even by the batch. The score of the path found is exact in any case.
         compile: run these blocks through torch.compile: slow to start.
         keep_candidates: also return the score of every candidate neuron.
+        reference_images: (R, channels, height, width) preprocessed, for a search that maximises the effect of
+            `mean_ablation`.
+        donor_images: one for each image, preprocessed, for one that maximises that of `resample_ablation`.
 
     Returns:
         Paths, scores, margins, targets, predictions and target probabilities on the model's device.
@@ -88,10 +97,16 @@ def find_paths(
     >>> tuple(result.paths.shape), tuple(result.scores.shape)
     ((2, 12), (2,))
     """
+    session, chosen = Session(model, token_scope), searches.create(search)
+    for name, given in (("reference_images", reference_images), ("donor_images", donor_images)):
+        if (chosen.borrows == name) != (given is not None):
+            needs = "needs" if given is None else "takes no"
+            raise NeuronPathError(f"The search '{chosen.name}' that maximises '{chosen.maximises}' {needs} {name}.")
+    lender = None if chosen.borrows is None else _Given(session, images, reference_images, donor_images)
     finder = PathFinder(
-        Session(model, token_scope),
+        session,
         scorers.create(scorer),
-        searches.create(search),
+        chosen,
         Quadrature.of(quadrature, n_steps),
         target=target,
         top_k=top_k,
@@ -100,8 +115,27 @@ def find_paths(
         precision=precision,
         compile=compile,
         keep_candidates=keep_candidates,
+        lender=lender,
     )
     return finder.find(images, targets)
+
+
+class _Given:
+    """Lends from the images that were given."""
+
+    def __init__(self, session: Session, images: Tensor, references: Tensor | None, donors: Tensor | None) -> None:
+        self._donors = donors
+        if donors is not None:
+            _check_donors(session, donors, images)
+        if references is not None:
+            self._means = _means_of(session, references)
+
+    def means(self) -> MeanAblation:
+        return self._means
+
+    def donors(self, run: slice, names: Sequence[str]) -> Tensor:
+        assert self._donors is not None
+        return self._donors[run]
 
 
 def score_paths(
@@ -249,20 +283,9 @@ def intervene(
     session.check_images(images)
     whole = session.check_paths(paths, len(images))
     if donor_images is not None:
-        session.check_images(donor_images)
-        if donor_images.shape != images.shape:
-            raise NeuronPathError(
-                f"Donor images have shape {tuple(donor_images.shape)}; expected that of the images, "
-                f"{tuple(images.shape)}: one donor for each."
-            )
-    means = None
-    if reference_images is not None:
-        if not len(reference_images):
-            raise NeuronPathError("reference_images is empty: a mean needs images.")
-        session.check_images(reference_images)
-        means = MeanActivations(session)
-        means.update(reference_images)
-    evaluator = Evaluator([intervention], None if means is None else means.operation())
+        _check_donors(session, donor_images, images)
+    means = None if reference_images is None else _means_of(session, reference_images)
+    evaluator = Evaluator([intervention], means)
     parts = []
     with session.active():
         for run, micro_batch in chunks(session, images, 1):
@@ -270,3 +293,23 @@ def intervene(
             _, [measured] = evaluator.measure(session, images[run], None, [Subject(whole[run])], micro_batch, donors)
             parts += measured.logits
     return torch.cat(parts)
+
+
+def _check_donors(session: Session, donors: Tensor, images: Tensor) -> None:
+    """Raise a NeuronPathError unless there is one donor for each image."""
+    session.check_images(donors)
+    if donors.shape != images.shape:
+        raise NeuronPathError(
+            f"Donor images have shape {tuple(donors.shape)}; expected that of the images, {tuple(images.shape)}: one "
+            "donor for each."
+        )
+
+
+def _means_of(session: Session, references: Tensor) -> MeanAblation:
+    """The mean-ablation by the mean activations of given images."""
+    if not len(references):
+        raise NeuronPathError("reference_images is empty: a mean needs images.")
+    session.check_images(references)
+    means = MeanActivations(session)
+    means.update(references)
+    return means.operation()

@@ -24,7 +24,7 @@ C classes, k neurons a block, m quadrature nodes, N sequences.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -61,10 +61,10 @@ class PathResult:
         complete_scores: (B,) the complete variant of `scores`, where it came along: for scorers that rate each block on
             its own; else None, see `neuron_path.score_paths`.
         convergence_deltas: (B,) what is missing from `complete_scores`; None as before.
-        objectives: (B,) the final score that a search other than `greedy` maximised, of `paths`, in units of the target
-            function: `scores`, or the measure `complete`; None of the greedy search.
-        greedy_objectives: (B,) the same of the greedy search's path, which it never falls below; None as before.
-        costs: (B,) what the search has cost, in greedy searches; None as before.
+        measure: what a search other than `greedy` maximised: "joint", "complete" or "effect of …" with the operation.
+        objectives: (B,) its value, of `paths`, in units of the target function; None of the greedy search.
+        passes: (B,) forward and backward passes of the network that the search took, beside the clean one and those of
+            `scores`; None as before.
         candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
             narrower than the widest are padded with NaN.
     """
@@ -80,9 +80,9 @@ class PathResult:
     rounding: Float[Tensor, "B"] | None = None
     complete_scores: Float[Tensor, "B"] | None = None
     convergence_deltas: Float[Tensor, "B"] | None = None
+    measure: str = "joint"
     objectives: Float[Tensor, "B"] | None = None
-    greedy_objectives: Float[Tensor, "B"] | None = None
-    costs: Float[Tensor, "B"] | None = None
+    passes: Int[Tensor, "B"] | None = None
     candidate_scores: Float[Tensor, "B L F"] | None = None
 
     def __len__(self) -> int:
@@ -95,15 +95,18 @@ class PathResult:
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> PathResult:
         """The same result on another device, its floats of another type where one is given."""
 
-        def moved(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values.to(device, dtype if values.is_floating_point() else None)
+        def moved(values: Any) -> Any:
+            if not isinstance(values, Tensor):
+                return values
+            return values.to(device, dtype if values.is_floating_point() else None)
 
-        return PathResult(**{name: moved(values) for name, values in vars(self).items()})  # pyright: ignore[reportArgumentType]
+        return PathResult(**{name: moved(values) for name, values in vars(self).items()})
 
     @staticmethod
     def cat(parts: list[PathResult]) -> PathResult:
         """Join the results of consecutive chunks of images."""
-        columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-        return PathResult(
-            **{name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}  # pyright: ignore[reportArgumentType]
-        )
+        columns: dict[str, list[Any]] = {name: [vars(part)[name] for part in parts] for name in vars(parts[0])}
+        joined: dict[str, Any] = {
+            name: torch.cat(values) if isinstance(values[0], Tensor) else values[0] for name, values in columns.items()
+        }
+        return PathResult(**joined)

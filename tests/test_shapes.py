@@ -15,13 +15,15 @@ from jaxtyping import install_import_hook
 with install_import_hook("neuron_path", "beartype.beartype"):
     import neuron_path.api as api
 from neuron_path.attribution.scorer import scorers
+from neuron_path.search.searches.linearized import Linearized
 from tests import tiny
 
 for name, scope, k in (("registers", "cls", 3), ("avg", "patch", 1)):
     model, images = tiny.make(name), tiny.make_images(2)
     for scorer in scorers.names():
         result = api.find_paths(model, images, scorer=scorer, token_scope=scope, top_k=k, n_steps=2, micro_batch=3)
-    for search in ("rerank", "beam", "exchange", "beam_exchange"):
+    for options in ({"polish": True}, {"measure": "complete"}, {"measure": "effect", "n_steps": 2}):
+        search = Linearized(**options)
         api.find_paths(model, images, search=search, token_scope=scope, top_k=k, n_steps=2, micro_batch=3)
     for measure in ("joint", "complete"):
         api.score_paths(model, images, [1, 2], result.paths, token_scope=scope, n_steps=2, measure=measure)

@@ -73,7 +73,9 @@ def classifier(model: VisionTransformer) -> nn.Linear:
 
 def select(result: PathResult, rows: Tensor | slice) -> PathResult:
     """Some images' part of a result."""
-    columns: dict[str, Any] = {name: None if value is None else value[rows] for name, value in vars(result).items()}
+    columns: dict[str, Any] = {
+        name: value[rows] if isinstance(value, Tensor) else value for name, value in vars(result).items()
+    }
     return PathResult(**columns)
 
 

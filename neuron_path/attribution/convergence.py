@@ -30,6 +30,6 @@ def integration_error(terms: Float[Tensor, "4 *n"], n_steps: int) -> Float[Tenso
     return missed.clamp(min=info.eps * whole).to(terms)
 
 
-def integral(terms: Float[Tensor, "4 *n"] | Float[Tensor, "*n"], n_dims: int) -> Float[Tensor, "*n"]:
+def integral(terms: Float[Tensor, "..."], n_dims: int) -> Float[Tensor, "..."]:
     """The integral itself, of n_dims dimensions, with or without error terms beside it."""
     return terms if terms.ndim == n_dims else terms[0]

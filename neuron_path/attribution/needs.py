@@ -52,7 +52,6 @@ def measure_needs(
     *,
     in_double: bool = False,
     every_block: bool = False,
-    n_prefixes: int = 1,
     n_rated: int = 0,
 ) -> Needs:
     """Count the tensors of each kind of pass, with one sequence; call it within `session.active()`.
@@ -62,7 +61,6 @@ def measure_needs(
         image: any one.
         in_double: whether a scorer works in float64.
         every_block: whether a scorer keeps something of every block until the integral is taken.
-        n_prefixes: of an image, held side by side.
         n_rated: paths of an image of which the gradients at every block are held at once.
     """
     adapter, scope = session.adapter, session.adapter.scope
@@ -98,7 +96,7 @@ def measure_needs(
         del kept
 
     n_scoped, width = clean.projected[0].shape[1:]
-    sequence = max(streams) * (_STREAMS if n_scoped == 1 else _STREAMS_OF_PATCHES) * n_prefixes
+    sequence = max(streams) * (_STREAMS if n_scoped == 1 else _STREAMS_OF_PATCHES)
     # Twice: beside those of all paths together there are those of each pass.
     rated = 2 * n_rated * sum(z.numel() * size for z in clean.projected)
     if every_block:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral
-from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.forward import through
+from neuron_path.attribution.linear import Linear, Product, Sum
 from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.types import Measure
 
 
@@ -37,35 +37,6 @@ class Rated:
     def scores(self) -> Float[Tensor, "n"]:
         """The scores alone."""
         return integral(self.terms, 1)
-
-    def take(self, which: Int[Tensor, "r"]) -> Rated:
-        """Some of the paths."""
-        gradients = [values[which] for values in self.gradients]
-        return Rated(self.rows[which], self.paths[which], self.terms[..., which], gradients)
-
-    def put(self, which: Tensor, others: Rated) -> Rated:
-        """The same with other paths in some places."""
-        gradients = [old.index_copy(0, which, new) for old, new in zip(self.gradients, others.gradients, strict=True)]
-        paths = self.paths.index_copy(0, which, others.paths)
-        return Rated(self.rows, paths, self.terms.index_copy(-1, which, others.terms), gradients)
-
-
-class Swaps(NamedTuple):
-    """The c most promising swaps in each block of n paths.
-
-    Attributes:
-        scores: (n, L, c) what the path's score would be, to first order, in descending order.
-        neurons: (n, L, c) the neuron that comes in.
-        places: (n, L) the place, among the block's k, of the one that goes: the one that is missed least.
-    """
-
-    scores: Float[Tensor, "n L c"]
-    neurons: Int[Tensor, "n L c"]
-    places: Int[Tensor, "n L"]
-
-    def take(self, which: Int[Tensor, "r"]) -> Swaps:
-        """Those of some of the paths."""
-        return Swaps(*(values[which] for values in self))
 
 
 class Along(NamedTuple):
@@ -103,14 +74,15 @@ class Objective:
     problem: Problem
     measure: Measure = "joint"
 
-    def rate(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> Rated:
+    def rate(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"], rule: Quadrature | None = None) -> Rated:
         """Score n ≥ 1 paths, in passes of the problem's micro-batch.
 
         Args:
             rows: which image each path belongs to.
             paths: neurons, distinct within a block.
+            rule: of the integral; the problem's own by default.
         """
-        alpha, weights = self.problem.nodes()
+        alpha, weights = self.problem.nodes(rule)
         n_paths, n_nodes = max(1, self.problem.micro_batch // len(alpha)), self.problem.micro_batch
         parts: list[Rated] = []
         for run in torch.arange(len(rows), device=rows.device).split(n_paths):
@@ -161,54 +133,18 @@ class Objective:
             ]
         )
 
-    def swaps(self, rated: Rated, length: int) -> Swaps:
-        """The most promising swaps of each path, `length` in each block."""
-        weight, slope, chosen = self._sums(rated)
-        found = []
-        for index, ((w, g), without) in enumerate(zip(chosen, self._without(rated), strict=True)):
-            every_w = self.problem.clean.activations[index][rated.rows]
-            every_g = self.problem.adapter.blocks[index].pullback(rated.gradients[index])
-            place = ranked(without)[1][:, :1]
-            if self.measure == "joint":
-                every_w, every_g = self.problem.pooled(every_w), self.problem.pooled(every_g)
-                goes = place.unsqueeze(1)
-                rest_w, rest_g = (
-                    whole - part.gather(2, goes.expand(-1, part.shape[1], 1))
-                    for whole, part in ((weight, w), (slope, g))
-                )
-                scores = ((rest_w + every_w) * (rest_g + every_g)).mean(1)
-            else:
-                scores = without.gather(1, place) + (every_w * every_g).sum(1)
-            found.append(self._best(scores.scatter(1, rated.paths[:, index], -torch.inf), place, length))
-        return Swaps(*(torch.stack(values, 1) for values in zip(*found, strict=True)))
-
-    def in_order(self, rated: Rated) -> Rated:
-        """The same paths, each block's neurons in descending order of what the score would lose without them."""
-        places = [ranked(-without)[1] for without in self._without(rated)]
-        paths = torch.stack([rated.paths[:, index].gather(1, place) for index, place in enumerate(places)], 1)
-        return replace(rated, paths=paths)
-
-    @staticmethod
-    def _best(scores: Tensor, place: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        values, order = ranked(F.pad(scores, (0, max(0, length - scores.shape[1])), value=-torch.inf))
-        return values[:, :length], order[:, :length], place.squeeze(1)
-
-    def _sums(self, rated: Rated) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """Σ w and Σ ∫ ∂f/∂a over the path, (n, s, 1) each, and both of each block's neurons, (n, s, k)."""
-        chosen = [self._chosen(rated.rows, rated.paths, index, g) for index, g in enumerate(rated.gradients)]
-        if self.measure == "complete":  # its tokens need not be as many in each block
-            return torch.empty(0), torch.empty(0), chosen
-        weight, slope = (
-            torch.stack([x.sum(2, keepdim=True) for x in parts]).sum(0) for parts in zip(*chosen, strict=True)
-        )
-        return weight, slope, chosen
-
-    def _without(self, rated: Rated) -> list[Float[Tensor, "n k"]]:
-        """Per block, to first order, the scores without each of its neurons."""
-        weight, slope, chosen = self._sums(rated)
+    def linear(self, rated: Rated) -> Linear:
+        """The score to first order around rated paths, or around the clean point."""
+        clean, blocks = self.problem.clean, self.problem.adapter.blocks
+        w = [values[rated.rows] for values in clean.activations]
         if self.measure == "complete":
-            return [rated.scores.unsqueeze(1) - (w * g).sum(1) for w, g in chosen]
-        return [((weight - w) * (slope - g)).mean(1) for w, g in chosen]
+            parts = zip(blocks, w, rated.gradients, strict=True)
+            return Sum([(a * block.pullback(g)).sum(1) for block, a, g in parts])
+        w, gradients = ([self.problem.pooled(values) for values in every] for every in (w, rated.gradients))
+        own = []
+        if w[0].shape[1] > 1:
+            own = [(a * block.pullback(g)).mean(1) for block, a, g in zip(blocks, w, gradients, strict=True)]
+        return Product(blocks, w, gradients, own)
 
     def _chosen(
         self, rows: Tensor, paths: Tensor, index: int, gradient: Float[Tensor, "*terms n S D"]

@@ -7,33 +7,28 @@ only; `ReversePrefix` keeps tokens apart, which one tangent cannot.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from dataclasses import replace
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem, Sequences
-from neuron_path.types import Measure
 
 
 class Prefix(ABC):
     """Visited blocks of the frozen graph, at all quadrature nodes, for the images of one problem.
 
-    The *path sum* is Σ_l Σ_i c_{l,i} ∂f/∂a_{l,j_{l,i}} over the chosen neurons of visited blocks, where f is the target
-    function, c = 1 for the measure `joint` and c = w for `complete`.
+    The *path sum* is Σ_l Σ_i ∂f/∂a_{l,j_{l,i}} over the chosen neurons of visited blocks, where f is the target
+    function.
 
     Args:
         problem: images, targets, model and quadrature.
-        measure: which sum is carried along; None: no sum is asked for.
     """
 
-    def __init__(self, problem: Problem, measure: Measure | None = "joint") -> None:
+    def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.adapter = problem.adapter
         self.scope = problem.scope
-        self.measure = measure
         alpha, weights = problem.nodes()
         self.sequences = Sequences(alpha, weights, problem.n_images, problem.micro_batch)
         self.depth = 0
@@ -59,28 +54,12 @@ class Prefix(ABC):
         A tangent cannot tell tokens apart: it gives their sum (where they are pooled: the sum of their means), S = 1.
         """
 
-    def branch(self) -> Prefix:
-        """The same prefix, to be carried on in another way."""
-        return copy.copy(self)
-
-    def take(self, rows: Int[Tensor, "b"]) -> Prefix:
-        """The prefix of some images, which may come more than once."""
-        other = self.branch()
-        other.problem = self.problem.take(rows, self.problem.quadrature)
-        other.sequences = replace(self.sequences, n_images=len(rows))
-        return other
-
     def _written(
         self, index: int, neurons: Int[Tensor, "B k"]
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B s D"]]:
-        """What path neurons add to their block's projection: at their clean activations, and per unit of the path sum.
-
-        The second is the same for every token, s = 1, but for the measure `complete`.
-        """
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B 1 D"]]:
+        """What path neurons add to their block's projection: at their clean activations, and per unit of the path sum,
+        the same at every token."""
         columns = self.adapter.blocks[index].columns(neurons)
         w = self.problem.clean.chosen(index, neurons)
-        written = w @ columns
-        if self.measure == "complete":
-            return written, written
         n_pooled = w.shape[1] if self.scope.pooled else 1
-        return written, columns.sum(1, keepdim=True) / n_pooled
+        return w @ columns, columns.sum(1, keepdim=True) / n_pooled

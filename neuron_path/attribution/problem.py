@@ -34,6 +34,8 @@ class Problem:
         clean: the clean forward pass of these images.
         sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
         reference: (B, L, k) paths of the scorer's reference method, where it has one.
+        replacements: per block (B or 1, S or 1, F) what neurons are set to, where a search maximises the effect of a
+            mean or resample ablation.
         arithmetic: how the tails are computed.
         keeps_graphs: whether there is memory to keep the graphs of all sequences through visited blocks.
     """
@@ -47,6 +49,7 @@ class Problem:
     clean: CleanPass
     sample_ids: Sequence[str]
     reference: Int[Tensor, "B L k"] | None = None
+    replacements: Sequence[Float[Tensor, "_b _s F"]] | None = None
     arithmetic: Arithmetic = EXACT
     keeps_graphs: bool = True
 
@@ -148,11 +151,16 @@ class Problem:
             clean=self.clean.take(rows),
             sample_ids=[self.sample_ids[row] for row in rows.tolist()] if self.sample_ids else (),
             reference=None if self.reference is None else self.reference[rows],
+            replacements=None
+            if self.replacements is None
+            else [values if len(values) == 1 else values[rows] for values in self.replacements],
         )
 
-    def nodes(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"] | Float[Tensor, "4 m"]]:
-        """Quadrature nodes and weights on the images' device, in their dtype."""
-        nodes, weights = self.quadrature.nodes()
+    def nodes(
+        self, rule: Quadrature | None = None
+    ) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"] | Float[Tensor, "4 m"]]:
+        """Nodes and weights of a rule, the problem's own by default, on the images' device, in their dtype."""
+        nodes, weights = (rule or self.quadrature).nodes()
         like = self.clean.embedded
         return torch.from_numpy(nodes).to(like), torch.from_numpy(weights).to(like)
 
@@ -191,11 +199,6 @@ class Sequences:
         for start in range(0, len(pairs), length):
             run = slice(start, start + length)
             yield run if rows is None else pairs[run], images[run], alpha[run]
-
-    def pairs(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "N"]:
-        """The pairs of some images, node by node."""
-        starts = torch.arange(len(self.alpha), device=rows.device) * self.n_images
-        return (starts.unsqueeze(1) + rows).flatten()
 
     def integrate(self, values: Float[Tensor, "N *S"]) -> Float[Tensor, "*terms b *S"]:
         """Σ_k ω_k · values at node k, for each row of weights; N covers whole images, node by node."""

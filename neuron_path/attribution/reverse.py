@@ -12,7 +12,6 @@ from torch import Tensor
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.tail import tail_gradients, tail_value
-from neuron_path.types import Measure
 
 
 @dataclass
@@ -42,8 +41,8 @@ class ReversePrefix(Prefix):
     whose number differs between blocks: there a tangent serves.
     """
 
-    def __init__(self, problem: Problem, measure: Measure = "joint") -> None:
-        super().__init__(problem, measure)
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
         self._chosen: list[tuple[Tensor, Tensor]] = []
         self._kept: list[_Visited] | None = None
         if problem.keeps_graphs:
@@ -73,19 +72,6 @@ class ReversePrefix(Prefix):
             (at_h,) = torch.autograd.grad(total, (h,))
             sums.append(self._back((visited.h,), (at_h,), visited, is_kept))
         return self.sequences.integrate(torch.cat(sums))
-
-    def branch(self) -> ReversePrefix:
-        other = super().branch()
-        assert isinstance(other, ReversePrefix)
-        other._chosen = list(self._chosen)
-        other._kept = None  # the graphs are those of one way on
-        return other
-
-    def take(self, rows: Tensor) -> ReversePrefix:
-        other = super().take(rows)
-        assert isinstance(other, ReversePrefix)
-        other._chosen = [(written[rows], direction[rows]) for written, direction in self._chosen]
-        return other
 
     def _passes(self, rows: Tensor | None) -> Iterator[tuple[_Visited, bool]]:
         """The sequences of each pass behind the blocks visited so far, and whether their graph is kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,6 @@ from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.reverse import ReversePrefix
 from neuron_path.attribution.tangent import TangentPrefix
-from neuron_path.types import Measure
 
 # Two Gauss nodes on [0, 1] and the three that Kronrod adds to them, with the weights of all five.
 _NODES = tuple(0.5 + 0.5 * x for x in (-(3**-0.5), 3**-0.5, -((6 / 7) ** 0.5), 0.0, (6 / 7) ** 0.5))
@@ -69,34 +67,20 @@ class PathScores(NamedTuple):
         return PathScores(*(None if a is None or b is None else a.index_copy(0, rows, b.to(a)) for a, b in pairs))  # pyright: ignore[reportArgumentType]
 
 
-def make_prefix(problem: Problem, measure: Measure = "joint") -> Prefix:
-    """The faster way of carrying the prefix: a tangent, unless the measure needs several tokens kept apart."""
-    tangent = measure == "complete" or one_sum(problem)
-    return (TangentPrefix if tangent else ReversePrefix)(problem, measure)
+def make_prefix(problem: Problem) -> Prefix:
+    """The faster way of carrying the prefix: a tangent, unless several tokens must be kept apart."""
+    return TangentPrefix(problem) if one_sum(problem) else ReversePrefix(problem)
 
 
 def one_sum(problem: Problem) -> bool:
-    """Whether the joint measure needs no two tokens kept apart: one tangent then gives the final score."""
+    """Whether no two tokens need be kept apart: one tangent then gives the joint score."""
     return problem.scope.pooled or problem.clean.projected[0].shape[1] == 1
-
-
-def activation_sum(problem: Problem, neurons: Sequence[Int[Tensor, "B _k"]]) -> Float[Tensor, "B S"]:
-    """W: the clean activations of the chosen neurons, block by block from the first, per token in scope (pooled tokens:
-    one mean)."""
-    return torch.stack([problem.chosen_sum(index, chosen) for index, chosen in enumerate(neurons)]).sum(0)
 
 
 def joint_score(problem: Problem, prefix: Prefix, paths: Int[Tensor, "B L k"]) -> PathScores:
     """JAS(P) = mean over tokens of (Σ w) · ∫ Σ ∂f/∂a dα, from a prefix in which `paths` is chosen throughout."""
-    return PathScores.of(partial_score(problem, prefix, paths.unbind(1), "joint"), problem.quadrature.n_steps)
-
-
-def partial_score(
-    problem: Problem, prefix: Prefix, neurons: Sequence[Int[Tensor, "B _k"]], measure: Measure
-) -> Float[Tensor, "*terms B"]:
-    """The score of paths through the first blocks, chosen in the prefix; the blocks behind them are live."""
-    gradient = prefix.path_gradient()
-    return (activation_sum(problem, neurons) * gradient).mean(-1) if measure == "joint" else gradient.sum(-1)
+    weight = torch.stack([problem.chosen_sum(index, neurons) for index, neurons in enumerate(paths.unbind(1))]).sum(0)
+    return PathScores.of((weight * prefix.path_gradient()).mean(-1), problem.quadrature.n_steps)
 
 
 def path_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool = True) -> PathScores:
@@ -132,7 +116,7 @@ def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"]) -> PathScore
         return path_scores(problem, paths)
     tolerance = rule.tolerance if rule.is_adaptive else _TOLERANCE
     objective, every, fallen = Objective(problem), problem.every_image, _fallen(problem, paths)
-    nodes = torch.tensor(_NODES).to(problem.clean.embedded)
+    nodes = torch.tensor(_NODES, dtype=torch.float64).to(problem.clean.embedded)
     two = objective.along(every, paths, nodes[:2])
     joint, complete = two.integrals(nodes.new_tensor([0.5, 0.5]))
     # c₁ of the Legendre series, whose coefficients fall as ρ^k: two nodes miss c₀ ρ⁴ = c₁ (c₁/c₀)³.
@@ -143,7 +127,7 @@ def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"]) -> PathScore
     if not len(rows):
         return found
     five = two.take(rows).with_more(objective.along(rows, paths[rows], nodes[2:]))
-    better, complete = five.integrals(torch.tensor(_WEIGHTS).to(nodes))
+    better, complete = five.integrals(torch.tensor(_WEIGHTS, dtype=torch.float64).to(nodes))
     # The rule of five misses about the square of what that of two does, as a share; a power of 1.5 is on the safe side.
     difference = (better - joint[rows]).abs()
     missed = difference * _share(difference, better).sqrt()

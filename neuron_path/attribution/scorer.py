@@ -15,11 +15,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import PathScores, converged_scores
 from neuron_path.registry import Registry
-from neuron_path.types import Measure
 
 
 @runtime_checkable
@@ -43,14 +41,6 @@ class Scoring(Protocol):
 
     def path_scores(self, paths: Int[Tensor, "B L k"]) -> PathScores:
         """Final scores of `paths`, which has just been chosen."""
-        ...
-
-    def carries(self, measure: Measure) -> Prefix | None:
-        """The prefix of the choices made so far that it keeps, if it is one with the sum of this measure."""
-        ...
-
-    def take(self, rows: Int[Tensor, "b"]) -> Scoring:
-        """The same for some of the images, which may come more than once, each to go on in its own way."""
         ...
 
 
@@ -90,14 +80,6 @@ class BlockwiseScoring:
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Nothing depends on earlier choices."""
-
-    def carries(self, measure: Measure) -> None:
-        """None."""
-
-    def take(self, rows: Tensor) -> BlockwiseScoring:
-        """Their scores."""
-        problem = self.problem.take(rows, self.problem.quadrature)
-        return BlockwiseScoring(problem, [scores[..., rows, :] for scores in self.scores])
 
     def path_scores(self, paths: Tensor) -> PathScores:
         """Both scores of the path, with as many nodes as it needs."""

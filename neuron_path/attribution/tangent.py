@@ -14,21 +14,20 @@ from neuron_path.attribution.forward_mode import push
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.tail import tail_gradients, tail_value
-from neuron_path.types import Measure
 
 _Parts = tuple[Tensor, ...]  # of a block's output: tokens in scope, live tokens
 
 
 class TangentPrefix(Prefix):
-    """Carries h(α) and its tangent in the direction c on every chosen neuron; see `Prefix`.
+    """Carries h(α) and its tangent in the direction 1 on every chosen neuron; see `Prefix`.
 
-    With ȯut the tangent at the open block's output, the path sum is ⟨∂f/∂out, ȯut⟩, summed over all tokens. Without a
-    measure the state goes alone, and the path sum is 0.
+    With ȯut the tangent at the open block's output, the path sum is ⟨∂f/∂out, ȯut⟩, summed over all tokens. Without
+    the sum the state goes alone, and the path sum is 0.
     """
 
-    def __init__(self, problem: Problem, measure: Measure | None = "joint") -> None:
-        super().__init__(problem, measure)
-        self._push = push if measure else _still
+    def __init__(self, problem: Problem, *, with_sum: bool = True) -> None:
+        super().__init__(problem)
+        self._push = push if with_sum else _still
         n_nodes = len(self.sequences.alpha)
         # Before the first choice all nodes agree and the tangent is zero: one evaluation serves them all.
         state = tuple(x.repeat(n_nodes, 1, 1) for x in self._advance(problem.clean.embedded))
@@ -71,24 +70,6 @@ class TangentPrefix(Prefix):
 
             sums.append(self._push(value, h[run], dh[run])[1])
         return self.sequences.integrate(torch.cat(sums)).unsqueeze(-1)
-
-    def branch(self) -> TangentPrefix:
-        if self.depth < len(self.adapter.blocks):
-            self._open()  # once for all branches
-        other = super().branch()
-        assert isinstance(other, TangentPrefix)
-        return other
-
-    def take(self, rows: Tensor) -> TangentPrefix:
-        other = super().take(rows)
-        assert isinstance(other, TangentPrefix)
-        pairs = self.sequences.pairs(rows)
-        if self._streams is not None:
-            other._streams = self._streams[0][pairs], self._streams[1][pairs]
-        if self._opened is not None:
-            state, tangent = self._opened
-            other._opened = tuple(x[pairs] for x in state), tuple(x[pairs] for x in tangent)
-        return other
 
     def _open(self) -> tuple[_Parts, _Parts]:
         """State and tangent up to the next block's projection: tokens in scope, live tokens."""

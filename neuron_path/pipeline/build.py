@@ -34,6 +34,7 @@ from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
 from neuron_path.pipeline.images import build_data, preprocessing_of
 from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
+from neuron_path.search.chunk import Lender
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
@@ -145,10 +146,16 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     return lambda batch: [constant] * len(batch)
 
 
-def build_finders(config: Config, session: Session, baselines: Sequence[str]) -> list[PathFinder]:
+def build_finders(
+    config: Config, session: Session, baselines: Sequence[str], lender: Lender | None = None
+) -> list[PathFinder]:
     """The configured method first, then the baselines, which take the same quadrature and the greedy search.
 
-    A search that raises the final score would make another method of a baseline, and none of the random one.
+    Args:
+        config: of the method.
+        session: the model.
+        baselines: further scorers.
+        lender: gives a search what it needs of other images.
     """
     chosen, search, quadrature = _build_method(config)
     seeded = [name for name, scorer in scorers if "seed" in signature(scorer).parameters]
@@ -169,6 +176,7 @@ def build_finders(config: Config, session: Session, baselines: Sequence[str]) ->
             memory_budget=None if config.memory_budget is None else in_bytes(config.memory_budget),
             precision=config.precision,
             compile=config.compile,
+            lender=lender,
         )
         for scorer in (chosen, *others)
     ]

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from neuron_path.config import Config, EvaluationConfig
-from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.evaluate import Evaluator, Intervention
-from neuron_path.interventions.means import MeanActivations
-from neuron_path.interventions.operations import MeanAblation
 from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
-from neuron_path.lightning.datamodule import ImageDataModule, NamedDataset, Part
+from neuron_path.lightning.datamodule import ImageDataModule, Part
 from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
 from neuron_path.pipeline.build import Study, build_quadrature, build_trainer, predict
-from neuron_path.pipeline.images import build_data, reference_of
-from neuron_path.progress import progress_bar
+from neuron_path.pipeline.lending import reader, reference_means
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
 from neuron_path.store.schema import build_table, effect_schema, score_schema
@@ -65,7 +59,7 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     targets = dict(zip(paths["sample_id"], paths["target"].tolist(), strict=True))
     data = _with_paths(study.data, targets)
     study.session.model.to(build_trainer(config, []).strategy.root_device)
-    means, reference = _means(config, study) if "mean_ablation" in options.operations else (None, None)
+    means, reference = reference_means(config, study) if "mean_ablation" in options.operations else (None, None)
     evaluator = Evaluator(
         interventions(options, max(method.top_k for method in stored)),
         means,
@@ -76,7 +70,7 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     measured = paths.dropna(subset=["rounding"])
     rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))
     known = rounding if rounding.keys() >= targets.keys() else None
-    module = EvaluationModule(study.session, stored, targets, evaluator, known, donors, _reader(data.dataset))
+    module = EvaluationModule(study.session, stored, targets, evaluator, known, donors, reader(data.dataset))
     collector = EvaluationCollector()
     progress = ImageProgress("Evaluation", len(data.dataset))
     stream = StreamMetrics(tracker.log, complete_scores_of, "evaluation/")
@@ -128,39 +122,6 @@ def _with_paths(data: ImageDataModule, targets: dict[str, int]) -> ImageDataModu
         )
     places = [place for place, name in enumerate(known) if name in targets]
     return ImageDataModule(Part(data.dataset, places), batch_size=data.batch_size, num_workers=data.num_workers)
-
-
-def _means(config: Config, study: Study) -> tuple[MeanAblation, dict[str, Any]]:
-    """Mean activations over the named reference split, or over the run's own images, and which images these were."""
-    name = config.evaluation.reference
-    data = study.data
-    if name is not None:
-        data = build_data(replace(config, data=reference_of(config.data, name)), study.session.model)
-    means, seen = MeanActivations(study.session), hashlib.sha256()
-    with progress_bar() as bar:
-        task = bar.add_task("Mean activations", total=len(data.dataset))
-        for batch in data.predict_dataloader():
-            if batch.problems and config.data.on_error == "raise":
-                raise unreadable(*batch.problems[0])
-            if len(batch):
-                means.update(batch.images)
-                seen.update(batch.images.numpy().tobytes())
-            bar.advance(task, len(batch) + len(batch.problems))
-    described = {"name": name or "the run's own images", "n_images": len(data.dataset), "sha256": seen.hexdigest()}
-    return means.operation(), described
-
-
-def _reader(dataset: NamedDataset) -> Callable[[Sequence[str]], Tensor]:
-    places = {name: place for place, name in enumerate(dataset.sample_ids)}
-
-    def images_of(names: Sequence[str]) -> Tensor:
-        items = [dataset[places[name]] for name in names]
-        for item in items:
-            if item["image"] is None:
-                raise unreadable(item["sample_id"], item["problem"])
-        return torch.stack([item["image"] for item in items])
-
-    return images_of
 
 
 def _stored(rows: pd.DataFrame) -> StoredPaths:

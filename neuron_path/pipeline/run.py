@@ -16,6 +16,7 @@ from neuron_path.pipeline.build import build_finders, build_study
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
 from neuron_path.pipeline.evidence import evidence_stage
 from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
+from neuron_path.pipeline.lending import DataLender
 from neuron_path.pipeline.processes import find_processes
 from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
@@ -131,7 +132,7 @@ def _begun(
     if isinstance(built.head, LinearProbeConfig) and config.resume_mode != "force":
         open_run_dir(run_dir)  # fitting may take long, and the head would be another one: refuse before
     study = build_study(built)
-    finders = build_finders(config, study.session, baselines)
+    finders = build_finders(config, study.session, baselines, DataLender(config, study))
     provenance = provenance_of(config, study, finders, command)
     if expected is not None and (told := differences(expected, provenance["identity"])):
         raise NeuronPathError(f"This would be another search than that one: {'; '.join(told)}.")

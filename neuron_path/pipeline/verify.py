@@ -20,6 +20,7 @@ from neuron_path.lightning.module import MethodPaths
 from neuron_path.pipeline.build import Study, build_finders, build_study, build_trainer
 from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pipeline.identity import identity_of
+from neuron_path.pipeline.lending import DataLender
 from neuron_path.pipeline.sameness import compare_paths
 from neuron_path.pipeline.search import weights_of
 from neuron_path.search.finder import PathFinder, find_all
@@ -191,7 +192,7 @@ def _source(
     if isinstance(config.head, LinearProbeConfig):  # fitted then, not again
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
     study = build_study(config)
-    finders = build_finders(config, study.session, made["baselines"])
+    finders = build_finders(config, study.session, made["baselines"], DataLender(config, study))
     weights = weights_of(study)
     now = identity_of(config, study, finders, weights) | {"weight_hash": weights}
     if told := differences(made["identity"] | {"weight_hash": made["weight_hash"]}, now):

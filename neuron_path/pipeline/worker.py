@@ -27,6 +27,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
 
     from neuron_path.config import stored_config
     from neuron_path.pipeline.build import build_finders, build_shared_trainer, build_study
+    from neuron_path.pipeline.lending import DataLender
     from neuron_path.pipeline.share import search_share
     from neuron_path.store.schema import path_schema
     from neuron_path.store.writer import PathWriter
@@ -35,7 +36,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the process that started this one has built the same and warned
         study = build_study(config)
-        finders = build_finders(config, study.session, order["baselines"])
+        finders = build_finders(config, study.session, order["baselines"], DataLender(config, study))
     share = search_share(
         config,
         study,

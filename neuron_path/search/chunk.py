@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.exactness import Exactness, exactness
+from neuron_path.attribution.forward import clean_pass
 from neuron_path.attribution.problem import EXACT, Problem
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan
 
@@ -27,6 +30,7 @@ class Chunk:
         sample_ids: names of the images.
         plan: how they are cut.
         arithmetic: of the tails, in float32.
+        lent: what neurons are set to by the edit whose effect is maximised: means, or (B, c, H, W) donors' images.
     """
 
     def __init__(
@@ -37,10 +41,11 @@ class Chunk:
         sample_ids: Sequence[str],
         plan: Plan,
         arithmetic: Arithmetic = EXACT,
+        lent: MeanAblation | Float[Tensor, "B c H W"] | None = None,
     ) -> None:
         self.session = session
         self.images, self.targets, self.sample_ids = images, targets, sample_ids
-        self.plan = plan
+        self.plan, self.lent = plan, lent
         self.arithmetic = arithmetic if session.dtype == torch.float32 else EXACT
         self._problems: dict[tuple[Quadrature, str], Problem] = {}
         self._exactness: dict[str, Exactness | None] = {}
@@ -54,8 +59,21 @@ class Chunk:
             images = self.session.images(self.images)
             options = (quadrature, self.plan.micro_batch, target, self.sample_ids)
             posed = Problem.pose(self.session.adapter, images, own, *options)
-            self._problems[key] = replace(posed, arithmetic=self.arithmetic, keeps_graphs=self.plan.keeps_graphs)
+            self._problems[key] = replace(
+                posed,
+                replacements=self._replacements(),
+                arithmetic=self.arithmetic,
+                keeps_graphs=self.plan.keeps_graphs,
+            )
         return self._problems[key]
+
+    def _replacements(self) -> list[Tensor] | None:
+        """See `Problem.replacements`."""
+        if self.lent is None:
+            return None
+        if isinstance(self.lent, MeanAblation):
+            return [of.view(1, 1, -1).to(self.session.device, self.session.dtype) for of, _ in self.lent.means]
+        return clean_pass(self.session.adapter, self.session.images(self.lent)).activations
 
     def exactness(self, problem: Problem) -> Exactness | None:
         """How far float32 is to be trusted with this chunk's problem; None in another type."""
@@ -77,4 +95,18 @@ class Chunk:
             None if self.targets is None else self.targets[rows.to(self.targets.device)],
             [self.sample_ids[int(row)] for row in rows],
             self.plan.in_double(),
+            lent=self.lent[rows.to(self.lent.device)] if isinstance(self.lent, Tensor) else self.lent,
         )
+
+
+@runtime_checkable
+class Lender(Protocol):
+    """Gives what neurons are set to by a mean or resample ablation whose effect is maximised."""
+
+    def means(self) -> MeanAblation:
+        """Their means over reference images."""
+        ...
+
+    def donors(self, run: slice, names: Sequence[str]) -> Float[Tensor, "b c H W"]:
+        """A donor's image for each of a run of images, whose names are given."""
+        ...

@@ -20,9 +20,10 @@ from neuron_path.attribution.quadrature import Quadrature, is_whole
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target, target_probability
 from neuron_path.errors import NeuronPathError
+from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.session import Session, Targets
 from neuron_path.progress import progress_bar
-from neuron_path.search.chunk import Chunk
+from neuron_path.search.chunk import Chunk, Lender
 from neuron_path.search.plan import Plan, is_out_of_memory
 from neuron_path.search.planner import Planner
 from neuron_path.search.search import Doubt, Found, Search
@@ -47,9 +48,10 @@ class PathFinder:
         precision: of the tails: "fp32", "tf32" or "bf16".
         compile: whether to run the tails' blocks through torch.compile.
         keep_candidates: also return every candidate's score.
+        lender: gives what a search that maximises the effect of a mean or resample ablation sets neurons to.
 
     Raises:
-        NeuronPathError: an option out of range.
+        NeuronPathError: an option out of range, or no lender for a search that needs one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class PathFinder:
         precision: str = "fp32",
         compile: bool = False,
         keep_candidates: bool = False,
+        lender: Lender | None = None,
     ) -> None:
         check_target(target)
         narrowest = min(block.n_neurons for block in session.adapter.blocks)
@@ -73,6 +76,11 @@ class PathFinder:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
         if micro_batch is not None and (not is_whole(micro_batch) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
+        if not search.asks_scorer and scorer.name != "joint_attribution":
+            raise NeuronPathError(
+                f"The search '{search.name}' maximises a measure of its own and asks no scorer, but '{scorer.name}' is "
+                f"given: leave the scorer out, or use the search 'greedy' with it."
+            )
         shortlist = scorer.shortlist
         if shortlist is not None and (not is_whole(shortlist) or shortlist < 1):
             raise NeuronPathError(f"shortlist is {shortlist}; expected at least 1 neuron, or null for all.")
@@ -89,12 +97,18 @@ class PathFinder:
         self.arithmetic = Arithmetic(precision, compile)
         self._arithmetic_on: dict[torch.device, Arithmetic] = {}
         self._planners: dict[tuple[Scorer, ...], Planner] = {}
+        self.lender = lender
         self.reference: PathFinder | None = None
         if scorer.reference is not None:
             reference = scorers.create(scorer.reference)
             if reference.reference is not None:
                 raise NeuronPathError(f"The scorer '{scorer.reference}' cannot be a reference: it has one itself.")
             self.reference = PathFinder(session, reference, search, quadrature, target=target, top_k=top_k)
+
+    @property
+    def by_nodes(self) -> bool:
+        """Whether choices are made by integrals over the quadrature's nodes."""
+        return self.search.asks_scorer and self.scorer.by_nodes
 
     def planner(self, scorers: Sequence[Scorer]) -> Planner:
         """Plans this search together with other methods that share its chunks; kept, with what it has learned."""
@@ -103,6 +117,18 @@ class PathFinder:
             options = (self.quadrature, self.micro_batch, self.memory_budget)
             self._planners[key] = Planner(self.session, key, self.search, *options)
         return self._planners[key]
+
+    def lent(self, run: slice, names: Sequence[str]) -> MeanAblation | Tensor | None:
+        """What the search needs to know of other images, for a run of images."""
+        borrows = self.search.borrows
+        if borrows is None:
+            return None
+        if self.lender is None:
+            raise NeuronPathError(
+                f"The search '{self.search.name}' is to maximise the {self.search.maximises}, for which it needs "
+                f"{borrows}: give them."
+            )
+        return self.lender.means() if borrows == "reference_images" else self.lender.donors(run, names)
 
     def arithmetic_on(self, device: torch.device) -> Arithmetic:
         """What the device can do of it; it is warned of what it cannot once."""
@@ -237,13 +263,13 @@ class PathFinder:
             targets=problem.targets,
             predictions=logits.argmax(1),
             target_probabilities=target_probability(logits, problem.targets),
-            n_steps=scored.n_steps.clamp(min=problem.quadrature.n_steps if self.scorer.by_nodes else 0),
+            n_steps=scored.n_steps.clamp(min=problem.quadrature.n_steps if self.by_nodes else 0),
             score_errors=scored.errors,
             complete_scores=scored.complete,
             convergence_deltas=scored.deltas,
+            measure=self.search.maximises,
             objectives=found.objectives,
-            greedy_objectives=found.greedy_objectives,
-            costs=found.costs,
+            passes=found.passes,
             candidate_scores=None if found.candidates is None else _stack(found.candidates),
         )
 
@@ -290,7 +316,7 @@ def find_each(
     checked = session.check_targets(targets, len(images))
     names: Sequence[str] = digests(images) if sample_ids is None else sample_ids
     arithmetic = first.arithmetic_on(session.device)
-    planner = first.planner([finder.scorer for finder in finders])
+    planner = first.planner([finder.scorer for finder in finders if finder.search.asks_scorer])
     done = 0
     while done < len(images):
         with session.active():
@@ -298,7 +324,8 @@ def find_each(
             run = slice(done, min(done + plan.n_images, len(images)))
             own = None if checked is None else checked[run]
             try:
-                found = _find_chunk(finders, Chunk(session, images[run], own, names[run], plan, arithmetic))
+                lent = first.lent(run, names[run])
+                found = _find_chunk(finders, Chunk(session, images[run], own, names[run], plan, arithmetic, lent))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -367,7 +394,7 @@ def _stack(candidates: list[Float[Tensor, "B F"]]) -> Float[Tensor, "B L F"]:
 def _overwrite(result: PathResult, rows: Int[Tensor, "b"], settled: PathResult) -> PathResult:
     """Put the settled images' results in their rows, in the result's own dtypes."""
     values = {
-        name: value if value is None else value.index_copy(0, rows, getattr(settled, name).to(value))
+        name: value.index_copy(0, rows, getattr(settled, name).to(value)) if isinstance(value, Tensor) else value
         for name, value in vars(result).items()
     }
     return replace(result, **values)

@@ -70,8 +70,7 @@ class Planner:
 
     def _make(self, images: Tensor) -> Plan:
         session, n_steps = self._session, self._quadrature.n_steps
-        is_plain = self._search.n_prefixes == 1 and not self._search.n_rated(len(session.adapter.blocks))
-        if is_plain and not any(scorer.by_nodes or scorer.reference for scorer in self._scorers):
+        if not any(scorer.by_nodes or scorer.reference for scorer in self._scorers):
             n_steps = min(n_steps, FEWEST)  # no prefix is carried: only paths are scored
         device, most_steps = session.device, self._quadrature.most_steps
         embedded = session.adapter.embed(session.images(images[:1]))
@@ -87,7 +86,6 @@ class Planner:
             images[:1],
             in_double=any(scorer.in_double for scorer in self._scorers),
             every_block=any(scorer.keeps_every_block for scorer in self._scorers),
-            n_prefixes=self._search.n_prefixes,
             n_rated=self._search.n_rated(len(session.adapter.blocks)),
         )
         if device.type == "cuda":

@@ -28,9 +28,8 @@ class Found:
         resolution: (B, L) by how much, relative to the same, each block's leads exceed their estimated error as
             integrals: below 0 more nodes could decide otherwise; +∞ where the rule gives no estimate.
         candidates: per block (B, F) the objective of every candidate, or None when not kept.
-        objectives: (B,) what the search maximised, of each path; None: the final joint attribution score.
-        greedy_objectives: (B,) the same of the path that the greedy search finds; None: it is that path.
-        costs: (B,) what the search has cost, in greedy searches; None: one.
+        objectives: (B,) what the search maximised, of each path; None: nothing of the whole path.
+        passes: (B,) forward and backward passes that it took beside the clean one and scoring; None as before.
     """
 
     paths: Int[Tensor, "B L k"]
@@ -40,8 +39,7 @@ class Found:
     resolution: Float[Tensor, "B L"]
     candidates: list[Float[Tensor, "B F"]] | None
     objectives: Float[Tensor, "B"] | None = None
-    greedy_objectives: Float[Tensor, "B"] | None = None
-    costs: Float[Tensor, "B"] | None = None
+    passes: Int[Tensor, "B"] | None = None
 
     def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Found:
         """Some images' paths, with floats of the type and device of `like`."""
@@ -76,14 +74,24 @@ class Doubt:
 
 
 class Search(ABC):
-    """Options of a search; `run` picks a path for every image of a problem. Its `name` is the registered one."""
+    """Options of a search; `run` picks a path for every image of a problem. Its `name` is the registered one.
+
+    Attributes:
+        asks_scorer: whether a scorer rates the neurons; else the search has a measure of its own.
+    """
 
     name: ClassVar[str]
+    asks_scorer: ClassVar[bool] = True
 
     @property
-    def n_prefixes(self) -> int:
-        """Prefixes of an image that are held side by side."""
-        return 1
+    def maximises(self) -> str:
+        """What the search maximises; of one that asks a scorer, what the path is scored by."""
+        return "joint"
+
+    @property
+    def borrows(self) -> str | None:
+        """What it needs of other images: "reference_images", whose mean activations, or "donor_images"."""
+        return None
 
     def n_rated(self, n_blocks: int) -> int:
         """Paths of an image of which the gradients at every block are held at once."""

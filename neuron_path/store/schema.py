@@ -15,21 +15,23 @@ from neuron_path.errors import NeuronPathError, nearest
 
 KEY_COLUMNS = ("sample_id", "scorer", "search")
 """What names a row of the path table: an image and a method."""
-_LATER = ("complete", "rounding")
+_LATER = ("complete", "rounding", "passes")
 """Columns of the path table that version 0.1 did not write, in their order."""
+_GONE = ("greedy_objective", "search_cost")
+"""Columns that it wrote, and that are passed over."""
 
 
 def path_schema(top_k: int) -> pa.Schema:
     """Return the columns of ``paths.parquet``: one row per image and method.
 
     ``path`` is a list of L neuron indices for ``top_k`` 1; above, it is L lists of ``top_k`` indices in descending
-    objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the measure of ``path``, in units of
-    the target function. ``n_steps`` is how many quadrature nodes the image took, ``score_error`` the estimated error of
-    ``score`` as an integral. ``objective`` is what a search other than ``greedy`` maximised, ``greedy_objective`` the
-    same of the greedy search's path, and ``search_cost`` what it took, in greedy searches. ``complete`` is the complete
-    variant of ``score`` with its ``convergence_delta``, of methods that rate each block on its own. ``rounding`` is how
-    much float32 rounds on the image: the ``score`` of a path that was searched for is right to ten times that, relative
-    to its size, and to 1e-4 at least; null where all was computed in another type. All that this paragraph names but
+    objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the joint score of ``path``, in
+    units of the target function. ``n_steps`` is how many quadrature nodes the image took, ``score_error`` the estimated
+    error of ``score`` as an integral. ``measure`` is what the search maximised; of one other than ``greedy``
+    ``objective`` is its value and ``passes`` how many forward and backward passes it took. ``complete`` is the complete
+    variant of ``score`` with its ``convergence_delta``, where it came along. ``rounding`` is how much float32 rounds on
+    the image: the ``score`` of a path that was searched for is right to ten times that, relative to its size, and to
+    1e-4 at least; null where all was computed in another type. All that this paragraph names but ``measure`` and
     ``n_steps``, and ``label`` (unlabelled images), may be null.
 
     Raises:
@@ -57,12 +59,11 @@ def path_schema(top_k: int) -> pa.Schema:
             pa.field("score_error", pa.float64()),
             pa.field("n_steps", pa.int32(), nullable=False),
             pa.field("objective", pa.float64()),
-            pa.field("greedy_objective", pa.float64()),
-            pa.field("search_cost", pa.float64()),
             pa.field("margins", pa.list_(pa.float64()), nullable=False),
             pa.field("convergence_delta", pa.float64()),
             pa.field("complete", pa.float64()),
             pa.field("rounding", pa.float64()),
+            pa.field("passes", pa.int32()),
         ]
     )
 
@@ -175,7 +176,7 @@ def describe_mismatch(found: pa.Schema, expected: pa.Schema) -> str:
 def conform(table: pa.Table, schema: pa.Schema, what: str, advice: str) -> pa.Table:
     """Return ``table`` with exactly the fields of ``schema`` and no metadata.
 
-    Columns that an earlier version did not write are added, without values.
+    Columns that an earlier version did not write are added, without values, and those that it alone wrote are dropped.
 
     Args:
         table: any table.
@@ -186,6 +187,8 @@ def conform(table: pa.Table, schema: pa.Schema, what: str, advice: str) -> pa.Ta
     Raises:
         NeuronPathError: when names, types or order differ, or a value is missing where every row must have one.
     """
+    if "passes" in schema.names:
+        table = table.drop_columns([name for name in _GONE if name in table.schema.names])
     for name in _LATER:
         field = schema.field(name) if name in schema.names else None
         if field is not None and field.nullable and name not in table.schema.names:

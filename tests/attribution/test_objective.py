@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuron_path.attribution.convergence import integral
 from neuron_path.attribution.objective import Objective, Rated
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.score import make_prefix, partial_score
 from neuron_path.models.session import Session
 from neuron_path.types import Measure
 from tests import oracle, tiny
@@ -59,7 +57,7 @@ def test_scores_and_swaps_are_the_literal_ones(
     rows, paths = torch.tensor([2, 0, 0, 1]), tiny.random_paths(model, 4, k)
     with torch.no_grad():
         rated = objective.rate(rows, paths)
-        swaps = objective.swaps(rated, 3)
+        swaps = objective.linear(rated).swaps(paths, 3)
     for at, row in enumerate(rows.tolist()):
         path, target = paths[at].tolist(), int(targets[row])
         if measure == "joint":
@@ -81,7 +79,8 @@ def test_the_neuron_that_goes_is_the_one_missed_least(measure: Measure, images: 
     case: tiny.Case = (tiny.make(), "cls")
     objective, paths = Objective(pose(case, images, targets), measure), tiny.random_paths(case[0], 3, 3)
     rated = objective.rate(torch.arange(3), paths)
-    places = objective.swaps(rated, 1).places
+    linear = objective.linear(rated)
+    places = linear.swaps(paths, 1).places
     for row in range(3):
         for block in range(3):
             # To first order again: the score with the neuron's own share of W and G taken out.
@@ -92,9 +91,9 @@ def test_the_neuron_that_goes_is_the_one_missed_least(measure: Measure, images: 
                 weights, slopes = zip(*(shares(objective, rated, row, index) for index in range(3)), strict=True)
                 losses = rated.scores[row] - (torch.cat(weights).sum() - w) * (torch.cat(slopes).sum() - g)
             assert int(places[row, block]) == int(losses.argmin())
-    ordered = objective.in_order(rated)
-    assert torch.equal(ordered.paths.sort(2).values, paths.sort(2).values)
-    last = ordered.paths[:, :, -1]
+    ordered = linear.in_order(paths)
+    assert torch.equal(ordered.sort(2).values, paths.sort(2).values)
+    last = ordered[:, :, -1]
     assert torch.equal(last, paths.gather(2, places.unsqueeze(2)).squeeze(2))
 
 
@@ -115,38 +114,3 @@ def test_passes_of_any_size_give_the_same(rule: Quadrature, micro_batch: int, im
     torch.testing.assert_close(found.terms, expected.terms, rtol=1e-10, atol=1e-14)
     for ours, theirs in zip(found.gradients, expected.gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
-
-
-@pytest.mark.parametrize("measure", ["joint", "complete"])
-@pytest.mark.parametrize("keeps_graphs", [True, False])
-def test_partial_paths_are_scored_with_the_rest_live(
-    case: tiny.Case, measure: Measure, keeps_graphs: bool, images: Tensor, targets: Tensor
-) -> None:
-    """Also by branches, and for images that come twice."""
-    model, scope = case
-    setting = tiny.literal(model, scope)
-    problem = pose(case, images, targets)
-    object.__setattr__(problem, "keeps_graphs", keeps_graphs)
-    paths, rows = tiny.random_paths(model, 4, 2), torch.tensor([2, 0, 0, 1])
-    prefix = make_prefix(problem, measure)
-    same = tiny.random_paths(model, 1, 2)[0]
-    prefix.choose(same[0].expand(3, -1))
-    taken = prefix.take(rows)
-    branch = taken.branch()
-    branch.choose(paths[:, 1])
-    neurons = [same[0].expand(4, -1), paths[:, 1]]
-    found = integral(partial_score(branch.problem, branch, neurons, measure), 1)
-    for at, row in enumerate(rows.tolist()):
-        w = oracle.clean_activations(setting, images[row])
-        path = [same[0].tolist(), paths[at, 1].tolist()]
-        leaves = [oracle.scaled(setting, w[n], path[n]) for n in range(2)]
-        gradients, _ = oracle.frozen_gradients(setting, images[row], int(targets[row]), leaves)
-        g = [oracle.integral(setting, gradient) for gradient in gradients]
-        if measure == "joint":
-            weight, slope = (sum(x[n][:, path[n]].sum(1) for n in range(2)) for x in (w, g))
-            expected = (weight * slope).mean()  # pyright: ignore[reportAttributeAccessIssue]
-        else:
-            expected = torch.stack([(w[n][:, path[n]] * g[n][:, path[n]]).sum() for n in range(2)]).sum()
-        torch.testing.assert_close(found[at], expected, rtol=1e-9, atol=1e-13)
-    # The prefix itself has not moved on.
-    assert (prefix.depth, taken.depth, branch.depth) == (1, 1, 2)

@@ -39,7 +39,7 @@ def write(
             "target": (paths.members + targets) % 4, "prediction": paths.members, "target_probability": [0.5] * n,
             "scorer": [scorer] * n, "search": ["greedy"] * n, "measure": ["joint"] * n, "top_k": [top_k] * n,
             "path": chosen, "score": [0.1] * n, "score_error": [None] * n, "n_steps": [8] * n,
-            "objective": [None] * n, "greedy_objective": [None] * n, "search_cost": [None] * n,
+            "objective": [None] * n, "passes": [None] * n,
             "margins": np.ones((n, 5)), "convergence_delta": [None] * n, "complete": [None] * n,
             "rounding": [None] * n,
         }  # fmt: skip

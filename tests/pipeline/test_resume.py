@@ -91,7 +91,6 @@ def test_a_finished_search_has_nothing_left_to_do(stopped: Path, whole: pd.DataF
 
 CHANGES = {
     "scorer": ("scorer=random", "scorer.name was 'activation' and is 'random'"),
-    "search": ("search=exchange", "search.name was 'greedy' and is 'exchange'"),
     "seed": ("seed=1", "seed was 0 and is 1"),
     "quadrature": ("quadrature.n_steps=4", "quadrature.n_steps was 8 and is 4"),
     "target": ("target=logit", "target was 'probability' and is 'logit'"),

@@ -126,8 +126,7 @@ def _found(rng: np.random.Generator, scorer: str, paths: np.ndarray, top_k: int)
         for name in (
             "score_error",
             "objective",
-            "greedy_objective",
-            "search_cost",
+            "passes",
             "convergence_delta",
             "complete",
             "rounding",

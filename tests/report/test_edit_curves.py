@@ -62,11 +62,11 @@ def _first(table: pd.DataFrame, operation: str) -> str:
 
 
 def test_searches_of_one_scorer_are_told_apart(tmp_path: Any) -> None:
-    table = pd.concat([effects(("joint_attribution",), ("remove",), search=name) for name in ("greedy", "exchange")])
+    table = pd.concat([effects(("joint_attribution",), ("remove",), search=name) for name in ("greedy", "linearized")])
     figure = edit_curves_figure(table)
     (axes,) = figure.axes
     lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    assert {line.get_label() for line in lines} == {"joint attribution (greedy)", "joint attribution (exchange)"}
+    assert {line.get_label() for line in lines} == {"joint attribution (greedy)", "joint attribution (linearized)"}
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 2
     assert all(file.stat().st_size for file in save_figure(figure, tmp_path / "curves"))
 

@@ -51,7 +51,7 @@ def test_many_methods_searches_and_operations() -> None:
     rows = [
         (scorer, search, operation, 10 + i, -0.5 + 0.1 * i, -0.7, 40.0)
         for i, scorer in enumerate(scorers)
-        for search in ("greedy", "beam")
+        for search in ("greedy", "linearized")
         for operation in ("remove", "enhance", "mean_ablation")
     ]
     figure = effects_figure(pd.DataFrame(rows, columns=effects().columns[:7]))
@@ -59,7 +59,7 @@ def test_many_methods_searches_and_operations() -> None:
     assert figure.axes[2].get_title(loc="left") == "mean ablation"
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()][:2] == [
         "joint attribution (greedy)",
-        "joint attribution (beam)",
+        "joint attribution (linearized)",
     ]
     assert_inside(figure)
     assert_apart(figure, visible_texts(figure))

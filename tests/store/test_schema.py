@@ -16,20 +16,20 @@ from tests.store.rows import path_columns, path_table
 def test_columns_of_the_path_table() -> None:
     assert path_schema(1).names == [
         "sample_id", "label", "target", "prediction", "target_probability", "scorer", "search", "measure", "top_k",
-        "path", "score", "score_error", "n_steps", "objective", "greedy_objective", "search_cost", "margins",
+        "path", "score", "score_error", "n_steps", "objective", "margins",
         "convergence_delta",
         "complete",
         "rounding",
+        "passes",
     ]  # fmt: skip
     assert [field.name for field in path_schema(1) if field.nullable] == [
         "label",
         "score_error",
         "objective",
-        "greedy_objective",
-        "search_cost",
         "convergence_delta",
         "complete",
         "rounding",
+        "passes",
     ]
     assert path_schema(1).field("path").type == pa.list_(pa.int32())
     assert path_schema(5).field("path").type == pa.list_(pa.list_(pa.int32()))
@@ -96,9 +96,11 @@ def test_mismatch_names_the_column() -> None:
     assert "in the order" in describe_mismatch(pa.schema(list(schema)[::-1]), schema)
 
 
-def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() -> None:
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks_and_loses_its_own() -> None:
     schema = path_schema(1)
-    old = schema.empty_table().drop_columns(["complete", "rounding"])
+    old = schema.empty_table().drop_columns(["complete", "rounding", "passes"])
+    for name in ("greedy_objective", "search_cost"):
+        old = old.add_column(14, pa.field(name, pa.float64()), pa.array([], pa.float64()))
     assert conform(old, schema, "The table", "").schema == schema
     with pytest.raises(NeuronPathError, match=r"column\(s\) score missing"):
         conform(old.drop_columns(["score"]), schema, "The table", "")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import PathScores, joint_score, one_sum, path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.tangent import TangentPrefix
-from neuron_path.types import Measure
 
 
 @scorers.register("complete_attribution")
@@ -34,7 +31,7 @@ class CompleteAttributionScoring:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._prefix = TangentPrefix(problem, "joint" if one_sum(problem) else None)
+        self._prefix = TangentPrefix(problem, with_sum=one_sum(problem))
 
     def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
         """The objective of block `index`."""
@@ -46,17 +43,6 @@ class CompleteAttributionScoring:
     def choose(self, index: int, neurons: Tensor) -> None:
         """Scale the chosen neurons from now on."""
         self._prefix.choose(neurons)
-
-    def carries(self, measure: Measure) -> Prefix | None:
-        """That of the joint measure, where its tangent comes along."""
-        return self._prefix if measure == "joint" and one_sum(self.problem) else None
-
-    def take(self, rows: Tensor) -> CompleteAttributionScoring:
-        """The prefix of some images."""
-        other = copy.copy(self)
-        other.problem = self.problem.take(rows, self.problem.quadrature)
-        other._prefix = self._prefix.take(rows)
-        return other
 
     def path_scores(self, paths: Tensor) -> PathScores:
         """Final JAS."""

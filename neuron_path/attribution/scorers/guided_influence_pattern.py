@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,6 @@ from neuron_path.attribution.live import live_gradients
 from neuron_path.attribution.problem import Problem, Sequences
 from neuron_path.attribution.score import PathScores, converged_scores
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.types import Measure
 
 
 @scorers.register("guided_influence_pattern")
@@ -68,22 +66,6 @@ class GuidedInfluencePatternScoring:
         self._h = scope.join(residual + z, live)
         self._dh = scope.join(dz, torch.zeros_like(live))
         self._block = None
-
-    def carries(self, measure: Measure) -> None:
-        """None: its stream is that of the live network."""
-
-    def take(self, rows: Tensor) -> GuidedInfluencePatternScoring:
-        """Stream, chain and gradients of some images."""
-        other = copy.copy(self)
-        other.problem = self.problem.take(rows, self.problem.quadrature)
-        other._sequences = replace(self._sequences, n_images=len(rows))
-        pairs = self._sequences.pairs(rows)
-        other._gradients = [gradient[pairs] for gradient in self._gradients]
-        other._h, other._dh = self._h[pairs], self._dh[pairs]
-        if self._block is not None:
-            residual, live, activations, speeds = self._block
-            other._block = residual[pairs], live[pairs], activations[pairs], speeds[pairs]
-        return other
 
     def path_scores(self, paths: Tensor) -> PathScores:
         """JAS of the path."""

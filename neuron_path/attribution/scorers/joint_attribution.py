@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import PathScores, joint_score, make_prefix
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.types import Measure
 
 
 @scorers.register("joint_attribution")
@@ -49,17 +46,6 @@ class JointAttributionScoring:
         """Scale and count the chosen neurons from now on."""
         self._chosen_sum = self._chosen_sum + self.problem.chosen_sum(index, neurons)
         self._prefix.choose(neurons)
-
-    def carries(self, measure: Measure) -> Prefix | None:
-        """That of the joint measure."""
-        return self._prefix if measure == "joint" else None
-
-    def take(self, rows: Tensor) -> JointAttributionScoring:
-        """Prefix and W of some images."""
-        other = copy.copy(self)
-        other.problem = self.problem.take(rows, self.problem.quadrature)
-        other._prefix, other._chosen_sum = self._prefix.take(rows), self._chosen_sum[rows]
-        return other
 
     def path_scores(self, paths: Tensor) -> PathScores:
         """Final JAS: the tangent is already there, only the head is left."""

@@ -11,7 +11,6 @@ from neuron_path.report.figures.nodes import score_against_nodes_figure
 from neuron_path.report.figures.path_flow import path_flow_figure
 from neuron_path.report.figures.protocol_curve import protocol_curve_figure
 from neuron_path.report.figures.pruning_curve import pruning_curve_figure
-from neuron_path.report.figures.search_gain import search_gain_figure
 from neuron_path.report.figures.top_neuron_blocks import count_top_neurons, top_neuron_blocks_figure
 from neuron_path.report.figures.usage_heat_map import usage_heat_map_figure
 
@@ -28,7 +27,6 @@ __all__ = [
     "protocol_curve_figure",
     "pruning_curve_figure",
     "score_against_nodes_figure",
-    "search_gain_figure",
     "top_neuron_blocks_figure",
     "usage_heat_map_figure",
 ]

@@ -1,0 +1,196 @@
+"""What a search maximises of a whole path: a score in the frozen graph, or an edit's effect in the live network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.forward import through
+from neuron_path.attribution.linear import Linear, Sum
+from neuron_path.attribution.objective import Objective, Rated
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.interventions.operations import factor_of
+from neuron_path.types import Measure
+
+MEASURES = ("joint", "complete", "effect")
+EDITS = ("remove", "mean_ablation", "resample_ablation", "enhance")
+# Gauss–Radau on [0, 1] with a node at 1, where an edit is whole: nodes and weights.
+_RADAU = {
+    1: ((1.0,), (1.0,)),
+    2: ((1 / 3, 1.0), (3 / 4, 1 / 4)),
+    3: (((4 - 6**0.5) / 10, (4 + 6**0.5) / 10, 1.0), ((16 - 6**0.5) / 36, (16 + 6**0.5) / 36, 1 / 9)),
+}
+
+
+class Goal(ABC):
+    """What is maximised on the images of one problem.
+
+    Attributes:
+        problem: the images.
+        n_steps: nodes of a path that is rated with the model around it: each is a pass, forward and backward.
+    """
+
+    problem: Problem
+    n_steps: int
+
+    @abstractmethod
+    def starts(self, top_k: int) -> list[Linear]:
+        """Models of the live network at the clean point, whose best paths are where a search may begin, the most
+        promising first; the clean pass has left all that they take."""
+
+    @abstractmethod
+    def rate(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> tuple[Float[Tensor, "n"], Linear]:
+        """The values of paths of the images `rows`, and the model around them."""
+
+    @abstractmethod
+    def exactly(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n"]:
+        """The values alone, by the problem's own rule."""
+
+
+@dataclass(frozen=True)
+class Score(Goal):
+    """The final score, joint or complete.
+
+    Attributes:
+        problem: the images.
+        measure: which one.
+        n_steps: Gauss–Legendre nodes on the way.
+    """
+
+    problem: Problem
+    measure: Measure
+    n_steps: int
+
+    def starts(self, top_k: int) -> list[Linear]:
+        problem, rows = self.problem, self.problem.every_image
+        none = rows.new_empty((len(rows), len(problem.adapter.blocks), 0))
+        clean = Rated(rows, none, problem.clean.embedded.new_zeros(len(rows)), problem.clean_gradients)
+        alone = Objective(problem, "complete").linear(clean)
+        others: list[Linear] = [] if self.measure == "complete" else [Objective(problem).linear(clean)]
+        return [alone, _activations(problem), *others]
+
+    def rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, Linear]:
+        objective = Objective(self.problem, self.measure)
+        rated = objective.rate(rows, paths, Quadrature("gauss_legendre", self.n_steps))
+        return rated.scores, objective.linear(rated)
+
+    def exactly(self, rows: Tensor, paths: Tensor) -> Tensor:
+        rule = self.problem.quadrature
+        rule = Quadrature("gauss_legendre", rule.most_steps) if rule.is_adaptive else rule
+        return Objective(self.problem, self.measure).rate(rows, paths, rule).scores
+
+
+@dataclass(frozen=True)
+class Effect(Goal):
+    """The change of the target function when the path's neurons are edited in the live network.
+
+    With t from 0 to 1 the path's activations go from a, which the edits before lead to, to b: a + t (b − a). Then
+    f(edited) − f(clean) = Σ_P ∫ (b − a) · ∂f/∂a dt, exactly, and what each neuron adds to it is what the model sums.
+
+    Attributes:
+        problem: the images.
+        operation: one of EDITS.
+        n_steps: Gauss–Radau nodes on the way, 1 to 3. With one, at t = 1, the model tells what a neuron would add to
+            the whole edit.
+        factor: of "enhance"; None: its own.
+    """
+
+    problem: Problem
+    operation: str
+    n_steps: int
+    factor: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """What counts is a rise by "enhance", a fall by the others."""
+        return 1 if self.operation == "enhance" else -1
+
+    def starts(self, top_k: int) -> list[Linear]:
+        problem, gains = self.problem, []
+        for index, (block, gradient) in enumerate(zip(problem.adapter.blocks, problem.clean_gradients, strict=True)):
+            change = self._change(index, problem.clean.activations[index], problem.every_image)
+            gains.append(self.sign * (change * block.pullback(gradient)).sum(1))
+        return [Sum(gains), _activations(problem)]
+
+    def rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, Linear]:
+        nodes, weights = (
+            torch.tensor(x, dtype=torch.float64).to(self.problem.clean.embedded) for x in _RADAU[self.n_steps]
+        )
+        values, gains = [], []
+        for run in self._runs(rows, len(nodes)):
+            edited, found = self._along(rows[run], paths[run], nodes, weights)
+            values.append(edited)
+            gains.append(found)
+        every = [torch.cat(parts) for parts in zip(*gains, strict=True)]
+        return self._changed(torch.cat(values), rows), Sum(every)
+
+    @torch.no_grad()
+    def exactly(self, rows: Tensor, paths: Tensor) -> Tensor:
+        one = torch.ones(1).to(self.problem.clean.embedded)
+        values = [self._edited(rows[run], paths[run], one, [], []) for run in self._runs(rows, 1)]
+        return self._changed(torch.cat(values), rows)
+
+    def _runs(self, rows: Tensor, n_nodes: int) -> Sequence[Tensor]:
+        return torch.arange(len(rows), device=rows.device).split(max(1, self.problem.micro_batch // n_nodes))
+
+    def _changed(self, edited: Tensor, rows: Tensor) -> Float[Tensor, "n"]:
+        return self.sign * (
+            edited - self.problem.target_values(self.problem.clean.logits, self.problem.every_image)[rows]
+        )
+
+    def _along(
+        self, rows: Tensor, paths: Tensor, nodes: Tensor, weights: Tensor
+    ) -> tuple[Float[Tensor, "n"], list[Float[Tensor, "n F"]]]:
+        """f with the whole edit, and what each neuron adds, of the paths of one pass."""
+        changes: list[Tensor] = []
+        projections: list[Tensor] = []
+        with torch.enable_grad():
+            values = self._edited(rows, paths, nodes, changes, projections)
+            total = values.sum()
+        gradients = torch.autograd.grad(total, projections)
+        gains = []
+        for block, change, gradient in zip(self.problem.adapter.blocks, changes, gradients, strict=True):
+            added = (change * block.pullback(gradient)).sum(1).unflatten(0, (len(nodes), -1))
+            gains.append(self.sign * torch.tensordot(weights, added, dims=1))
+        return values.detach()[-len(rows) :], gains
+
+    def _edited(
+        self, rows: Tensor, paths: Tensor, nodes: Tensor, changes: list[Tensor], projections: list[Tensor]
+    ) -> Float[Tensor, "N"]:
+        """f at each t, node by node; per block b − a and the projection are appended to the lists."""
+        problem, adapter = self.problem, self.problem.adapter
+        images, t = rows.repeat(len(nodes)), nodes.repeat_interleave(len(rows)).view(-1, 1, 1)
+
+        def project(index: int, u: Tensor) -> Tensor:
+            block, neurons = adapter.blocks[index], paths[:, index].repeat(len(nodes), 1)
+            a = block.activations(u)
+            change = self._change(index, a, images)
+            changes.append(change.detach())
+            chosen = change.gather(2, neurons.unsqueeze(1).expand(-1, a.shape[1], -1))
+            z = block.project(a) + t * (chosen @ block.columns(neurons))
+            # No gradient is asked for before the first projection: there the graph begins.
+            projections.append(z if projections or not torch.is_grad_enabled() else z.detach().requires_grad_())
+            return projections[-1]
+
+        scoped, live = (part[images] for part in problem.first_split)
+        h = through(adapter, scoped, project, first=(scoped, live))
+        return problem.target_values(adapter.head(h), images)
+
+    def _change(self, index: int, a: Float[Tensor, "n S F"], rows: Int[Tensor, "n"]) -> Float[Tensor, "n S F"]:
+        """b − a of every neuron of a block."""
+        if self.operation in ("remove", "enhance"):
+            return (factor_of(self.operation, self.factor) - 1) * a
+        replacements = self.problem.replacements
+        assert replacements is not None, "images to borrow from are needed"
+        b = replacements[index]
+        return (b if len(b) == 1 else b[rows]) - a
+
+
+def _activations(problem: Problem) -> Sum:
+    return Sum([values.sum(1) for values in problem.clean.activations])

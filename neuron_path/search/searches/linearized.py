@@ -1,0 +1,263 @@
+"""Linearised search: a few passes over the whole path, and arithmetic in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_path.attribution.exactness import ranked
+from neuron_path.attribution.linear import Linear
+from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import is_whole
+from neuron_path.attribution.scorer import Scorer
+from neuron_path.errors import NeuronPathError
+from neuron_path.search.goal import Goal
+from neuron_path.search.maximising import Maximising
+from neuron_path.search.search import Found, searches
+
+# Of a path's value: what a step has to gain.
+LEAST_GAIN = 1e-4
+_SWAPS = 4  # that are rated together at the end, with `polish`
+_MOST_STEPS = {"joint": 64, "complete": 64, "effect": 3}
+
+
+@searches.register("linearized")
+@dataclass(frozen=True)
+class Linearized(Maximising):
+    """Go to the best path by what one forward and one backward pass say of all neurons, and again from there.
+
+    A pass along a path gives its value and, to first order, that of every other path; the best one of these is rated
+    next. Where it gains nothing, half of its changes are made, those that promise most, then a quarter, … The search
+    ends where none of them gains anything. Successive linearisation of a set function is how FORCE prunes (de Jorge et
+    al., 2021, arXiv 2006.09081) and Frank–Wolfe solves for a sparse explanation (Macdonald et al., 2022, arXiv
+    2110.08105).
+
+    Args:
+        measure, operation, factor: what is maximised; see `Maximising`.
+        n_steps: quadrature nodes on the way, each a pass. The score of the path that is found takes the run's rule.
+        max_passes: passes after which an image takes the best path so far; None: any number.
+        polish: begin from two or three paths in place of one, and at the end rate single swaps, too.
+
+    Raises:
+        NeuronPathError: an option out of range.
+    """
+
+    n_steps: int = 1
+    max_passes: int | None = None
+    polish: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        most = _MOST_STEPS[self.measure]
+        if not is_whole(self.n_steps) or not 1 <= self.n_steps <= most:
+            raise NeuronPathError(
+                f"search.n_steps is {self.n_steps}; expected 1 … {most} nodes on the way of measure={self.measure}."
+            )
+        if self.max_passes is not None and (not is_whole(self.max_passes) or self.max_passes < self.n_steps):
+            raise NeuronPathError(
+                f"search.max_passes is {self.max_passes}; expected at least {self.n_steps}, which rating one path "
+                "takes, or null for any number."
+            )
+        if not isinstance(self.polish, bool):
+            raise NeuronPathError(f"search.polish is {self.polish}; expected true or false.")
+
+    def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
+        """Climb from where the clean network's gradients point, and with `polish` from other paths."""
+        climb = _Climb(self.goal(problem, self.n_steps), self.max_passes, _SWAPS if self.polish else 0)
+        starts = [model.best(top_k) for model in climb.goal.starts(top_k)[: None if self.polish else 1]]
+        best = climb.up(problem.every_image, starts[0].paths)
+        climb.note(problem.every_image, starts[0].clearance)
+        for start in starts[1:]:
+            rows = climb.affordable(problem.every_image)
+            if len(rows):
+                climb.note(rows, start.clearance[rows])
+                best = climb.better(best, rows, climb.up(rows, start.paths[rows]))
+        rows = problem.every_image if self.polish else problem.every_image[:0]
+        while len(rows := climb.affordable(rows, _SWAPS)):
+            rows, paths = climb.swapped(rows, best)
+            if len(rows):
+                best = climb.better(best, rows, climb.up(rows, paths))
+        return self.found(
+            climb.goal,
+            best.paths,
+            best.values,
+            passes=climb.passes,
+            clearance=climb.clearance,
+            margins=best.margins,
+            keep_candidates=keep_candidates,
+        )
+
+
+@dataclass(frozen=True)
+class _Top:
+    """Where the climbs of n images have ended.
+
+    Attributes:
+        paths: (n, L, k).
+        values: (n,).
+        margins: (n, L); see `PathResult`.
+        swaps: (n, c, L, k) the paths that differ in the most promising swap, the next one, …
+        gaps: (n,) by how much the last of these is more promising than the next, as a share of the value.
+    """
+
+    paths: Int[Tensor, "n L k"]
+    values: Float[Tensor, "n"]
+    margins: Float[Tensor, "n L"]
+    swaps: Int[Tensor, "n c L k"]
+    gaps: Float[Tensor, "n"]
+
+    def put(self, at: Int[Tensor, "r"], others: _Top) -> _Top:
+        """The same with others in some places."""
+        pairs = ((mine, vars(others)[name]) for name, mine in vars(self).items())
+        return _Top(*(mine.index_copy(0, at, theirs) for mine, theirs in pairs))
+
+    def take(self, at: Int[Tensor, "r"]) -> _Top:
+        """Those of some images."""
+        return _Top(*(values[at] for values in vars(self).values()))
+
+
+class _Climb:
+    """Climbs of the images of one problem; no image's way depends on another's.
+
+    Attributes:
+        goal: what is maximised.
+        passes: (B,) that each image has taken.
+        clearance: (B,) its closest call.
+    """
+
+    def __init__(self, goal: Goal, max_passes: int | None, n_swaps: int) -> None:
+        self.goal, self._most, self._n_swaps = goal, max_passes, n_swaps
+        self.passes = torch.zeros_like(goal.problem.targets)
+        self.clearance = goal.problem.clean.embedded.new_full((goal.problem.n_images,), torch.inf)
+
+    def note(self, rows: Int[Tensor, "n"], leads: Float[Tensor, "n"]) -> None:
+        """Remember a call of the images `rows` if it is their closest."""
+        self.clearance[rows] = torch.minimum(self.clearance[rows], leads.abs().nan_to_num(torch.inf, torch.inf))
+
+    def affordable(self, rows: Int[Tensor, "n"], n_paths: int = 1) -> Int[Tensor, "r"]:
+        """Those images that may rate so many more paths."""
+        return rows if self._most is None else rows[self.passes[rows] + n_paths * self.goal.n_steps <= self._most]
+
+    def up(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> _Top:
+        """Climb from one path of each of some images, which can afford it."""
+        values, steps = self._rate(rows, paths)
+        self.note(rows, steps.clearance)
+        top, at = _Top(paths, values, steps.margins, steps.swaps, steps.gaps), torch.zeros_like(rows)
+        trials, cuts, counts = steps.paths, steps.cuts, steps.counts
+        while True:
+            left = (at < counts).nonzero().squeeze(1)
+            left = left[torch.isin(rows[left], self.affordable(rows[left]))]
+            if not len(left):
+                return top
+            now, which = rows[left], at[left]
+            self.note(now, cuts[left, which])
+            tried = trials[left, which]
+            values, steps = self._rate(now, tried)
+            scale = top.values[left].abs()
+            lead = (values - top.values[left]) / scale - LEAST_GAIN
+            self.note(now, lead)
+            at[left] += 1
+            better = lead > 0
+            up, new = left[better], better.nonzero().squeeze(1)
+            self.note(rows[up], steps.clearance[new])
+            top = top.put(up, _Top(tried[new], values[new], steps.margins[new], steps.swaps[new], steps.gaps[new]))
+            trials[up], cuts[up], counts[up], at[up] = steps.paths[new], steps.cuts[new], steps.counts[new], 0
+
+    def better(self, best: _Top, rows: Int[Tensor, "n"], other: _Top) -> _Top:
+        """Of each image the better of two ends, the first where they are equal."""
+        lead = (other.values - best.values[rows]) / best.values[rows].abs()
+        differs = (other.paths.sort(2).values != best.paths[rows].sort(2).values).flatten(1).any(1)
+        self.note(rows, (lead - LEAST_GAIN).masked_fill(~differs, torch.inf))
+        wins = (differs & (lead > LEAST_GAIN)).nonzero().squeeze(1)
+        return best.put(rows[wins], other.take(wins))
+
+    def swapped(self, rows: Int[Tensor, "n"], best: _Top) -> tuple[Int[Tensor, "r"], Int[Tensor, "r L k"]]:
+        """The images for which one of the most promising swaps gains something, and their paths with the best one."""
+        top = best.take(rows)
+        n_swaps = top.swaps.shape[1]
+        values = self.goal.rate(rows.repeat_interleave(n_swaps), top.swaps.flatten(0, 1))[0].view(-1, n_swaps)
+        self.passes[rows] += n_swaps * self.goal.n_steps
+        ordered, order = ranked(values)
+        scale = top.values.abs()
+        lead = (ordered[:, 0] - top.values) / scale - LEAST_GAIN
+        self.note(rows, top.gaps)
+        self.note(rows, lead)
+        gains = lead > 0
+        if n_swaps > 1:
+            self.note(rows, ((ordered[:, 0] - ordered[:, 1]) / scale).masked_fill(~gains, torch.inf))
+        at = gains.nonzero().squeeze(1)
+        return rows[at], top.swaps[at, order[at, 0]]
+
+    def _rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, _Steps]:
+        values, model = self.goal.rate(rows, paths)
+        self.passes[rows] += self.goal.n_steps
+        return values, _Steps.of(model, paths, self._n_swaps)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What n images may try next: the model's best path, then with half of its changes, a quarter, …
+
+    Attributes:
+        paths: (n, T, L, k) in the order in which they are tried.
+        cuts: (n, T) how clearly the changes that are made promise more than those that are not, relative to the most
+            that one promises.
+        counts: (n,) how many of them there are.
+        clearance: (n,) the closest call behind the model's best path.
+        margins, swaps, gaps: see `_Top`.
+    """
+
+    paths: Int[Tensor, "n T L k"]
+    cuts: Float[Tensor, "n T"]
+    counts: Int[Tensor, "n"]
+    clearance: Float[Tensor, "n"]
+    margins: Float[Tensor, "n L"]
+    swaps: Int[Tensor, "n c L k"]
+    gaps: Float[Tensor, "n"]
+
+    @staticmethod
+    def of(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> _Steps:
+        """Those that the model around the current paths suggests."""
+        proposal = model.best(current.shape[2], current)
+        differs = (proposal.paths.sort(2).values != current.sort(2).values).any(2)  # (n, L)
+        gains = model.replaced(current, proposal.paths) - model.value(current).unsqueeze(1)
+        ordered, order = ranked(gains.masked_fill(~differs, -torch.inf))
+        rank, n_changes = order.argsort(1), differs.sum(1)
+        most = ordered[:, :1].abs()
+        paths, cuts, valid = [], [], []
+        size, last = n_changes, n_changes + 1
+        for _ in range(current.shape[1].bit_length()):
+            made = rank < size.unsqueeze(1)
+            paths.append(torch.where(made.unsqueeze(2), proposal.paths, current))
+            first_left = ordered.gather(1, size.clamp(max=ordered.shape[1] - 1).unsqueeze(1))
+            last_made = ordered.gather(1, (size - 1).clamp(min=0).unsqueeze(1))
+            cut = ((last_made - first_left) / most).masked_fill((size >= n_changes).unsqueeze(1), torch.inf)
+            cuts.append(cut.squeeze(1))
+            valid.append((size > 0) & (size < last))
+            last, size = size, size // 2
+        # A halved number comes to 1 and then to 0: all that are valid come first.
+        counts = torch.stack(valid, 1).sum(1)
+        swaps, gaps = _swaps(model, current, n_swaps)
+        margins = model.margins(current)
+        return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, proposal.clearance, margins, swaps, gaps)
+
+
+def _swaps(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> tuple[Tensor, Tensor]:
+    """The paths with one of the most promising swaps each, and the gap behind the last of them."""
+    value = model.value(current)
+    if not n_swaps:
+        return current.unsqueeze(1)[:, :0], torch.full_like(value, torch.inf)
+    found = model.swaps(current, n_swaps + 1)
+    length, every = found.scores.shape[2], torch.arange(len(current), device=current.device)
+    scores, which = ranked(found.scores.flatten(1))
+    paths = []
+    for nth in range(n_swaps):
+        block, at = which[:, nth] // length, which[:, nth] % length
+        swapped = current.clone()
+        swapped[every, block, found.places[every, block]] = found.neurons[every, block, at]
+        exists = scores[:, nth].isfinite().view(-1, 1, 1)
+        paths.append(torch.where(exists, swapped, current))
+    return torch.stack(paths, 1), (scores[:, n_swaps - 1] - scores[:, n_swaps]) / value.abs()
