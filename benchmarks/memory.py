@@ -33,7 +33,7 @@ SHAPES = {
 BUDGETS = (80, 240)
 N_IMAGES = (1, 64)
 OTHERS, THEIR_BUDGET = 16, 120  # images of the methods below
-METHODS = ({"search": "exchange"}, {"search": "beam"}, {"scorer": "guided_influence_pattern"})
+METHODS = ({"search": "linearized"}, {"scorer": "guided_influence_pattern"})
 N_STEPS = (8, 64)
 MOST = 1.1  # of the budget
 REAL_BUDGETS = (400, 1000)
@@ -76,7 +76,7 @@ def real_cases(quick: bool) -> list[Case]:
         return found
     found += [Case("class token", budget, REAL_IMAGES, few) for budget in REAL_BUDGETS]
     found += [Case("class token", budget, 1, most) for budget in REAL_BUDGETS]
-    return [*found, Case("class token", large, 1, few, {"search": "exchange"})]
+    return [*found, Case("class token", large, 1, few, {"search": "linearized"})]
 
 
 def peak_of(case: Case, options: Sequence[str] = ()) -> dict[str, Any]:

@@ -150,8 +150,8 @@ def between_seeds(search: str, models: dict[int, Digits], settings: Stability) -
         row |= _bounds("matched", bootstrap_mean(path_overlap(translate(ours, matching), theirs), seed=settings.seed))
         row |= _bounds("shuffled", bootstrap_mean(path_overlap(translate(ours, shuffled), theirs), seed=settings.seed))
         row["correlation_of_matched"] = float(np.mean(alike))
-        row["scores"] = float(spearmanr(first.scores[search], second.scores[search]).statistic)
-        row["effects"] = float(spearmanr(*effects).statistic)
+        row["scores"] = _rank_correlation(first.scores[search], second.scores[search])
+        row["effects"] = _rank_correlation(*effects)
         row |= {"class_similarity": similar.r, "class_similarity_p": similar.p}
         rows.append(row)
     return rows
@@ -168,6 +168,11 @@ def each_seed(search: str, models: dict[int, Digits], settings: Stability) -> li
         row |= _bounds("remove", bootstrap_mean(100 * digits.effects(search), seed=settings.seed))
         rows.append(row | {"n": len(right)})
     return rows
+
+
+def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    found: Any = spearmanr(one, other)
+    return float(found.statistic)
 
 
 def _activations(model: nn.Module, images: Tensor) -> NDArray[np.float64]:

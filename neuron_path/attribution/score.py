@@ -103,47 +103,53 @@ def path_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool
     return found.put(rows, path_scores(problem.take(rows, finer), paths[rows], complete=complete))
 
 
-def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"]) -> PathScores:
-    """Both scores of paths that no integral has led to, with as many nodes as each needs for its error to be small.
+def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool = True) -> PathScores:
+    """Scores of paths that no integral has led to, with as many nodes as each needs for its error to be small.
 
     Two Gauss nodes first; where these leave too large an error, the three that Kronrod adds to them; and where that is
     not enough, the rule itself. Rules that do not converge, or have fewer nodes, are taken as they are. The error of
-    the joint score is estimated from the nodes, and is as a share of it no less than the delta is of the complete
-    score, which is known: f(clean) − f(path zeroed) takes one forward pass.
+    the joint score is estimated from the nodes. With the complete score it is, as a share, no less than the delta is of
+    that, which is known: f(clean) − f(path zeroed) takes one forward pass.
+
+    Args:
+        problem: the images.
+        paths: one of each.
+        complete: whether the complete score is wanted too, which may need more nodes: its terms may cancel.
     """
     rule = problem.quadrature
     if not rule.is_adaptive and (rule.rule != "gauss_legendre" or rule.n_steps < len(_NODES)):
-        return path_scores(problem, paths)
+        return path_scores(problem, paths, complete=complete)
     tolerance = rule.tolerance if rule.is_adaptive else _TOLERANCE
-    objective, every, fallen = Objective(problem), problem.every_image, _fallen(problem, paths)
+    objective, every = Objective(problem), problem.every_image
+    fallen = _fallen(problem, paths) if complete else None
     nodes = torch.tensor(_NODES, dtype=torch.float64).to(problem.clean.embedded)
     two = objective.along(every, paths, nodes[:2])
-    joint, complete = two.integrals(nodes.new_tensor([0.5, 0.5]))
+    joint, whole = two.integrals(nodes.new_tensor([0.5, 0.5]))
     # c₁ of the Legendre series, whose coefficients fall as ρ^k: two nodes miss c₀ ρ⁴ = c₁ (c₁/c₀)³.
     bend = 3**0.5 / 2 * (two.joint[1] - two.joint[0]).abs()
     missed = bend * _share(bend, joint) ** 3
-    found = _estimated(problem, joint, complete, fallen, missed, 2)
+    found = _estimated(problem, joint, whole, fallen, missed, 2)
     rows = _rough(found, tolerance)
     if not len(rows):
         return found
     five = two.take(rows).with_more(objective.along(rows, paths[rows], nodes[2:]))
-    better, complete = five.integrals(torch.tensor(_WEIGHTS, dtype=torch.float64).to(nodes))
+    better, whole = five.integrals(torch.tensor(_WEIGHTS, dtype=torch.float64).to(nodes))
     # The rule of five misses about the square of what that of two does, as a share; a power of 1.5 is on the safe side.
     difference = (better - joint[rows]).abs()
     missed = difference * _share(difference, better).sqrt()
     some = problem.take(rows, rule)
-    found = found.put(rows, _estimated(some, better, complete, fallen[rows], missed, len(_NODES)))
-    rows = _rough(found, tolerance)
-    if not len(rows):
+    fallen = None if fallen is None else fallen[rows]
+    found = found.put(rows, _estimated(some, better, whole, fallen, missed, len(_NODES)))
+    left = _rough(found, tolerance)
+    if not len(left):
         return found
     more = rule.finer() if rule.n_steps < len(_NODES) else None
-    last = problem.take(rows, more or rule)
-    whole = path_scores(last, paths[rows])
-    if whole.errors is None:
-        assert whole.complete is not None
-        missed = torch.zeros_like(whole.joint)
-        whole = _estimated(last, whole.joint, whole.complete, fallen[rows], missed, rule.n_steps)
-    return found.put(rows, whole)
+    last = problem.take(left, more or rule)
+    again = path_scores(last, paths[left], complete=complete)
+    if again.errors is None:
+        dropped = None if again.complete is None or again.deltas is None else again.complete - again.deltas
+        again = _estimated(last, again.joint, again.complete, dropped, torch.zeros_like(again.joint), rule.n_steps)
+    return found.put(left, again)
 
 
 def _fallen(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]:
@@ -153,17 +159,18 @@ def _fallen(problem: Problem, paths: Int[Tensor, "B L k"]) -> Float[Tensor, "B"]
 
 
 def _estimated(
-    problem: Problem, joint: Tensor, complete: Tensor, fallen: Tensor, missed: Tensor, n_steps: int
+    problem: Problem, joint: Tensor, complete: Tensor | None, fallen: Tensor | None, missed: Tensor, n_steps: int
 ) -> PathScores:
     """Scores with their errors: what the nodes tell, or what is missing from the complete score where that is more."""
+    n_nodes = torch.full_like(joint, n_steps, dtype=torch.int64)
+    if complete is None or fallen is None:
+        return PathScores(joint, missed, n_nodes)
     deltas = complete - fallen
     clean = problem.target_values(problem.clean.logits, problem.every_image)
     # A difference of two nearly equal values is rounding, and tells nothing.
     is_known = fallen.abs() > _DIGITS_LOST * torch.finfo(fallen.dtype).eps * clean.abs()
     known = torch.where(is_known, joint.abs() * _share(deltas, fallen), 0.0)
-    return PathScores(
-        joint, torch.maximum(missed, known), torch.full_like(joint, n_steps, dtype=torch.int64), complete, deltas
-    )
+    return PathScores(joint, torch.maximum(missed, known), n_nodes, complete, deltas)
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

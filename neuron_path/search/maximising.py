@@ -103,7 +103,7 @@ class Maximising(Search):
             margins = model.margins(paths)
             if keep_candidates:
                 candidates = [scores for scores, _ in model.candidates(paths)]
-        scored = converged_scores(problem, paths)
+        scored = converged_scores(problem, paths, complete=self.measure != "joint")
         return Found(
             paths=paths,
             scored=scored,
@@ -128,7 +128,7 @@ class Maximising(Search):
         """Search again where a choice is in doubt, which depends on all before; else only score again."""
         if doubt.blocks.any():
             return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)
-        scored, values = converged_scores(problem, draft.paths), None
+        scored, values = converged_scores(problem, draft.paths, complete=self.measure != "joint"), None
         if self.measure == "effect":
             values = self.goal(problem).exactly(problem.every_image, draft.paths)
         return replace(draft, scored=scored, objectives=self._value(scored, values))

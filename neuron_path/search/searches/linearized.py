@@ -20,6 +20,8 @@ from neuron_path.search.search import Found, searches
 
 # Of a path's value: what a step has to gain.
 LEAST_GAIN = 1e-4
+# The same to first order, which promises more than it keeps: a step that promises less is not tried.
+_LEAST_PROMISE = 1e-3
 _SWAPS = 4  # that are rated together at the end, with `polish`
 _MOST_STEPS = {"joint": 64, "complete": 64, "effect": 3}
 
@@ -226,7 +228,9 @@ class _Steps:
         gains = model.replaced(current, proposal.paths) - model.value(current).unsqueeze(1)
         ordered, order = ranked(gains.masked_fill(~differs, -torch.inf))
         rank, n_changes = order.argsort(1), differs.sum(1)
-        most = ordered[:, :1].abs()
+        most, least = ordered[:, 0].abs(), _LEAST_PROMISE * model.value(current).abs()
+        lead = gains.masked_fill(~differs, 0).clamp(min=0).sum(1) - least
+        clearance = torch.minimum(proposal.clearance, (lead.abs() / most).nan_to_num(torch.inf, torch.inf))
         paths, cuts, valid = [], [], []
         size, last = n_changes, n_changes + 1
         for _ in range(current.shape[1].bit_length()):
@@ -234,15 +238,17 @@ class _Steps:
             paths.append(torch.where(made.unsqueeze(2), proposal.paths, current))
             first_left = ordered.gather(1, size.clamp(max=ordered.shape[1] - 1).unsqueeze(1))
             last_made = ordered.gather(1, (size - 1).clamp(min=0).unsqueeze(1))
-            cut = ((last_made - first_left) / most).masked_fill((size >= n_changes).unsqueeze(1), torch.inf)
+            cut = ((last_made - first_left) / most.unsqueeze(1)).masked_fill(
+                (size >= n_changes).unsqueeze(1), torch.inf
+            )
             cuts.append(cut.squeeze(1))
-            valid.append((size > 0) & (size < last))
+            valid.append((lead > 0) & (size > 0) & (size < last))
             last, size = size, size // 2
         # A halved number comes to 1 and then to 0: all that are valid come first.
         counts = torch.stack(valid, 1).sum(1)
         swaps, gaps = _swaps(model, current, n_swaps)
         margins = model.margins(current)
-        return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, proposal.clearance, margins, swaps, gaps)
+        return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, clearance, margins, swaps, gaps)
 
 
 def _swaps(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> tuple[Tensor, Tensor]:

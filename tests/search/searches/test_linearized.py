@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -56,7 +57,12 @@ def effects(model: VisionTransformer, images: Tensor, targets: Tensor, paths: Te
 
 
 def literal_gains(
-    setting: oracle.Setting, image: Tensor, target: int, path: list[list[int]], t: float, change: list[Tensor] | float
+    setting: oracle.Setting,
+    image: Tensor,
+    target: int,
+    path: list[list[int]],
+    t: float,
+    change: Sequence[Tensor] | float,
 ) -> list[Tensor]:
     """Per block (F,): Σ_tokens (b − a) ∂f/∂a where the path's neurons are at a + t (b − a), by plain autograd.
 
@@ -69,7 +75,7 @@ def literal_gains(
         on_path = torch.tensor([neuron in path[index] for neuron in range(where.start, where.stop)])
         scope = oracle.in_scope(setting, a.shape[1]).unsqueeze(1)
         inside = a[:, scope.squeeze(1)]
-        wanted = inside * change if isinstance(change, float) else change[index][:, where] - inside
+        wanted = inside * change if isinstance(change, int | float) else change[index][:, where] - inside
         delta = torch.zeros_like(a)
         delta[:, scope.squeeze(1)] = wanted
         edited = torch.where(scope & on_path, a + t * delta, a)
@@ -120,11 +126,13 @@ def test_what_each_neuron_adds_to_an_edit_is_as_plain_autograd_has_it(
     assert isinstance(found, Sum)
     assert isinstance(start, Sum)
     for at, row in enumerate(rows.tolist()):
-        change: list[Tensor] | float
-        if operation == "mean_ablation":
-            change = [values[0].expand_as(own) for values, own in zip(replacements, donors[row], strict=True)]
-        else:
-            change = {"remove": -1.0, "enhance": 1.0}.get(operation, donors[row])
+        changes: dict[str, Sequence[Tensor] | float] = {
+            "remove": -1.0,
+            "enhance": 1.0,
+            "mean_ablation": [values[0].expand_as(own) for values, own in zip(replacements, donors[row], strict=True)],
+            "resample_ablation": donors[row],
+        }
+        change = changes[operation]
         options = (setting, images[row], int(targets[row]))
         path = paths[at].tolist()
         by_node = [literal_gains(*options, path, t, change) for t in nodes[0]]
