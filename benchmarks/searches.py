@@ -27,7 +27,7 @@ from neuron_path.search.searches.linearized import Linearized
 
 SEARCHES: dict[str, Any] = {
     "greedy": "greedy",
-    "first step": Linearized(max_passes=1),
+    "one step": Linearized(max_passes=2),
     "linearized": Linearized(),
     "linearized, polish": Linearized(polish=True),
 }

@@ -143,7 +143,7 @@ def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:
         "score_error": floats(result.score_errors),
         "n_steps": result.n_steps.numpy(),
         "objective": floats(result.objectives),
-        "passes": [None] * n if result.passes is None else result.passes.numpy(),
+        "passes": floats(result.passes),
         "margins": floats(result.margins),
         "convergence_delta": floats(result.convergence_deltas),
         "complete": floats(result.complete_scores),

@@ -103,7 +103,7 @@ class Maximising(Search):
             margins = model.margins(paths)
             if keep_candidates:
                 candidates = [scores for scores, _ in model.candidates(paths)]
-        scored = converged_scores(problem, paths, complete=self.measure != "joint")
+        scored = self._scored(problem, paths)
         return Found(
             paths=paths,
             scored=scored,
@@ -128,10 +128,15 @@ class Maximising(Search):
         """Search again where a choice is in doubt, which depends on all before; else only score again."""
         if doubt.blocks.any():
             return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)
-        scored, values = converged_scores(problem, draft.paths, complete=self.measure != "joint"), None
+        scored, values = self._scored(problem, draft.paths), None
         if self.measure == "effect":
             values = self.goal(problem).exactly(problem.every_image, draft.paths)
         return replace(draft, scored=scored, objectives=self._value(scored, values))
+
+    def _scored(self, problem: Problem, paths: Tensor) -> PathScores:
+        """Final scores; the complete one comes along where it is maximised, or tells what the adaptive rule promises."""
+        complete = self.measure != "joint" or problem.quadrature.is_adaptive
+        return converged_scores(problem, paths, complete=complete)
 
     def _value(self, scored: PathScores, value: Tensor | None) -> Tensor | None:
         """What was maximised: a score by as many nodes as it takes, or a value that is exact."""

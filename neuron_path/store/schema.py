@@ -63,7 +63,7 @@ def path_schema(top_k: int) -> pa.Schema:
             pa.field("convergence_delta", pa.float64()),
             pa.field("complete", pa.float64()),
             pa.field("rounding", pa.float64()),
-            pa.field("passes", pa.int32()),
+            pa.field("passes", pa.float64()),
         ]
     )
 

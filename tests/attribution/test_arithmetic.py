@@ -54,7 +54,7 @@ def find(name: str = "cls", dtype: torch.dtype = torch.float32, depth: int = 3, 
 def assert_equal(found: PathResult, expected: PathResult) -> None:
     for name, value in vars(found).items():
         other = getattr(expected, name)
-        assert value is other is None or torch.equal(value, other), name
+        assert value == other if not isinstance(value, Tensor) else torch.equal(value, other), name
 
 
 def candidates(found: PathResult) -> Tensor:

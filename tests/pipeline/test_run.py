@@ -28,7 +28,7 @@ from neuron_path.store.reader import load_effects
 from tests.command import RESULTS, Outcome, call, run_in
 from tests.pipeline.conftest import LIMIT
 
-SCORERS = ["joint_attribution", "activation", "random"]
+SCORERS = ["joint_attribution", "gradient_x_activation", "activation", "random"]
 
 
 def strict_json(file: Path) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def test_the_provenance_says_what_the_numbers_depend_on(paths: pd.DataFrame, fin
         "data": "digits",
         "n_images": LIMIT,
         "scorer": "joint_attribution",
-        "baselines": ["activation", "random"],
+        "baselines": ["gradient_x_activation", "activation", "random"],
         "search": "greedy",
         "measure": "joint",
         "target": "probability",
@@ -261,7 +261,7 @@ def test_another_seed_draws_other_random_paths_and_the_same_others(tmp_path: Pat
     options = [
         "data.limit=1",
         "evaluation.operations=[remove]",
-        "baselines=[activation,random,activation_matched_random]",
+        "baselines=[gradient_x_activation,activation,random,activation_matched_random]",
     ]
     for seed in (1, 2):
         assert run_in(tmp_path / str(seed), "run", *options, f"seed={seed}").code == 0

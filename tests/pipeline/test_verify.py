@@ -46,8 +46,8 @@ def test_a_finished_run_is_what_it_says(finished: Outcome) -> None:
     assert [line.split()[:2] for line in out.splitlines()] == [
         ["ok", name] for name in ("record", "files", "rows", "source", "paths")
     ]
-    assert "12 images, each once for each of 3 method(s)" in out
-    assert "3 images searched again: 9 paths identical" in out
+    assert "12 images, each once for each of 4 method(s)" in out
+    assert "3 images searched again: 12 paths identical" in out
 
 
 def rewrite(run_dir: Path, change: Callable[[pa.Table], pa.Table], name: str = "paths") -> None:
@@ -140,16 +140,16 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "paths.parquet, effects.parquet, scores.parquet, run.json, metrics.json not listed in SHA256SUMS",
     ),
     "unlisted file": (lambda run: unlist(run, "scores"), "files", "scores.parquet not listed in SHA256SUMS"),
-    "lost row": (lambda run: rewrite(run, lambda table: table.slice(1)), "rows", "35 paths of 12 images, 0 of them"),
+    "lost row": (lambda run: rewrite(run, lambda table: table.slice(1)), "rows", "47 paths of 12 images, 0 of them"),
     "doubled row": (
         lambda run: rewrite(run, lambda table: pa.concat_tables([table, table.slice(0, 1)])),
         "rows",
-        "37 paths of 12 images, 1 of them doubled; expected 36 of 12",
+        "49 paths of 12 images, 1 of them doubled; expected 48 of 12",
     ),
     "renamed row": (
         lambda run: rewrite(run, with_values("sample_id", lambda names: ["zz", *names[1:]])),
         "rows",
-        "36 paths of 13 images",
+        "48 paths of 13 images",
     ),
     "renamed effects": (
         lambda run: rewrite(run, with_values("sample_id", lambda names: [f"{name}'" for name in names]), "effects"),
@@ -352,7 +352,7 @@ def test_a_run_is_made_again_from_its_record(finished: Outcome, tmp_path: Path) 
         shutil.copy(finished.run_dir / name, tmp_path / "run" / name)
     code, out, err = call("rerun", str(tmp_path / "run"))
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1].startswith("Same:   36 paths identical")
+    assert out.splitlines()[-1].startswith("Same:   48 paths identical")
     again = tmp_path / "run-rerun"
     same_paths(load_paths(again), load_paths(finished.run_dir))
     assert (again / "effects.parquet").exists()
@@ -413,7 +413,7 @@ def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch:
     code, out, err = call(*command)
     assert (code, err) == (0, "")
     assert out.startswith("12 images, 5 found before, ")
-    assert out.splitlines()[-1].startswith("Same:   36 paths identical")
+    assert out.splitlines()[-1].startswith("Same:   48 paths identical")
 
 
 def test_a_run_that_has_not_finished_is_made_again(finished: Outcome, tmp_path: Path) -> None:
@@ -453,7 +453,7 @@ def test_sameness_counts_what_differs(finished: Outcome) -> None:
     other.loc[1, "score"] *= 1 + 2e-3
     other.loc[2, "prediction"] = 9 - one.loc[2, "prediction"]
     found = compare_paths(one, pd.concat([other.iloc[:-1]]))
-    assert (found.rows, found.missing) == (35, 1)
+    assert (found.rows, found.missing) == (47, 1)
     assert found.other == [one.loc[0, "sample_id"], one.loc[2, "sample_id"]]
     assert found.far == [one.loc[1, "sample_id"]]
     assert found.largest == pytest.approx(2e-3, rel=1e-2)
