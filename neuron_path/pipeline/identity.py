@@ -41,7 +41,7 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
         "search": asdict(config.search),
         "baselines": [finder.scorer.name for finder in finders[1:]],
         "quadrature": asdict(config.quadrature),
-        "measure": "joint",
+        "measure": finders[0].search.maximises,
         "target": config.target,
         "target_class": config.target_class,
         "top_k": config.top_k,

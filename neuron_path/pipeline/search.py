@@ -89,7 +89,7 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder], c
         scorer=first.scorer.name,
         baselines=[finder.scorer.name for finder in finders[1:]],
         search=first.search.name,
-        measure="joint",
+        measure=first.search.maximises,
         target=first.target,
         quadrature=first.quadrature.rule,
         n_steps=first.quadrature.n_steps,

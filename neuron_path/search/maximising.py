@@ -134,7 +134,7 @@ class Maximising(Search):
         return replace(draft, scored=scored, objectives=self._value(scored, values))
 
     def _scored(self, problem: Problem, paths: Tensor) -> PathScores:
-        """Final scores; the complete one comes along where it is maximised, or tells what the adaptive rule promises."""
+        """Final scores; the complete one comes along where it is maximised, and tells the adaptive rule its error."""
         complete = self.measure != "joint" or problem.quadrature.is_adaptive
         return converged_scores(problem, paths, complete=complete)
 

@@ -17,7 +17,7 @@ _FACTS: Final = {
     "scorer": "Scorer",
     "baselines": "Baselines",
     "search": "Search",
-    "measure": "Measure of the score",
+    "measure": "What the search maximises",
     "quadrature": "Quadrature",
     "n_steps": "Quadrature nodes",
     "target": "Target function",

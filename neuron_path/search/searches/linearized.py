@@ -230,7 +230,8 @@ class _Steps:
         rank, n_changes = order.argsort(1), differs.sum(1)
         most, least = ordered[:, 0].abs(), _LEAST_PROMISE * model.value(current).abs()
         lead = gains.masked_fill(~differs, 0).clamp(min=0).sum(1) - least
-        clearance = torch.minimum(proposal.clearance, (lead.abs() / most).nan_to_num(torch.inf, torch.inf))
+        near = (lead.abs() / most).masked_fill(n_changes == 0, torch.inf).nan_to_num(torch.inf, torch.inf)
+        clearance = torch.minimum(proposal.clearance, near)
         paths, cuts, valid = [], [], []
         size, last = n_changes, n_changes + 1
         for _ in range(current.shape[1].bit_length()):
