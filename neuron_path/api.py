@@ -62,7 +62,7 @@ def find_paths(
             `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
             options.
         search: how a path is picked: `greedy`, the paper's; `linearized`, which finds paths with a higher score in a
-            tenth of the time and asks no scorer; `exhaustive`, for tiny models; or an object with its options, as
+            fraction of the time and asks no scorer; `exhaustive`, for tiny models; or an object with its options, as
             ``Linearized(measure="effect")`` from `neuron_path.search.searches.linearized`.
         quadrature: rule of the integral over α: a name (`gauss_legendre`, `adaptive`, `riemann_left`, `riemann_right`,
             `midpoint`, `trapezoid`), or a `Quadrature` with its own options.
