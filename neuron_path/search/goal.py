@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,7 @@ class Goal(ABC):
     n_steps: int
 
     @abstractmethod
-    def starts(self, top_k: int) -> list[Linear]:
+    def starts(self) -> Iterator[Linear]:
         """Models of the live network at the clean point, whose best paths are where a search may begin, the most
         promising first; the clean pass has left all that they take."""
 
@@ -67,13 +67,14 @@ class Score(Goal):
     measure: Measure
     n_steps: int
 
-    def starts(self, top_k: int) -> list[Linear]:
+    def starts(self) -> Iterator[Linear]:
         problem, rows = self.problem, self.problem.every_image
         none = rows.new_empty((len(rows), len(problem.adapter.blocks), 0))
         clean = Rated(rows, none, problem.clean.embedded.new_zeros(len(rows)), problem.clean_gradients)
-        alone = Objective(problem, "complete").linear(clean)
-        others: list[Linear] = [] if self.measure == "complete" else [Objective(problem).linear(clean)]
-        return [alone, _activations(problem), *others]
+        yield Objective(problem, "complete").linear(clean)
+        yield _activations(problem)
+        if self.measure == "joint":
+            yield Objective(problem).linear(clean)
 
     def rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, Linear]:
         objective = Objective(self.problem, self.measure)
@@ -111,12 +112,13 @@ class Effect(Goal):
         """What counts is a rise by "enhance", a fall by the others."""
         return 1 if self.operation == "enhance" else -1
 
-    def starts(self, top_k: int) -> list[Linear]:
+    def starts(self) -> Iterator[Linear]:
         problem, gains = self.problem, []
         for index, (block, gradient) in enumerate(zip(problem.adapter.blocks, problem.clean_gradients, strict=True)):
             change = self._change(index, problem.clean.activations[index], problem.every_image)
             gains.append(self.sign * (change * block.pullback(gradient)).sum(1))
-        return [Sum(gains), _activations(problem)]
+        yield Sum(gains)
+        yield _activations(problem)
 
     def rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, Linear]:
         nodes, weights = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -69,7 +70,7 @@ class Linearized(Maximising):
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
         """Climb from where the clean network's gradients point, and with `polish` from other paths."""
         climb = _Climb(self.goal(problem, self.n_steps), self.max_passes, _SWAPS if self.polish else 0)
-        starts = [model.best(top_k) for model in climb.goal.starts(top_k)[: None if self.polish else 1]]
+        starts = [model.best(top_k) for model in islice(climb.goal.starts(), None if self.polish else 1)]
         best = climb.up(problem.every_image, starts[0].paths)
         climb.note(problem.every_image, starts[0].clearance)
         for start in starts[1:]:
