@@ -9,14 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.convergence import integral, integration_error
-from neuron_path.attribution.objective import Objective
+from neuron_path.attribution.objective import Along, Objective
 from neuron_path.attribution.prefix import Prefix
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.reverse import ReversePrefix
 from neuron_path.attribution.tangent import TangentPrefix
 
 # Two Gauss nodes on [0, 1] and the three that Kronrod adds to them, with the weights of all five.
-_NODES = tuple(0.5 + 0.5 * x for x in (-(3**-0.5), 3**-0.5, -((6 / 7) ** 0.5), 0.0, (6 / 7) ** 0.5))
+NODES = tuple(0.5 + 0.5 * x for x in (-(3**-0.5), 3**-0.5, -((6 / 7) ** 0.5), 0.0, (6 / 7) ** 0.5))
 _WEIGHTS = (27 / 110, 27 / 110, 49 / 495, 14 / 45, 49 / 495)
 # Of the score of a path that no integral has led to: its estimated relative error.
 _TOLERANCE = 2e-2
@@ -89,10 +89,11 @@ def path_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool
     The complete score comes from the same passes, its delta from one more forward pass, unless it is not wanted. With
     the `adaptive` rule paths whose estimated error exceeds the tolerance are scored again with twice the nodes.
     """
-    rated = Objective(problem).rate(problem.every_image, paths)
-    found = PathScores.of(rated.terms, problem.quadrature.n_steps)
+    alpha, weights = problem.nodes()
+    terms = Objective(problem).along(problem.every_image, paths, alpha).integrals(weights)
+    found = PathScores.of(terms.joint, problem.quadrature.n_steps)
     if complete:
-        whole = Objective(problem, "complete").of(rated)
+        whole = integral(terms.complete, 1)
         found = found._replace(complete=whole, deltas=whole - _fallen(problem, paths))
     finer = problem.quadrature.finer()
     if finer is None or found.errors is None:
@@ -103,7 +104,9 @@ def path_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool
     return found.put(rows, path_scores(problem.take(rows, finer), paths[rows], complete=complete))
 
 
-def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool = True) -> PathScores:
+def converged_scores(
+    problem: Problem, paths: Int[Tensor, "B L k"], *, complete: bool = True, known: Along | None = None
+) -> PathScores:
     """Scores of paths that no integral has led to, with as many nodes as each needs for its error to be small.
 
     Two Gauss nodes first; where these leave too large an error, the three that Kronrod adds to them; and where that is
@@ -115,15 +118,19 @@ def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete:
         problem: the images.
         paths: one of each.
         complete: whether the complete score is wanted too, which may need more nodes: its terms may cancel.
+        known: what is integrated at the first of NODES, one or both, where a search has left it.
     """
     rule = problem.quadrature
-    if not rule.is_adaptive and (rule.rule != "gauss_legendre" or rule.n_steps < len(_NODES)):
+    if not rule.is_adaptive and (rule.rule != "gauss_legendre" or rule.n_steps < len(NODES)):
         return path_scores(problem, paths, complete=complete)
     tolerance = rule.tolerance if rule.is_adaptive else _TOLERANCE
     objective, every = Objective(problem), problem.every_image
     fallen = _fallen(problem, paths) if complete else None
-    nodes = torch.tensor(_NODES, dtype=torch.float64).to(problem.clean.embedded)
-    two = objective.along(every, paths, nodes[:2])
+    nodes = torch.tensor(NODES, dtype=torch.float64).to(problem.clean.embedded)
+    n_known = 0 if known is None else len(known.joint)
+    two = known if known is not None and n_known == 2 else objective.along(every, paths, nodes[n_known:2])
+    if known is not None and n_known == 1:
+        two = known.with_more(two)
     joint, whole = two.integrals(nodes.new_tensor([0.5, 0.5]))
     # c₁ of the Legendre series, whose coefficients fall as ρ^k: two nodes miss c₀ ρ⁴ = c₁ (c₁/c₀)³.
     bend = 3**0.5 / 2 * (two.joint[1] - two.joint[0]).abs()
@@ -139,11 +146,11 @@ def converged_scores(problem: Problem, paths: Int[Tensor, "B L k"], *, complete:
     missed = difference * _share(difference, better).sqrt()
     some = problem.take(rows, rule)
     fallen = None if fallen is None else fallen[rows]
-    found = found.put(rows, _estimated(some, better, whole, fallen, missed, len(_NODES)))
+    found = found.put(rows, _estimated(some, better, whole, fallen, missed, len(NODES)))
     left = _rough(found, tolerance)
     if not len(left):
         return found
-    more = rule.finer() if rule.n_steps < len(_NODES) else None
+    more = rule.finer() if rule.n_steps < len(NODES) else None
     last = problem.take(left, more or rule)
     again = path_scores(last, paths[left], complete=complete)
     if again.errors is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from neuron_path.attribution.forward import through
 from neuron_path.attribution.linear import Linear, Sum
-from neuron_path.attribution.objective import Objective, Rated
+from neuron_path.attribution.objective import Objective
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.score import FEWEST, NODES
 from neuron_path.interventions.operations import factor_of
 from neuron_path.types import Measure
 
@@ -26,6 +28,21 @@ _RADAU = {
     2: ((1 / 3, 1.0), (3 / 4, 1 / 4)),
     3: (((4 - 6**0.5) / 10, (4 + 6**0.5) / 10, 1.0), ((16 - 6**0.5) / 36, (16 + 6**0.5) / 36, 1 / 9)),
 }
+
+
+class Rating(NamedTuple):
+    """n rated paths.
+
+    Attributes:
+        values: (n,) what is maximised.
+        model: what it is to first order around them.
+        along: (n, 2, m) the joint and the complete integrand at the first m of NODES, which their final score takes
+            over; m = 0: nothing of use.
+    """
+
+    values: Float[Tensor, "n"]
+    model: Linear
+    along: Float[Tensor, "n 2 m"]
 
 
 class Goal(ABC):
@@ -45,8 +62,12 @@ class Goal(ABC):
         promising first; the clean pass has left all that they take."""
 
     @abstractmethod
-    def rate(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> tuple[Float[Tensor, "n"], Linear]:
-        """The values of paths of the images `rows`, and the model around them."""
+    def rate(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> Rating:
+        """Rate paths of the images `rows`, in `n_steps` passes each."""
+
+    @abstractmethod
+    def values(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n"]:
+        """The values alone."""
 
     @abstractmethod
     def exactly(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n"]:
@@ -60,7 +81,8 @@ class Score(Goal):
     Attributes:
         problem: the images.
         measure: which one.
-        n_steps: Gauss–Legendre nodes on the way.
+        n_steps: Gauss–Legendre nodes on the way; with one it is the first of two, where paths are told apart better
+            than in the middle, and the final score needs the second only.
     """
 
     problem: Problem
@@ -68,23 +90,35 @@ class Score(Goal):
     n_steps: int
 
     def starts(self) -> Iterator[Linear]:
-        problem, rows = self.problem, self.problem.every_image
-        none = rows.new_empty((len(rows), len(problem.adapter.blocks), 0))
-        clean = Rated(rows, none, problem.clean.embedded.new_zeros(len(rows)), problem.clean_gradients)
-        yield Objective(problem, "complete").linear(clean)
+        problem = self.problem
+        yield Objective(problem, "complete").linear(problem.every_image, problem.clean_gradients)
         yield _activations(problem)
         if self.measure == "joint":
-            yield Objective(problem).linear(clean)
+            yield Objective(problem).linear(problem.every_image, problem.clean_gradients)
 
-    def rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, Linear]:
+    def rate(self, rows: Tensor, paths: Tensor) -> Rating:
         objective = Objective(self.problem, self.measure)
-        rated = objective.rate(rows, paths, Quadrature("gauss_legendre", self.n_steps))
-        return rated.scores, objective.linear(rated)
+        rated = objective.rate(rows, paths, *self._rule())
+        along = torch.stack(rated.along).movedim(2, 0)
+        if self.n_steps > FEWEST:
+            along = along[:, :, :0]
+        return Rating(rated.scores, objective.linear(rows, rated.gradients), along)
+
+    def values(self, rows: Tensor, paths: Tensor) -> Tensor:
+        return self._by(rows, paths, *self._rule())
 
     def exactly(self, rows: Tensor, paths: Tensor) -> Tensor:
         rule = self.problem.quadrature
         rule = Quadrature("gauss_legendre", rule.most_steps) if rule.is_adaptive else rule
-        return Objective(self.problem, self.measure).rate(rows, paths, rule).scores
+        return self._by(rows, paths, *self.problem.nodes(rule))
+
+    def _by(self, rows: Tensor, paths: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
+        return getattr(Objective(self.problem).along(rows, paths, nodes).integrals(weights), self.measure)
+
+    def _rule(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
+        """Nodes and weights on the way."""
+        nodes, weights = self.problem.nodes(Quadrature("gauss_legendre", self.n_steps))
+        return (nodes.new_tensor(NODES[:1]), weights) if self.n_steps == 1 else (nodes, weights)
 
 
 @dataclass(frozen=True)
@@ -120,7 +154,7 @@ class Effect(Goal):
         yield Sum(gains)
         yield _activations(problem)
 
-    def rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, Linear]:
+    def rate(self, rows: Tensor, paths: Tensor) -> Rating:
         nodes, weights = (
             torch.tensor(x, dtype=torch.float64).to(self.problem.clean.embedded) for x in _RADAU[self.n_steps]
         )
@@ -130,7 +164,11 @@ class Effect(Goal):
             values.append(edited)
             gains.append(found)
         every = [torch.cat(parts) for parts in zip(*gains, strict=True)]
-        return self._changed(torch.cat(values), rows), Sum(every)
+        changed = self._changed(torch.cat(values), rows)
+        return Rating(changed, Sum(every), changed.new_empty((len(rows), 2, 0)))
+
+    def values(self, rows: Tensor, paths: Tensor) -> Tensor:
+        return self.exactly(rows, paths)
 
     @torch.no_grad()
     def exactly(self, rows: Tensor, paths: Tensor) -> Tensor:

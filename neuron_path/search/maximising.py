@@ -8,6 +8,7 @@ from typing import ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.objective import Along
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import PathScores, converged_scores
 from neuron_path.attribution.scorer import Scorer
@@ -83,27 +84,29 @@ class Maximising(Search):
         *,
         passes: Int[Tensor, "B"],
         clearance: Float[Tensor, "B"],
-        margins: Float[Tensor, "B L"] | None,
+        margins: Float[Tensor, "B L"] | None = None,
+        along: Float[Tensor, "B 2 m"] | None = None,
         keep_candidates: bool,
     ) -> Found:
         """The result: neurons in order, both scores, and what the model around the paths tells.
 
         Args:
             goal: what was maximised.
-            paths, values: the best paths and their values.
+            paths, values: the best paths and their values; with margins each block's neurons in order.
             passes: that it took.
             clearance: the closest call.
             margins: see `PathResult`; None: they are told now.
+            along: of the paths, see `Rating`; None: nothing of it is known.
             keep_candidates: whether the values with each neuron swapped in are kept.
         """
         problem, candidates = goal.problem, None
-        if margins is None or keep_candidates or paths.shape[2] > 1:
-            _, model = goal.rate(problem.every_image, paths)
+        if margins is None or keep_candidates:
+            model = goal.rate(problem.every_image, paths).model
             paths = model.in_order(paths)
             margins = model.margins(paths)
             if keep_candidates:
                 candidates = [scores for scores, _ in model.candidates(paths)]
-        scored = self._scored(problem, paths)
+        scored = self._scored(problem, paths, None if along is None else Along(*along.movedim(0, 2)))
         return Found(
             paths=paths,
             scored=scored,
@@ -133,10 +136,10 @@ class Maximising(Search):
             values = self.goal(problem).exactly(problem.every_image, draft.paths)
         return replace(draft, scored=scored, objectives=self._value(scored, values))
 
-    def _scored(self, problem: Problem, paths: Tensor) -> PathScores:
+    def _scored(self, problem: Problem, paths: Tensor, known: Along | None = None) -> PathScores:
         """Final scores; the complete one comes along where it is maximised, and tells the adaptive rule its error."""
         complete = self.measure != "joint" or problem.quadrature.is_adaptive
-        return converged_scores(problem, paths, complete=complete)
+        return converged_scores(problem, paths, complete=complete, known=known)
 
     def _value(self, scored: PathScores, value: Tensor | None) -> Tensor | None:
         """What was maximised: a score by as many nodes as it takes, or a value that is exact."""

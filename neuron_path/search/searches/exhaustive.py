@@ -64,6 +64,5 @@ class Exhaustive(Maximising):
             values,
             passes=torch.full_like(every, n_paths * (1 if self.measure == "effect" else problem.quadrature.most_steps)),
             clearance=((values - second) / values.abs()).nan_to_num(torch.inf, torch.inf),
-            margins=None,
             keep_candidates=keep_candidates,
         )

@@ -13,6 +13,7 @@ from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.linear import Linear
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import is_whole
+from neuron_path.attribution.score import FEWEST
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
 from neuron_path.search.goal import Goal
@@ -40,7 +41,8 @@ class Linearized(Maximising):
 
     Args:
         measure, operation, factor: what is maximised; see `Maximising`.
-        n_steps: quadrature nodes on the way, each a pass. The score of the path that is found takes the run's rule.
+        n_steps: quadrature nodes on the way, each a pass; None: one, of a score with `polish` two, which tell a path
+            from one that is nearly as good. The score of the path that is found takes as many as it needs.
         max_passes: passes after which an image takes the best path so far; None: any number.
         polish: begin from two or three paths in place of one, and at the end rate single swaps, too.
 
@@ -48,28 +50,36 @@ class Linearized(Maximising):
         NeuronPathError: an option out of range.
     """
 
-    n_steps: int = 1
+    n_steps: int | None = None
     max_passes: int | None = None
     polish: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        most = _MOST_STEPS[self.measure]
-        if not is_whole(self.n_steps) or not 1 <= self.n_steps <= most:
-            raise NeuronPathError(
-                f"search.n_steps is {self.n_steps}; expected 1 … {most} nodes on the way of measure={self.measure}."
-            )
-        if self.max_passes is not None and (not is_whole(self.max_passes) or self.max_passes < self.n_steps):
-            raise NeuronPathError(
-                f"search.max_passes is {self.max_passes}; expected at least {self.n_steps}, which rating one path "
-                "takes, or null for any number."
-            )
         if not isinstance(self.polish, bool):
             raise NeuronPathError(f"search.polish is {self.polish}; expected true or false.")
+        most = _MOST_STEPS[self.measure]
+        if not is_whole(self.n_nodes) or not 1 <= self.n_nodes <= most:
+            raise NeuronPathError(
+                f"search.n_steps is {self.n_steps}; expected 1 … {most} nodes on the way of measure={self.measure}, "
+                "or null for its own."
+            )
+        if self.max_passes is not None and (not is_whole(self.max_passes) or self.max_passes < self.n_nodes):
+            raise NeuronPathError(
+                f"search.max_passes is {self.max_passes}; expected at least {self.n_nodes}, which rating one path "
+                "takes, or null for any number."
+            )
+
+    @property
+    def n_nodes(self) -> int:
+        """On the way."""
+        if self.n_steps is not None:
+            return self.n_steps
+        return FEWEST if self.polish and self.measure != "effect" else 1
 
     def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
         """Climb from where the clean network's gradients point, and with `polish` from other paths."""
-        climb = _Climb(self.goal(problem, self.n_steps), self.max_passes, _SWAPS if self.polish else 0)
+        climb = _Climb(self.goal(problem, self.n_nodes), self.max_passes, _SWAPS if self.polish else 0)
         starts = [model.best(top_k) for model in islice(climb.goal.starts(), None if self.polish else 1)]
         best = climb.up(problem.every_image, starts[0].paths)
         climb.note(problem.every_image, starts[0].clearance)
@@ -90,6 +100,7 @@ class Linearized(Maximising):
             passes=climb.passes,
             clearance=climb.clearance,
             margins=best.margins,
+            along=best.along,
             keep_candidates=keep_candidates,
         )
 
@@ -99,8 +110,9 @@ class _Top:
     """Where the climbs of n images have ended.
 
     Attributes:
-        paths: (n, L, k).
+        paths: (n, L, k), each block's neurons in order.
         values: (n,).
+        along: (n, 2, m); see `Rating`.
         margins: (n, L); see `PathResult`.
         swaps: (n, c, L, k) the paths that differ in the most promising swap, the next one, …
         gaps: (n,) by how much the last of these is more promising than the next, as a share of the value.
@@ -108,6 +120,7 @@ class _Top:
 
     paths: Int[Tensor, "n L k"]
     values: Float[Tensor, "n"]
+    along: Float[Tensor, "n 2 m"]
     margins: Float[Tensor, "n L"]
     swaps: Int[Tensor, "n c L k"]
     gaps: Float[Tensor, "n"]
@@ -146,9 +159,9 @@ class _Climb:
 
     def up(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> _Top:
         """Climb from one path of each of some images, which can afford it."""
-        values, steps = self._rate(rows, paths)
+        top, steps = self._rate(rows, paths)
         self.note(rows, steps.clearance)
-        top, at = _Top(paths, values, steps.margins, steps.swaps, steps.gaps), torch.zeros_like(rows)
+        at = torch.zeros_like(rows)
         trials, cuts, counts = steps.paths, steps.cuts, steps.counts
         while True:
             left = (at < counts).nonzero().squeeze(1)
@@ -157,16 +170,15 @@ class _Climb:
                 return top
             now, which = rows[left], at[left]
             self.note(now, cuts[left, which])
-            tried = trials[left, which]
-            values, steps = self._rate(now, tried)
-            scale = top.values[left].abs()
-            lead = (values - top.values[left]) / scale - LEAST_GAIN
+            other, steps = self._rate(now, trials[left, which])
+            before = top.values[left]
+            lead = (other.values - before) / before.abs() - LEAST_GAIN
             self.note(now, lead)
             at[left] += 1
             better = lead > 0
             up, new = left[better], better.nonzero().squeeze(1)
             self.note(rows[up], steps.clearance[new])
-            top = top.put(up, _Top(tried[new], values[new], steps.margins[new], steps.swaps[new], steps.gaps[new]))
+            top = top.put(up, other.take(new))
             trials[up], cuts[up], counts[up], at[up] = steps.paths[new], steps.cuts[new], steps.counts[new], 0
 
     def better(self, best: _Top, rows: Int[Tensor, "n"], other: _Top) -> _Top:
@@ -181,7 +193,7 @@ class _Climb:
         """The images for which one of the most promising swaps gains something, and their paths with the best one."""
         top = best.take(rows)
         n_swaps = top.swaps.shape[1]
-        values = self.goal.rate(rows.repeat_interleave(n_swaps), top.swaps.flatten(0, 1))[0].view(-1, n_swaps)
+        values = self.goal.values(rows.repeat_interleave(n_swaps), top.swaps.flatten(0, 1)).view(-1, n_swaps)
         self.passes[rows] += n_swaps * self.goal.n_steps
         ordered, order = ranked(values)
         scale = top.values.abs()
@@ -194,10 +206,13 @@ class _Climb:
         at = gains.nonzero().squeeze(1)
         return rows[at], top.swaps[at, order[at, 0]]
 
-    def _rate(self, rows: Tensor, paths: Tensor) -> tuple[Tensor, _Steps]:
-        values, model = self.goal.rate(rows, paths)
+    def _rate(self, rows: Tensor, paths: Tensor) -> tuple[_Top, _Steps]:
+        """The paths as ends of a climb, and the steps from there."""
+        rating = self.goal.rate(rows, paths)
         self.passes[rows] += self.goal.n_steps
-        return values, _Steps.of(model, paths, self._n_swaps)
+        model, paths = rating.model, rating.model.in_order(paths)
+        swaps, gaps = _swaps(model, paths, self._n_swaps)
+        return _Top(paths, rating.values, rating.along, model.margins(paths), swaps, gaps), _Steps.of(model, paths)
 
 
 @dataclass(frozen=True)
@@ -210,19 +225,15 @@ class _Steps:
             that one promises.
         counts: (n,) how many of them there are.
         clearance: (n,) the closest call behind the model's best path.
-        margins, swaps, gaps: see `_Top`.
     """
 
     paths: Int[Tensor, "n T L k"]
     cuts: Float[Tensor, "n T"]
     counts: Int[Tensor, "n"]
     clearance: Float[Tensor, "n"]
-    margins: Float[Tensor, "n L"]
-    swaps: Int[Tensor, "n c L k"]
-    gaps: Float[Tensor, "n"]
 
     @staticmethod
-    def of(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> _Steps:
+    def of(model: Linear, current: Int[Tensor, "n L k"]) -> _Steps:
         """Those that the model around the current paths suggests."""
         proposal = model.best(current.shape[2], current)
         differs = (proposal.paths.sort(2).values != current.sort(2).values).any(2)  # (n, L)
@@ -248,9 +259,7 @@ class _Steps:
             last, size = size, size // 2
         # A halved number comes to 1 and then to 0: all that are valid come first.
         counts = torch.stack(valid, 1).sum(1)
-        swaps, gaps = _swaps(model, current, n_swaps)
-        margins = model.margins(current)
-        return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, clearance, margins, swaps, gaps)
+        return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, clearance)
 
 
 def _swaps(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> tuple[Tensor, Tensor]:

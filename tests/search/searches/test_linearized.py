@@ -127,7 +127,7 @@ def test_what_each_neuron_adds_to_an_edit_is_as_plain_autograd_has_it(
             replacements = [torch.stack(values) for values in zip(*donors, strict=True)]
         object.__setattr__(problem, "replacements", replacements)
         goal = Effect(problem, operation, n_steps)
-        values, found = goal.rate(rows, paths)
+        values, found, _ = goal.rate(rows, paths)
         start = next(goal.starts())
     assert isinstance(found, Sum)
     assert isinstance(start, Sum)
@@ -263,9 +263,10 @@ def test_float32_finds_the_paths_of_float64(options: dict[str, Any], gain: float
 def test_passes_are_kept_to_and_more_of_them_find_no_less(images: Tensor, targets: Tensor) -> None:
     model = tiny.make(depth=8)
     before = torch.full((3,), -torch.inf, dtype=torch.float64)
-    for most in (1, 2, 3, 5, 9, 40):
+    for most in (2, 4, 6, 10, 18, 80):
         for polish in (False, True):
-            found = find(model, images, targets, Linearized(max_passes=most, polish=polish))
+            # Two nodes: by one alone a path may seem better than it is.
+            found = find(model, images, targets, Linearized(n_steps=2, max_passes=most, polish=polish))
             assert found.passes is not None
             assert (found.passes <= most).all()
         assert found.objectives is not None
