@@ -22,9 +22,9 @@ from neuron_path.stopping import RESUMABLE
 from neuron_path.store.layout import list_parts
 from neuron_path.store.reader import load_paths
 from tests import pictures
+from tests.cli.test_main import environment, python
 from tests.command import run_in
 from tests.tables import same_paths
-from tests.test_cli import environment, python
 
 TWO = ["trainer=ddp_cpu", "trainer.devices=2"]
 OPTIONS = ["data.limit=7", "data.batch_size=2"]

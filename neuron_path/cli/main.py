@@ -87,7 +87,7 @@ def _command(arguments: list[str]) -> int:
 def _plain(command: str, arguments: list[str], debug: bool) -> int:
     """A command without Hydra: a module with its `USAGE`, and `show`, which takes the arguments."""
     try:
-        module = import_module(f"neuron_path.{command}_command")
+        module = import_module(f"neuron_path.cli.{command}")
         if "-h" in arguments or "--help" in arguments:
             print(module.USAGE)
             return 0
@@ -103,7 +103,7 @@ def _plain(command: str, arguments: list[str], debug: bool) -> int:
 
 def _hydra_app(command: str, overrides: list[str], debug: bool) -> int:
     try:
-        from neuron_path.hydra_app import launch
+        from neuron_path.cli.hydra_app import launch
 
         failures = launch(command, overrides)
     except NeuronPathError as error:

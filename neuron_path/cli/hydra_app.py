@@ -30,7 +30,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from neuron_path import failed_jobs
+from neuron_path.cli import sweep_failures
 from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.store.recovery import holds_run
@@ -62,7 +62,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         NeuronPathError: the overrides make no configuration.
     """
     _check_flags(overrides)
-    failed_jobs.begin()
+    sweep_failures.begin()
     register_schemas()
     if command == "prune":
         from neuron_path.pipeline.prune_config import register_prune_schema
@@ -80,7 +80,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         job = HydraConfig.get()
         run_dir = Path(job.runtime.output_dir)
         if command != "evaluate":  # which has no directory of its own
-            failed_jobs.take_away(run_dir)
+            sweep_failures.take_away(run_dir)
         try:
             if command == "prune":
                 _prune(composed)
@@ -89,9 +89,9 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         except NeuronPathError as error:
             failure = _of_job(error)
             if job.mode == RunMode.MULTIRUN:
-                failed_jobs.leave(job.sweep.dir, job.job.num, failure)
+                sweep_failures.leave(job.sweep.dir, job.job.num, failure)
                 if command != "evaluate":
-                    failed_jobs.keep(run_dir, failure)
+                    sweep_failures.keep(run_dir, failure)
             failures.append(failure)
         except Exception as error:
             if os.getpid() != home:
@@ -102,8 +102,8 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         _start(app, "prune" if command == "prune" else "config")
     if unforeseen:
         raise unforeseen[0]
-    known = {failed_jobs.as_line(failure) for failure in failures}  # jobs elsewhere could add to their own list only
-    return [*failures, *(NeuronPathError(line) for line in failed_jobs.told() if line not in known)]
+    known = {sweep_failures.as_line(failure) for failure in failures}  # jobs elsewhere could add to their own list only
+    return [*failures, *(NeuronPathError(line) for line in sweep_failures.told() if line not in known)]
 
 
 def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
@@ -114,7 +114,7 @@ def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt as error:
-        if sweep := failed_jobs.sweep_directory():
+        if sweep := sweep_failures.sweep_directory():
             error.add_note(f"To continue, give the same command with hydra.sweep.dir={shlex.quote(sweep)}.")
         raise
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from neuron_path import models_command
+from neuron_path.cli import models
 from neuron_path.estimate import Estimate, estimate
 from neuron_path.models.catalogue import supported_models
 from tests.command import call, run_in
@@ -34,8 +34,8 @@ def test_a_terminal_gets_a_table_that_fits(
     def terminal(**options: object) -> Console:
         return Console(width=width, force_terminal=True, color_system=None, stderr=bool(options.get("stderr")))
 
-    monkeypatch.setattr(models_command, "Console", terminal)
-    models_command.show(["vit*gigantic*"])
+    monkeypatch.setattr(models, "Console", terminal)
+    models.show(["vit*gigantic*"])
     out = capsys.readouterr().out
     for words in ("model", "blocks", "FFN width", "scope", "parameters", "\nvision_transformer", "1.84 G"):
         assert words in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from neuron_path.arguments import parse_arguments
+from neuron_path.cli.arguments import parse_arguments
 from neuron_path.config import stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline import run

@@ -13,7 +13,7 @@ import pytest
 from tests.command import call
 from tests.evaluation.stores import write_run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = ["classes.csv", "comparison.json", "table.csv", "table.html", "table.md", "table.tex", "tests.csv"]
 
 
@@ -97,7 +97,7 @@ def test_help_shows_examples() -> None:
 
 def test_it_needs_neither_torch_nor_hydra(sweep: Path) -> None:
     code = (
-        "import sys; from neuron_path.cli import main\n"
+        "import sys; from neuron_path.cli.main import main\n"
         "try: main(['compare', sys.argv[1]])\n"
         "except SystemExit as ended: assert not ended.code\n"
         "assert not {'torch', 'hydra', 'timm', 'lightning', 'wandb', 'statsmodels'} & set(sys.modules)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from neuron_path.arguments import parse_arguments
+from neuron_path.cli.arguments import parse_arguments
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.comparison import compare
 from neuron_path.evaluation.contrasts import Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuron_path.arguments import parse_arguments
+from neuron_path.cli.arguments import parse_arguments
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.page import REPORT_FILE, write_report
 

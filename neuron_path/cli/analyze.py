@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neuron_path.arguments import parse_arguments
 from neuron_path.classes.runs import Settings, analyze_runs
+from neuron_path.cli.arguments import parse_arguments
 from neuron_path.errors import NeuronPathError
 from neuron_path.report.analysis.files import headline_table, write_analysis
 from neuron_path.report.analysis.sentences import method_in_words, pairs_in_words

@@ -19,13 +19,13 @@ from safetensors.torch import save_file
 
 import neuron_path
 from neuron_path.attribution.scorer import scorers
-from neuron_path.cli import COMMANDS, main
+from neuron_path.cli.main import COMMANDS, main
 from neuron_path.pipeline.run import COMMANDS as COMMANDS_OF_RUNS
 from neuron_path.stopping import RESUMABLE
 from tests import pictures
 from tests.command import call, run_in
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python(*arguments: str) -> list[str]:
@@ -68,7 +68,7 @@ def test_the_module_and_the_console_script_are_one(tmp_path: Path) -> None:
         assert (ran.returncode, ran.stdout, ran.stderr) == call(*arguments)
     script = 'neuron-path = "neuron_path.cli:main"'
     assert script in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert main.__module__ == "neuron_path.cli"
+    assert main.__module__ == "neuron_path.cli.main"
 
 
 @pytest.mark.parametrize("command", ["run", "search"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from neuron_path.arguments import parse_arguments, whole_number
+from neuron_path.cli.arguments import parse_arguments, whole_number
 from neuron_path.config import stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.verify import SAMPLE, moved, verify
