@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -31,14 +31,11 @@ from omegaconf.errors import (
 )
 
 from neuron_path.cli import sweep_failures
-from neuron_path.config import Config, conf_dir, read_config, register_schemas, unknown_setting
+from neuron_path.config import Config, PruneConfig, conf_dir, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.store.recovery import holds_run
 
-if TYPE_CHECKING:
-    from neuron_path.pipeline.prune_config import PruneConfig
-
-AnyConfig = TypeVar("AnyConfig", bound="Config | PruneConfig")
+AnyConfig = TypeVar("AnyConfig", bound=Config | PruneConfig)
 
 # An evaluation writes into the directory of the run that it evaluates: Hydra has none to make for a job.
 _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
@@ -64,10 +61,6 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     _check_flags(overrides)
     sweep_failures.begin()
     register_schemas()
-    if command == "prune":
-        from neuron_path.pipeline.prune_config import register_prune_schema
-
-        register_prune_schema()
     if command == "evaluate":
         overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
@@ -126,8 +119,8 @@ def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
 
 
 def _prune(composed: DictConfig) -> None:
-    from neuron_path.pipeline.prune import prune
-    from neuron_path.pipeline.prune_config import read_prune_config
+    from neuron_path.pipeline.pruning.command import prune
+    from neuron_path.pipeline.pruning.settings import read_prune_config
 
     try:
         config = read_prune_config(composed)
@@ -163,7 +156,7 @@ def _placed(config: Config, job: HydraConf) -> Path:
     Raises:
         NeuronPathError: a place that cannot be shared, or nothing to resume there.
     """
-    from neuron_path.pipeline.processes import check_surroundings
+    from neuron_path.pipeline.launch.processes import check_surroundings
 
     is_sweep, run_dir = job.mode == RunMode.MULTIRUN, Path(job.runtime.output_dir)
     named = any(_key(override) == "hydra.run.dir" for override in job.overrides.hydra)

@@ -9,7 +9,7 @@ from rich.console import Console
 from neuron_path.cli.arguments import parse_arguments, whole_number
 from neuron_path.config import stored_config
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.verify import SAMPLE, moved, verify
+from neuron_path.pipeline.records.verify import SAMPLE, moved, verify
 from neuron_path.store.layout import RUN_FILE
 from neuron_path.store.reader import read_json
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.evaluation.protocol import RECORD_COLUMNS
-from neuron_path.pipeline.prune_study import Images, PruneStudy, open_run
+from neuron_path.pipeline.pruning.study import Images, PruneStudy, open_run
 from neuron_path.progress import progress_bar
 from neuron_path.pruning.protocol import class_path, draw_masks, masked_probabilities
 

@@ -16,12 +16,12 @@ from neuron_path.pipeline.build import build_finders, build_study
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
 from neuron_path.pipeline.evidence import evidence_stage
 from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
+from neuron_path.pipeline.launch.processes import find_processes
+from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.lending import DataLender
-from neuron_path.pipeline.processes import find_processes
+from neuron_path.pipeline.records.stored import open_study
 from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
-from neuron_path.pipeline.stored import open_study
-from neuron_path.pipeline.threads import use_threads
 from neuron_path.report.effects import read_effects
 from neuron_path.report.headline import effects_table
 from neuron_path.report.markdown import markdown_table

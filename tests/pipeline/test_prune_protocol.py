@@ -15,7 +15,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.protocol import RECORD_COLUMNS, summarise_protocol
 from neuron_path.models.session import Session
 from neuron_path.pipeline.prune_protocol import ProtocolSettings, measure_protocol, split_for_protocol
-from neuron_path.pipeline.prune_study import open_run
+from neuron_path.pipeline.pruning.study import open_run
 from neuron_path.pruning.protocol import class_path, draw_masks, masked_probabilities
 from neuron_path.report.protocol import ablation_table, protocol_page
 from tests.command import run_in

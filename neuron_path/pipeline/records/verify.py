@@ -19,9 +19,9 @@ from neuron_path.lightning.datamodule import Batch, collate
 from neuron_path.lightning.module import MethodPaths
 from neuron_path.pipeline.build import Study, build_finders, build_study, build_trainer
 from neuron_path.pipeline.head import HEAD_FILE
-from neuron_path.pipeline.identity import identity_of
 from neuron_path.pipeline.lending import DataLender
-from neuron_path.pipeline.sameness import compare_paths
+from neuron_path.pipeline.records.identity import identity_of
+from neuron_path.pipeline.records.sameness import compare_paths
 from neuron_path.pipeline.search import weights_of
 from neuron_path.search.finder import PathFinder, find_all
 from neuron_path.store.checksums import changed_files, stored_files

@@ -1,72 +1,16 @@
-"""The settings of `neuron-path prune`, typed: `conf/prune.yaml` has their defaults."""
+"""The settings of `neuron-path prune`, read and checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import get_args
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from neuron_path.config import LoggerConfig, PathsConfig, TrainerConfig, check_keys
+from neuron_path.config import PruneConfig, check_keys
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.fine_tuning import Recipe
 from neuron_path.pruning.allocation import Allocation
 from neuron_path.pruning.methods import check_method
-
-
-@dataclass
-class FineTuneConfig:
-    """See `neuron_path.lightning.fine_tuning.Recipe`."""
-
-    epochs: int = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    weight_decay: float = MISSING
-    label_smoothing: float = MISSING
-    shift: int = MISSING
-    clip: float = MISSING
-
-
-@dataclass
-class LatencyConfig:
-    """See `neuron_path.pruning.cost.measure_latency`."""
-
-    batch_sizes: list[int] = MISSING
-    rounds: int = MISSING
-    seconds: float = MISSING
-
-
-@dataclass
-class PruneConfig:
-    """The whole configuration of `neuron-path prune`."""
-
-    run_dir: str | None = None
-    keep: float = MISSING
-    method: str = MISSING
-    allocation: str = MISSING
-    fold: bool = MISSING
-    classes: list[str] | None = None
-    methods: list[str] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    seeds: list[int] = MISSING
-    selection_share: float | None = None
-    evaluate_on: str | None = None
-    path_scorer: str | None = None
-    path_search: str | None = None
-    path_top_k: int | None = None
-    batch_size: int = MISSING
-    onnx: bool = MISSING
-    fine_tune: FineTuneConfig = MISSING
-    latency: LatencyConfig = MISSING
-    trainer: TrainerConfig = MISSING
-    logger: LoggerConfig = MISSING
-    paths: PathsConfig = MISSING
-
-
-def register_prune_schema() -> None:
-    """Put the schema where `conf/prune.yaml` looks for it."""
-    ConfigStore.instance().store(name="prune_schema", node=PruneConfig)
 
 
 def read_prune_config(composed: DictConfig) -> PruneConfig:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from neuron_path.evaluation.pruning import ORIGINAL, RECORD_COLUMNS
 from neuron_path.lightning.fine_tuning import fine_tune
-from neuron_path.pipeline.prune_config import PruneConfig, recipe_of
-from neuron_path.pipeline.prune_study import Images, PruneStudy
+from neuron_path.pipeline.pruning.settings import PruneConfig, recipe_of
+from neuron_path.pipeline.pruning.study import Images, PruneStudy
 from neuron_path.progress import progress_bar
 from neuron_path.pruning.activations import mean_activations
 from neuron_path.pruning.methods import Selection, rank

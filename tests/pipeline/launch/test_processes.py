@@ -17,7 +17,7 @@ import pytest
 
 from neuron_path.config import Config, TrainerConfig
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.processes import Processes, check_surroundings, find_processes
+from neuron_path.pipeline.launch.processes import Processes, check_surroundings, find_processes
 from neuron_path.stopping import RESUMABLE
 from neuron_path.store.layout import list_parts
 from neuron_path.store.reader import load_paths

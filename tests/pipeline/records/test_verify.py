@@ -19,8 +19,8 @@ import pytest
 
 from neuron_path.config import Config, ImageFolderConfig, LinearProbeConfig
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.sameness import compare_paths
-from neuron_path.pipeline.verify import moved, verify
+from neuron_path.pipeline.records.sameness import compare_paths
+from neuron_path.pipeline.records.verify import moved, verify
 from neuron_path.stopping import RESUMABLE
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import changed_files, stored_files, write_checksums
@@ -217,7 +217,7 @@ def test_debug_shows_what_a_damaged_record_raises(run_dir: Path) -> None:
 
 
 def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neuron_path.pipeline.verify.weights_of", lambda study: "0" * 64)
+    monkeypatch.setattr("neuron_path.pipeline.records.verify.weights_of", lambda study: "0" * 64)
     checks = {check.name: check for check in verify(run_dir, 1)}
     assert not checks["source"].is_good
     assert "model.weights was '" in checks["source"].told

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import IO, Any, NoReturn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.share import Share
+from neuron_path.pipeline.launch.share import Share
 from neuron_path.stopping import INTERRUPTED, RESUMABLE, Terminated, between_batches
 
 GRACE = 10.0  # seconds that the others have to finish their batch when one has failed
@@ -29,7 +29,7 @@ def search_in_workers(orders: Sequence[Mapping[str, Any]], inherited: int | None
     never outlives this process. A request to end is handed on.
 
     Args:
-        orders: what `neuron_path.pipeline.worker` does, by rank.
+        orders: what `neuron_path.pipeline.launch.worker` does, by rank.
         inherited: a descriptor that the workers keep open, as that of a lock.
 
     Raises:
@@ -69,7 +69,7 @@ def _start(rank: int, n: int, port: int, inherited: int | None) -> subprocess.Po
     # The same modules as here, and none that happens to lie in the current directory.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "neuron_path.pipeline.worker"],
+        [sys.executable, "-P", "-m", "neuron_path.pipeline.launch.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -15,7 +15,7 @@ from neuron_path.lightning.callbacks import EndBetweenBatches, ImageProgress, Re
 from neuron_path.lightning.module import PathSearchModule
 from neuron_path.lightning.remaining import RemainingImages
 from neuron_path.pipeline.build import Study, device_name, predict
-from neuron_path.pipeline.threads import use_threads
+from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.writer import PathWriter
 

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 import neuron_path
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.evaluation.pruning import RECORD_COLUMNS
-from neuron_path.pipeline import prune as command
-from neuron_path.pipeline import prune_trials
-from neuron_path.pipeline.prune_study import open_run
+from neuron_path.pipeline.pruning import command, trials
+from neuron_path.pipeline.pruning.study import open_run
 from neuron_path.pruning.methods import Selection, rank
 from neuron_path.pruning.predictions import class_probabilities
 from neuron_path.pruning.saved import load_pruned
@@ -86,15 +85,15 @@ def test_only_images_that_select_are_seen_by_the_rankings(
 ) -> None:
     seen: list[Selection] = []
     ranked = lambda name, selection: (seen.append(selection), rank(name, selection))[1]  # noqa: E731
-    monkeypatch.setattr(prune_trials, "rank", ranked)
+    monkeypatch.setattr(trials, "rank", ranked)
     means: list[list[str]] = []
-    folded = prune_trials.mean_activations
+    folded = trials.mean_activations
 
     def spy(model: nn.Module, images: Tensor, **options: Any) -> list[Tensor]:
         means.append(digests(images))
         return folded(model, images, **options)
 
-    monkeypatch.setattr(prune_trials, "mean_activations", spy)
+    monkeypatch.setattr(trials, "mean_activations", spy)
     out = run_in(tmp_path / "out", "prune", f"run_dir={searched}", *QUICK[2:], "methods=[]")
     assert out.code == 0
     records, selection = records_of(out.run_dir)

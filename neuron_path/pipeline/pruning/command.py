@@ -15,11 +15,11 @@ from torch import nn
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.pruning import summarise_pruning
 from neuron_path.pipeline.images import preprocessing_of
-from neuron_path.pipeline.prune_config import PruneConfig
-from neuron_path.pipeline.prune_study import PruneStudy, architecture, open_run
-from neuron_path.pipeline.prune_trials import Trial, make_trial, measure_trials, pruned_model
+from neuron_path.pipeline.launch.threads import use_threads
+from neuron_path.pipeline.pruning.settings import PruneConfig
+from neuron_path.pipeline.pruning.study import PruneStudy, architecture, open_run
+from neuron_path.pipeline.pruning.trials import Trial, make_trial, measure_trials, pruned_model
 from neuron_path.pipeline.search import METRICS_FILE, weights_of
-from neuron_path.pipeline.threads import use_threads
 from neuron_path.pruning.cost import count_flops, count_parameters, measure_latency
 from neuron_path.pruning.description import DESCRIPTION_FILE
 from neuron_path.pruning.onnx import export_onnx

@@ -1,4 +1,4 @@
-"""A process that searches a share of the images for the one that started it: `python -m neuron_path.pipeline.worker`.
+"""A process that searches a share of the images for another: `python -m neuron_path.pipeline.launch.worker`.
 
 The first line of its standard input says what to do, as JSON; the input's end means that the other process is gone, and
 ends this one. What it has done, or why it failed, is the one line of its standard output.
@@ -27,8 +27,8 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
 
     from neuron_path.config import stored_config
     from neuron_path.pipeline.build import build_finders, build_shared_trainer, build_study
+    from neuron_path.pipeline.launch.share import search_share
     from neuron_path.pipeline.lending import DataLender
-    from neuron_path.pipeline.share import search_share
     from neuron_path.store.schema import path_schema
     from neuron_path.store.writer import PathWriter
 

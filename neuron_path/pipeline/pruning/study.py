@@ -18,7 +18,7 @@ from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import ImageDataModule
 from neuron_path.pipeline.build import Study, build_data, build_trainer
-from neuron_path.pipeline.stored import open_study
+from neuron_path.pipeline.records.stored import open_study
 from neuron_path.pruning.description import PRUNED, read_pruned
 from neuron_path.pruning.predictions import class_probabilities
 from neuron_path.pruning.ranking import choose_paths

@@ -16,7 +16,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from neuron_path.config import Config, LinearProbeConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_shared_trainer, build_trainer
-from neuron_path.pipeline.share import TrainerOf
+from neuron_path.pipeline.launch.share import TrainerOf
 
 
 @dataclass(frozen=True)

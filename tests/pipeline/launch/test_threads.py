@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.threads import use_threads
+from neuron_path.pipeline.launch.threads import use_threads
 
 
 @pytest.fixture(autouse=True)
