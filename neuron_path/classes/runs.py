@@ -16,10 +16,10 @@ from neuron_path.classes.analysis import ClassAnalysis, analyze_classes
 from neuron_path.classes.class_paths import ClassPaths, Source
 from neuron_path.classes.distances import read_distances
 from neuron_path.classes.grouping import group_paths
-from neuron_path.classes.mantel import Mantel, mantel
 from neuron_path.classes.methods import compare_methods
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.evaluation.discovery import Missing, find_runs
+from neuron_path.stats.mantel import Mantel, mantel
 from neuron_path.store.layout import PATHS_FILE
 from neuron_path.store.reader import load_paths
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.crossed import crossed_means
+from neuron_path.stats.crossed import crossed_means
 
 SETTING: Final = ["model", "protocol", "top_k", "depth", "share"]
 """What a row of the summary stands for; share 0 is the unpruned model, depth the number of masked blocks."""

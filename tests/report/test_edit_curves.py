@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.statistics import bootstrap_mean
 from neuron_path.report.figures.edit_curves import edit_curves_figure
 from neuron_path.report.style import save_figure
+from neuron_path.stats.intervals import bootstrap_mean
 from tests.report.drawing import assert_apart, assert_inside, visible_texts
 
 SIZES = (0, 1, 2, 5)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from neuron_path.classes.mantel import Mantel
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
 from neuron_path.report.class_words import ALPHA, classes_in_words, percent
 from neuron_path.report.markdown import escape, listed
+from neuron_path.stats.mantel import Mantel
 
 
 def method_in_words(method: MethodAnalysis) -> list[str]:

@@ -1,14 +1,15 @@
-"""Means over images with bootstrap confidence intervals."""
+"""Means over images with bootstrap confidence intervals, and the jackknife's interval for other statistics."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.resampling import resampled_means
+from neuron_path.stats.resampling import resampled_means
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,3 +119,18 @@ def _check(sample: np.ndarray, confidence: float, n_resamples: int) -> None:
         raise NeuronPathError(f"confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
     if n_resamples < 1:
         raise NeuronPathError(f"n_resamples is {n_resamples}; expected 1 or more, such as 9999.")
+
+
+def jackknife_interval(value: float, without: NDArray[np.float64], confidence: float) -> Interval:
+    """The normal interval of a statistic with the jackknife's standard error (Arvesen 1969).
+
+    Args:
+        value: of the statistic, on all n images.
+        without: (n,) its values without each image in turn; the bounds are NaN where one of them is none.
+        confidence: in (0, 1).
+    """
+    n = len(without)
+    without = np.where(np.isfinite(without), without, np.nan)
+    error = float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
+    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
+    return Interval(value, value - reach, value + reach, n=n, confidence=confidence)

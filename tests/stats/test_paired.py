@@ -13,10 +13,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation import resampling
-from neuron_path.evaluation.paired import holm, paired_test, paired_tests
-from neuron_path.evaluation.resampling import resampled_means, sign_flip_p_values
-from neuron_path.evaluation.statistics import bootstrap_mean, bootstrap_means
+from neuron_path.stats import resampling
+from neuron_path.stats.intervals import bootstrap_mean, bootstrap_means
+from neuron_path.stats.paired import holm, paired_test, paired_tests
+from neuron_path.stats.resampling import resampled_means, sign_flip_p_values
 
 
 @given(st.lists(st.integers(-20, 20), min_size=1, max_size=6))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.crossed import crossed_mean, crossed_means
-from neuron_path.evaluation.statistics import bootstrap_mean
+from neuron_path.stats.crossed import crossed_mean, crossed_means
+from neuron_path.stats.intervals import bootstrap_mean
 
 
 def literal_interval(values: np.ndarray, n_resamples: int, seed: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.statistics import Interval, bootstrap_mean
+from neuron_path.stats.intervals import Interval, bootstrap_mean
 
 
 def test_agrees_with_a_plain_bootstrap() -> None:

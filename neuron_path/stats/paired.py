@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.resampling import sign_flip_p_values
-from neuron_path.evaluation.statistics import Interval, bootstrap_means
+from neuron_path.stats.intervals import Interval, bootstrap_means
+from neuron_path.stats.resampling import sign_flip_p_values
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

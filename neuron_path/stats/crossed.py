@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.statistics import Interval, bootstrap_means
+from neuron_path.stats.intervals import Interval, bootstrap_means
 
 _AT_ONCE = 2**21  # weights drawn at once
 

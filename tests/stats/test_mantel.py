@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuron_path.classes.mantel import mantel
 from neuron_path.errors import NeuronPathError
+from neuron_path.stats.mantel import mantel
 
 
 def symmetric(n: int, rng: np.random.Generator) -> np.ndarray:
