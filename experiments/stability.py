@@ -29,8 +29,8 @@ from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
 from neuron_path.evaluation.stability import correlations, match_neurons, path_overlap, translate
+from neuron_path.report.cells import mean_cell, to_records
 from neuron_path.report.markdown import markdown_table
-from neuron_path.report.tables.cells import mean_cell, to_records
 from neuron_path.stats.intervals import Interval, bootstrap_mean
 from neuron_path.stats.mantel import mantel
 from neuron_path.store.atomic import write_json, write_text

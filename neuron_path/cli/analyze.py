@@ -12,8 +12,8 @@ from rich.text import Text
 from neuron_path.classes.runs import Settings, analyze_runs
 from neuron_path.cli.arguments import parse_arguments
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.analysis.files import headline_table, write_analysis
-from neuron_path.report.analysis.sentences import method_in_words, pairs_in_words
+from neuron_path.report.classes.files import headline_table, write_analysis
+from neuron_path.report.classes.sentences import method_in_words, pairs_in_words
 
 USAGE = """\
 Say what the paths of one or several runs tell about classes, from what is on disk: no model is needed.

@@ -11,9 +11,9 @@ from neuron_path.cli.arguments import parse_arguments
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.comparison import compare
 from neuron_path.evaluation.contrasts import Settings
-from neuron_path.report.tables.console import print_comparison
-from neuron_path.report.tables.files import write_comparison
-from neuron_path.report.tables.sections import make_sections
+from neuron_path.report.comparison.console import print_comparison
+from neuron_path.report.comparison.files import write_comparison
+from neuron_path.report.comparison.sections import make_sections
 
 USAGE = """\
 Compare the methods of several runs on the same images: means with intervals, paired tests, and what they show.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neuron_path.cli.arguments import parse_arguments
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.page import REPORT_FILE, write_report
+from neuron_path.report.run_page.page import REPORT_FILE, write_report
 
 USAGE = f"""\
 Make the report of a finished run: one HTML page that opens without a network.

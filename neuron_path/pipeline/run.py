@@ -23,8 +23,8 @@ from neuron_path.pipeline.records.stored import open_study
 from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
 from neuron_path.report.effects import read_effects
-from neuron_path.report.headline import effects_table
 from neuron_path.report.markdown import markdown_table
+from neuron_path.report.run_page.headline import effects_table
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import stored_files, write_checksums
 from neuron_path.store.identity import differences

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pandas as pd
 
 from neuron_path.evaluation.protocol import published_numbers
+from neuron_path.report.cells import mean_cell, to_records
 from neuron_path.report.markdown import escape, markdown_table
-from neuron_path.report.tables.cells import mean_cell, to_records
 
 MEASURES: Final = {"accuracy": "accuracy, %", "probability": "mean target probability"}
 
