@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.figures.top_neuron_blocks import count_top_neurons, top_neuron_blocks_figure
 from neuron_path.report.style import save_figure
+from study_figures.top_neuron_blocks import count_top_neurons, top_neuron_blocks_figure
 from tests.report.figures.drawing import assert_apart, assert_inside, visible_texts
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.stability import correlations, match_neurons, path_overlap, translate
+from path_stability import correlations, match_neurons, path_overlap, translate
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 4])

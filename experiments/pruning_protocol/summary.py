@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -70,8 +70,7 @@ def published_numbers() -> pd.DataFrame:
     >>> len(published), published["model"].unique().tolist()
     (36, ['vit_b_32', 'vit_b_16'])
     """
-    with resources.as_file(resources.files("neuron_path.evaluation") / "paper_pruning.csv") as file:
-        table = pd.read_csv(file)
+    table = pd.read_csv(Path(__file__).with_name("paper_pruning.csv"))
     sizes = [pd.NA if size == "unpruned" else int(size) for size in table["top_k"]]
     return pd.DataFrame(
         {

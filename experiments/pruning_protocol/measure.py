@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.evaluation.protocol import RECORD_COLUMNS
 from neuron_path.pipeline.pruning.study import Images, PruneStudy, open_run
 from neuron_path.progress import progress_bar
-from neuron_path.pruning.protocol import class_path, draw_masks, masked_probabilities
+from pruning_protocol.masks import class_path, draw_masks, masked_probabilities
+from pruning_protocol.summary import RECORD_COLUMNS
 
 Protocol = Literal["corrected", "paper"]
 
@@ -53,7 +53,7 @@ def measure_protocol(run_dir: str, settings: ProtocolSettings) -> pd.DataFrame:
     """Apply the protocol to the paths of one run.
 
     Returns:
-        The columns `neuron_path.evaluation.protocol.RECORD_COLUMNS`: a row per setting, seed and image.
+        The columns `pruning_protocol.summary.RECORD_COLUMNS`: a row per setting, seed and image.
 
     Raises:
         NeuronPathError: whatever is wrong with the run, or images without labels.

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from neuron_path.evaluation.protocol import published_numbers
 from neuron_path.report.cells import mean_cell, to_records
 from neuron_path.report.markdown import escape, markdown_table
+from pruning_protocol.summary import published_numbers
 
 MEASURES: Final = {"accuracy": "accuracy, %", "probability": "mean target probability"}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session
-from neuron_path.pruning.protocol import class_path, draw_masks, masked_probabilities
+from pruning_protocol.masks import class_path, draw_masks, masked_probabilities
 from tests import tiny
 
 

@@ -12,12 +12,12 @@ import torch
 import neuron_path
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.protocol import RECORD_COLUMNS, summarise_protocol
 from neuron_path.models.session import Session
-from neuron_path.pipeline.prune_protocol import ProtocolSettings, measure_protocol, split_for_protocol
 from neuron_path.pipeline.pruning.study import open_run
-from neuron_path.pruning.protocol import class_path, draw_masks, masked_probabilities
-from neuron_path.report.protocol import ablation_table, protocol_page
+from pruning_protocol.masks import class_path, draw_masks, masked_probabilities
+from pruning_protocol.measure import ProtocolSettings, measure_protocol, split_for_protocol
+from pruning_protocol.page import ablation_table, protocol_page
+from pruning_protocol.summary import RECORD_COLUMNS, summarise_protocol
 from tests.command import run_in
 
 SETTINGS = ProtocolSettings(shares=(0.5, 1.0), depths=(3, 20), seeds=(0, 1))

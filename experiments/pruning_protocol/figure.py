@@ -47,7 +47,7 @@ def protocol_curve_figure(summary: pd.DataFrame) -> Figure:
     All blocks are masked; shallower depths are in the table.
 
     Args:
-        summary: of one model and protocol, from `neuron_path.evaluation.protocol.summarise_protocol`.
+        summary: of one model and protocol, from `pruning_protocol.summary.summarise_protocol`.
 
     Returns:
         The figure, to be shown or written with `save_figure`.

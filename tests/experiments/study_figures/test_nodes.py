@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.figures.nodes import score_against_nodes_figure
 from neuron_path.report.style import save_figure
+from study_figures.nodes import score_against_nodes_figure
 from tests.report.figures.drawing import assert_apart, assert_inside, visible_texts
 
 NODES = (2, 4, 8, 16)
