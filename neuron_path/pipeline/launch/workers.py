@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
 from neuron_path.errors import NeuronPathError
@@ -19,6 +20,7 @@ from neuron_path.stopping import INTERRUPTED, RESUMABLE, Terminated, between_bat
 
 GRACE = 10.0  # seconds that the others have to finish their batch when one has failed
 _PAUSE = 0.05
+_WORKER = ("-m", "neuron_path.pipeline.launch.worker")
 _OF_OTHER_LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "GROUP_", "ROLE_")
 
 
@@ -39,29 +41,31 @@ def search_in_workers(orders: Sequence[Mapping[str, Any]], inherited: int | None
     """
     port = _free_port()
     workers: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(len(orders)):
-            workers.append(_start(rank, len(orders), port, inherited))
-        with between_batches(lambda: _signal(workers, signal.SIGTERM)):
-            for worker, order in zip(workers, orders, strict=True):
-                with suppress(BrokenPipeError):  # it is dead already, and the watch tells why
-                    _stdin(worker).write(json.dumps(order).encode() + b"\n")
-                    _stdin(worker).flush()
-            failed = _watch(workers)
-            reports = [_report(worker) for worker in workers]
-            if failed:
-                _raise_cause([(rank, workers[rank].returncode, reports[rank]) for rank in failed], len(workers))
-            return [Share(**report) for report in reports]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-            for pipe in (worker.stdin, worker.stdout):
+    with ExitStack() as files:
+        # Not pipes, which hold no more than 64 KiB until somebody reads.
+        written = [files.enter_context(TemporaryFile()) for _ in orders]
+        try:
+            for rank, file in enumerate(written):
+                workers.append(_start(rank, len(orders), port, file, inherited))
+            with between_batches(lambda: _signal(workers, signal.SIGTERM)):
+                for worker, order in zip(workers, orders, strict=True):
+                    with suppress(BrokenPipeError):  # it is dead already, and the watch tells why
+                        _stdin(worker).write(json.dumps(order).encode() + b"\n")
+                        _stdin(worker).flush()
+                failed = _watch(workers)
+                reports = [_report(file) for file in written]
+                if failed:
+                    _raise_cause([(rank, workers[rank].returncode, reports[rank]) for rank in failed], len(workers))
+                return [Share(**report) for report in reports]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
                 with suppress(BrokenPipeError):
-                    pipe.close() if pipe is not None else None
+                    _stdin(worker).close()
 
 
-def _start(rank: int, n: int, port: int, inherited: int | None) -> subprocess.Popen[bytes]:
+def _start(rank: int, n: int, port: int, report: IO[bytes], inherited: int | None) -> subprocess.Popen[bytes]:
     """A worker whom Lightning takes for one that was started from outside; these variables are its interface."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_OTHER_LAUNCHERS)}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n)}
@@ -69,9 +73,9 @@ def _start(rank: int, n: int, port: int, inherited: int | None) -> subprocess.Po
     # The same modules as here, and none that happens to lie in the current directory.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "neuron_path.pipeline.launch.worker"],
+        [sys.executable, "-P", *_WORKER],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=report,
         env=environment,
         pass_fds=() if inherited is None else (inherited,),
     )
@@ -117,10 +121,10 @@ def _raise_cause(failed: Sequence[tuple[int, int, dict[str, Any]]], n: int) -> N
     raise NeuronPathError(f"Process {failed[0][0] + 1} of {n} ended without a word, with code {failed[0][1]}.")
 
 
-def _report(worker: subprocess.Popen[bytes]) -> dict[str, Any]:
-    assert worker.stdout is not None
+def _report(written: IO[bytes]) -> dict[str, Any]:
+    written.seek(0)
     with suppress(ValueError):
-        report = json.loads(worker.stdout.read())
+        report = json.loads(written.read())
         return report if isinstance(report, dict) else {}
     return {}
 
