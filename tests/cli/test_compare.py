@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,15 @@ def test_a_mistake_is_one_line(mistake: str, sweep: Path) -> None:
     assert err.startswith("neuron-path: error: ")
     assert err.count("\n") == 1
     assert words in err
+
+
+def test_without_the_usual_reference_the_way_to_choose_another_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", ["activation", "random"], n=30)
+    code, _, err = call("compare", str(tmp_path))
+    assert code == 1
+    assert "No compared scorer is named 'joint_attribution'." in err
+    (advice,) = re.findall(r"as (--reference=\w+) ", err)
+    assert advice == "--reference=activation"
 
 
 def test_help_shows_examples() -> None:
