@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -114,16 +115,24 @@ def moved(config: Config, root: str | None = None, checkpoint: str | None = None
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
-    """Do a check; it fails too where it stumbles over what no run has written."""
+    """Do a check. Whatever else goes wrong in it (memory runs out, a mistake of ours) says nothing of the run."""
     try:
         return Check(name, check(), True)
     except (_Wrong, NeuronPathError) as error:
         return Check(name, str(error), False, error)
-    except (LookupError, TypeError, ValueError, AttributeError, OSError, RuntimeError) as error:
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Reading what is stored fails as a check does where it stumbles over what no run has written."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Check(name, f"{RUN_FILE} or a table is damaged ({reason}); --debug shows where it is read", False, error)
+        raise _Wrong(f"{RUN_FILE} or a table is damaged ({reason}); --debug shows where it is read") from error
 
 
+@_reading()
 def _record(run_dir: Path, tables: dict[str, pd.DataFrame]) -> str:
     """Every table has its columns and says the same of its making as `run.json`."""
     made = read_json(run_dir / RUN_FILE)
@@ -140,6 +149,7 @@ def _record(run_dir: Path, tables: dict[str, pd.DataFrame]) -> str:
     return f"{', '.join(f'{name}.parquet' for name in tables)} of the right columns, made as {RUN_FILE} says"
 
 
+@_reading()
 def _files(run_dir: Path) -> str:
     """Every file of the store is listed, and is as it was."""
     listed, changed = changed_files(run_dir)
@@ -150,6 +160,7 @@ def _files(run_dir: Path) -> str:
     return f"{len(listed)} files as they were written"
 
 
+@_reading()
 def _rows(run_dir: Path, tables: dict[str, pd.DataFrame]) -> str:
     """Each image once for each method, in every table."""
     paths, n_skipped = tables["paths"], len(read_skipped(run_dir))
@@ -187,17 +198,18 @@ def _source(
     opened: list[tuple[Config, Study, list[PathFinder]]],
 ) -> str:
     """The model and the data are those of then, and the paths are of the data's images."""
-    made = read_json(run_dir / RUN_FILE)
-    config = moved(stored_config(made["config"]), root, checkpoint)
+    with _reading():
+        made = read_json(run_dir / RUN_FILE)
+        config, baselines = moved(stored_config(made["config"]), root, checkpoint), made["baselines"]
+        before, skipped = made["identity"] | {"weight_hash": made["weight_hash"]}, dict(read_skipped(run_dir))
     if isinstance(config.head, LinearProbeConfig):  # fitted then, not again
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
     study = build_study(config)
-    finders = build_finders(config, study.session, made["baselines"], DataLender(config, study))
+    finders = build_finders(config, study.session, baselines, DataLender(config, study))
     weights = weights_of(study)
     now = identity_of(config, study, finders, weights) | {"weight_hash": weights}
-    if told := differences(made["identity"] | {"weight_hash": made["weight_hash"]}, now):
+    if told := differences(before, now):
         raise _Wrong("; ".join(told))
-    skipped = dict(read_skipped(run_dir))
     expected = [name for name in study.data.dataset.sample_ids if name not in skipped]
     for found, name in zip_longest(dict.fromkeys(paths["sample_id"]), expected):
         if found != name:

@@ -224,6 +224,19 @@ def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "paths" not in checks
 
 
+@pytest.mark.parametrize("raised", [RuntimeError("CUDA out of memory"), TypeError("a mistake of ours")])
+@pytest.mark.parametrize("where", ["build_study", "find_all"])
+def test_what_goes_wrong_in_checking_does_not_make_the_run_damaged(
+    where: str, raised: Exception, finished: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(f"neuron_path.pipeline.records.verify.{where}", fail)
+    with pytest.raises(type(raised), match=str(raised)):
+        list(verify(finished.run_dir, 1))
+
+
 def test_no_image_is_searched_again_where_none_is_asked_for(finished: Outcome) -> None:
     code, out, err = call("verify", str(finished.run_dir), "--sample=0")
     assert (code, err) == (0, "")
