@@ -55,13 +55,13 @@ def show(arguments: list[str]) -> None:
     out = Path(options.get("--out", Path(directories[0]) / "analysis"))
     write_analysis(analysis, out, figures="--no-figures" not in options)
     console = Console(highlight=False)
-    headline = headline_table(analysis).drop(columns=["Images", "Classes", "Recognised, %"])
+    headline = headline_table(analysis).drop(columns=["Images", "Classes", "Recognised, %"], errors="ignore")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(headline.columns):
         table.add_column(name, justify="right" if place else "left")
     for row in headline.itertuples(index=False):
         table.add_row(*(Text(str(cell)) for cell in row))
-    paths = analysis.methods[0].found.paths
+    paths = analysis.methods[0].paths
     console.print(f"{paths.n_images} images of {paths.n_classes} classes, which are their {paths.source}s")
     console.print(table)
     sentences = pairs_in_words(analysis) if len(analysis.methods) > 1 else method_in_words(analysis.methods[0])

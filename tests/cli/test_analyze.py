@@ -74,6 +74,31 @@ def test_names_from_data_are_no_markup(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"n_classes": 1}, "The label of every image (40) is the same: classes are not compared."),
+        ({"n": 4}, "Fewer than two of 4 classes (by label) have two images: classes are not compared."),
+    ],
+)
+def test_where_no_classes_can_be_compared_the_rest_is_there(tmp_path: Path, options: dict, told: str) -> None:
+    run = write(tmp_path / "run", {"joint_attribution": 0, "activation": 1}, **options)
+    code, out, err = call("analyze", str(run))
+    assert (code, err) == (0, "")
+    assert f"Note: {told}" in " ".join(out.split())
+    folder = run / "analysis"
+    tables = ["concentration", "methods", "neurons", "summary", "usage"]
+    assert sorted(file.stem for file in folder.glob("*.csv")) == tables
+    assert {file.name for file in (folder / "figures").iterdir()} == {
+        f"{place}_{name}_class_distribution.{kind}"
+        for place, name in enumerate(("joint_attribution", "activation"))
+        for kind in ("png", "svg")
+    }
+    assert pd.read_csv(folder / "summary.csv")["n_classes"].tolist() == [options.get("n_classes", 4)] * 2
+    assert told in (folder / "analysis.md").read_text()
+    assert told in json.loads((folder / "analysis.json").read_text())["notes"][0]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "needs run directories"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from neuron_path.classes.analysis import ClassAnalysis
 from neuron_path.classes.neurons import neuron_classes, neuron_table
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
 from neuron_path.classes.tables import class_table
@@ -48,8 +50,22 @@ def draw_analysis(analysis: RunsAnalysis, folder: Path) -> dict[str, Figures]:
 
 
 def _figures(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
-    found = method.found
-    names = method.class_names or None
+    paths, names, kind = method.paths, method.class_names or None, method.paths.source
+    largest = int(paths.counts.argmax())
+    own = paths.paths[paths.members == largest]
+    index = int(paths.classes[largest])
+    title = names[index] if names and index < len(names) else str(index)
+    violins = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=title)
+    compared = [] if method.found is None else _compared(method.found, names)
+    return [
+        *compared,
+        ("class_distribution", f"Neurons chosen in each block, {kind} {title}, which has most images", violins),
+        *(_neurons(method) if compared else ()),
+    ]
+
+
+def _compared(found: ClassAnalysis, names: Sequence[str] | None) -> list[tuple[str, str, Figure]]:
+    """What shows classes beside each other."""
     paths, tree, overlap, kind = found.paths, found.tree, found.overlap, found.paths.source
     similarity = class_similarity_figure(
         found.similarity, tree.linkage, classes=paths.classes, class_names=names, cophenetic=tree.cophenetic
@@ -61,11 +77,6 @@ def _figures(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
     order = tree.order[np.unique(np.linspace(0, len(tree.order) - 1, _ROWS).astype(int))]
     part = "" if len(order) == len(tree.order) else f", {len(order)} of {len(tree.order)} {kind}s"
     usage = usage_heat_map_figure(found.usage.to_frame(), order=paths.classes[order], class_names=names, kind=kind)
-    largest = int(paths.counts.argmax())
-    own = paths.paths[paths.members == largest]
-    index = int(paths.classes[largest])
-    title = names[index] if names and index < len(names) else str(index)
-    violins = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=title)
     return [
         ("class_overlap", "Path overlap of two images of the same class, and of different classes", overlaps),
         (
@@ -74,8 +85,6 @@ def _figures(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
             similarity,
         ),
         ("usage", f"How often the paths of each {kind} have a neuron{part}", usage),
-        ("class_distribution", f"Neurons chosen in each block, {kind} {title}, which has most images", violins),
-        *_neurons(method),
     ]
 
 
@@ -83,7 +92,7 @@ def _neurons(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
     """What the neurons answer to that tell a class most, where the run keeps it."""
     if not (Path(method.run_dir) / EVIDENCE_FILE).exists():
         return []
-    evidence, usage = load_evidence(method.run_dir), method.found.usage
+    evidence, usage = load_evidence(method.run_dir), method.usage
     covered = set(zip(evidence["block"].tolist(), evidence["neuron"].tolist(), strict=True))
     table = neuron_table(usage)
     telling = np.argsort(-(table["top_frequency"] - table["mean_frequency"]).to_numpy(), kind="stable")

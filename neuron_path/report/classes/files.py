@@ -57,7 +57,7 @@ def write_analysis(
     drawn = draw_analysis(analysis, folder / "figures") if figures else {}
     write_text(folder / "analysis.md", render_analysis(analysis, drawn, folder))
     record = stamp | {
-        "methods": [method.key | method.found.summary() for method in analysis.methods],
+        "methods": [method.key | method.summary(analysis.settings.seed) for method in analysis.methods],
         "sentences": {method.name: method_in_words(method) for method in analysis.methods},
         "distances": analysis.distances,
         "notes": analysis.notes,
@@ -72,19 +72,21 @@ def headline_table(analysis: RunsAnalysis) -> pd.DataFrame:
     """Return the numbers that a reader looks for first, a row per method, as text."""
     rows = []
     for method in analysis.methods:
-        found = method.found
-        gap = found.overlap.difference
         row = {
             "Method": escape(method.name),
-            "Images": str(found.paths.n_images),
-            "Classes": str(found.paths.n_classes),
-            "Within, %": f"{100 * found.overlap.within:.1f}",
-            "Between, %": f"{100 * found.overlap.between:.1f}",
-            "Difference, points": mean_cell(100 * gap.mean, 100 * gap.low, 100 * gap.high),
-            "p": p_cell(found.overlap.p),
-            "AMI": f"{found.agreement.ami:.2f}".replace("-", "−"),
-            "Recognised, %": f"{100 * found.stability.recognised.median:.0f}",
+            "Images": str(method.paths.n_images),
+            "Classes": str(method.paths.n_classes),
         }
+        if (found := method.found) is not None:
+            gap = found.overlap.difference
+            row |= {
+                "Within, %": f"{100 * found.overlap.within:.1f}",
+                "Between, %": f"{100 * found.overlap.between:.1f}",
+                "Difference, points": mean_cell(100 * gap.mean, 100 * gap.low, 100 * gap.high),
+                "p": p_cell(found.overlap.p),
+                "AMI": f"{found.agreement.ami:.2f}".replace("-", "−"),
+                "Recognised, %": f"{100 * found.stability.recognised.median:.0f}",
+            }
         if method.meaning is not None:
             row["Meaning, r"] = f"{method.meaning.r:.2f}".replace("-", "−")
             row["Meaning, p"] = p_cell(method.meaning.p)
@@ -94,7 +96,7 @@ def headline_table(analysis: RunsAnalysis) -> pd.DataFrame:
 
 def render_analysis(analysis: RunsAnalysis, figures: Mapping[str, Figures], folder: Path) -> str:
     """Write the page, in Markdown; figures are linked by their place below ``folder``."""
-    kind = analysis.methods[0].found.paths.source
+    kind = analysis.methods[0].paths.source
     parts = [
         "# What the paths say about classes",
         f"A class is an image's {kind}. {_settings(analysis)}",

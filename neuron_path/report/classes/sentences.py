@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
-from neuron_path.report.classes.words import ALPHA, classes_in_words, percent
+from neuron_path.report.classes.words import ALPHA, alone_in_words, classes_in_words, percent
 from neuron_path.report.markdown import escape, listed
 from neuron_path.stats.mantel import Mantel
 
 
 def method_in_words(method: MethodAnalysis) -> list[str]:
     """Say what one method's paths tell about the classes, a sentence each."""
+    if method.found is None:
+        return [alone_in_words(method.paths, method.usage)]
     sentences = classes_in_words(method.found, [escape(name) for name in method.class_names])
     return sentences if method.meaning is None else [*sentences, _meaning(method.meaning)]
 

@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 
 from neuron_path.classes.analysis import ClassAnalysis
+from neuron_path.classes.class_paths import ClassPaths
+from neuron_path.classes.usage import Usage, concentration
 
 ALPHA: Final = 0.01
 """The p-value below which a difference is said to be shown."""
@@ -43,6 +45,15 @@ def classes_in_words(analysis: ClassAnalysis, class_names: Sequence[str] = ()) -
     ]
     # Names keep their hyphens.
     return [*(sentence.replace("-", "−") for sentence in sentences), _neighbours(analysis, class_names)]
+
+
+def alone_in_words(paths: ClassPaths, usage: Usage) -> str:
+    """Say what can be said where classes cannot be compared."""
+    top = float(concentration(usage)["top_share"].to_numpy().mean())
+    return (
+        f"Of {paths.n_images:,} images, on average {percent(top)} of those of a {paths.source} have its most frequent "
+        "neuron of a block on their path; classes are not compared."
+    )
 
 
 def percent(share: float) -> str:
