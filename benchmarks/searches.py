@@ -22,8 +22,8 @@ import neuron_path
 from benchmarks import real
 from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show
 from benchmarks.models import Shape, random_images, random_vit
-from neuron_path.evaluation.paired import paired_test
 from neuron_path.search.searches.linearized import Linearized
+from neuron_path.stats.paired import paired_test
 
 SEARCHES: dict[str, Any] = {
     "greedy": "greedy",

@@ -21,7 +21,6 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save
-from sweep import neuron_path
 
 from neuron_path.data.digits import MEAN, STD, DigitsDataset
 from neuron_path.data.folder import ImageFolderDataset
@@ -29,6 +28,7 @@ from neuron_path.lightning.fine_tuning import Recipe, fine_tune
 from neuron_path.models.preprocessing import image_transform
 from neuron_path.pruning.predictions import class_probabilities
 from neuron_path.store.atomic import atomic_write, write_bytes, write_json
+from sweep import neuron_path
 
 NAME = "vit_tiny_patch16_224"
 KWARGS: dict[str, Any] = {"img_size": 16, "patch_size": 4, "in_chans": 1, "num_classes": 10}

@@ -10,18 +10,18 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from sweep import sweep_and_gather
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.discovery import find_runs
-from neuron_path.evaluation.protocol import published_as, summarise_protocol
-from neuron_path.pipeline.prune_protocol import ProtocolSettings, measure_protocol
-from neuron_path.report.figures import protocol_curve_figure
-from neuron_path.report.protocol import protocol_page
 from neuron_path.report.style import save_figure
 from neuron_path.store.atomic import write_text
 from neuron_path.store.parquet import write_parquet
 from neuron_path.store.reader import read_provenance
+from pruning_protocol.figure import protocol_curve_figure
+from pruning_protocol.measure import ProtocolSettings, measure_protocol
+from pruning_protocol.page import protocol_page
+from pruning_protocol.summary import published_as, summarise_protocol
+from sweep import sweep_and_gather
 
 OWN = ("protocol", "shares", "depths", "seeds", "selection_share")
 

@@ -20,21 +20,21 @@ from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from train_digits import TrainDigits, train
 
 import neuron_path
 from neuron_path.classes.class_paths import make_class_paths
-from neuron_path.classes.mantel import mantel
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
-from neuron_path.evaluation.stability import correlations, match_neurons, path_overlap, translate
-from neuron_path.evaluation.statistics import Interval, bootstrap_mean
+from neuron_path.report.cells import mean_cell, to_records
 from neuron_path.report.markdown import markdown_table
-from neuron_path.report.tables.cells import mean_cell, to_records
+from neuron_path.stats.intervals import Interval, bootstrap_mean
+from neuron_path.stats.mantel import mantel
 from neuron_path.store.atomic import write_json, write_text
 from neuron_path.store.provenance import collect_provenance
+from path_stability import correlations, match_neurons, path_overlap, translate
+from train_digits import TrainDigits, train
 
 RECIPE = Path(__file__).with_name("train_digits.yaml")
 QUADRATURES = {"4 nodes": 4, "16 nodes": 16, "left Riemann, 20": "riemann_left"}

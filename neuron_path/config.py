@@ -243,12 +243,62 @@ class Config:
     resume_mode: str = "same"
 
 
+@dataclass
+class FineTuneConfig:
+    """See `neuron_path.lightning.fine_tuning.Recipe`."""
+
+    epochs: int = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    weight_decay: float = MISSING
+    label_smoothing: float = MISSING
+    shift: int = MISSING
+    clip: float = MISSING
+
+
+@dataclass
+class LatencyConfig:
+    """See `neuron_path.pruning.cost.measure_latency`."""
+
+    batch_sizes: list[int] = MISSING
+    rounds: int = MISSING
+    seconds: float = MISSING
+
+
+@dataclass
+class PruneConfig:
+    """The whole configuration of `neuron-path prune`; `conf/prune.yaml` has the defaults."""
+
+    run_dir: str | None = None
+    keep: float = MISSING
+    method: str = MISSING
+    allocation: str = MISSING
+    fold: bool = MISSING
+    classes: list[str] | None = None
+    methods: list[str] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    seeds: list[int] = MISSING
+    selection_share: float | None = None
+    evaluate_on: str | None = None
+    path_scorer: str | None = None
+    path_search: str | None = None
+    path_top_k: int | None = None
+    batch_size: int = MISSING
+    onnx: bool = MISSING
+    fine_tune: FineTuneConfig = MISSING
+    latency: LatencyConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+    paths: PathsConfig = MISSING
+
+
 def register_schemas() -> None:
     """Put the schemas where `conf/` looks for them."""
     OmegaConf.register_new_resolver("options", _options, replace=True)
     OmegaConf.register_new_resolver("first", lambda *values: next(v for v in values if v is not None), replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    store.store(name="prune_schema", node=PruneConfig)
     groups: dict[str, dict[str, type]] = {
         "model": {"model": ModelConfig, "checkpoint": CheckpointModelConfig},
         "head": {"none": HeadConfig, "file": FileHeadConfig, "linear_probe": LinearProbeConfig},

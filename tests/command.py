@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from neuron_path import cli
+from neuron_path.cli import main
 
 RESULTS = (
     "paths.parquet",
@@ -53,7 +53,7 @@ def call(*arguments: str) -> tuple[int, str, str]:
     code: object = 0
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            cli.main(arguments)
+            main(arguments)
     except SystemExit as ended:
         code = ended.code or 0
     finally:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from neuron_path.report.run_page.page import REPORT_FILE
+from neuron_path.store.layout import EFFECTS_FILE, PATHS_FILE, RUN_FILE
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 Step = tuple[str, str]
@@ -146,3 +149,8 @@ def test_make_image_builds_it(given: list[str], expected: str, tmp_path: Path) -
     command = ["make", "--silent", "image", f"ENGINE={engine}", *given]
     ran = subprocess.run(command, cwd=ROOT, env=lacking, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == expected
+
+
+def test_the_demo_in_an_image_is_expected_to_write_what_a_run_writes() -> None:
+    (expected,) = re.findall(r'"\$target"/\{(.*?)\}', (ROOT / ".ci" / "image").read_text(encoding="utf-8"))
+    assert set(expected.split(",")) <= {PATHS_FILE, EFFECTS_FILE, RUN_FILE, REPORT_FILE}

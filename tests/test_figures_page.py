@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -20,7 +21,6 @@ FEWER = {
     "hydra.run.dir=outputs/mine": ["data.limit=60", "report=false"],
     "hydra.run.dir=outputs/pruned": ["seeds=[0]", "shares=[0.5]", "latency.rounds=0"],
     "hydra.sweep.dir=outputs/sizes": ["data.limit=20"],
-    "hydra.sweep.dir=outputs/searches": ["data.limit=20"],
 }
 
 
@@ -34,7 +34,10 @@ def test_every_example_draws_its_figure(tmp_path: Path, monkeypatch: pytest.Monk
         assert (code, err) == (0, "")
     script = tmp_path / "examples.py"
     script.write_text("\n".join(EXAMPLES), encoding="utf-8")
-    ran = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "experiments")])}
+    ran = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     drawn = {file.stem for file in (tmp_path / "pictures").glob("*.png")}
     shown = set(re.findall(r"\(images/figures/(\w+)\.png\)", PAGE))

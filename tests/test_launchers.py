@@ -9,8 +9,8 @@ import pytest
 
 from neuron_path.store.reader import load_paths
 from tests import pictures
+from tests.cli.test_main import environment, python
 from tests.command import call, run_in
-from tests.test_cli import environment, python
 
 LAUNCHERS = {
     "basic": [],

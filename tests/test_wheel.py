@@ -40,7 +40,7 @@ def test_every_file_of_the_configuration_is_in_the_wheel(installed: Path) -> Non
 
     assert files(installed / "neuron_path" / "conf") == files(ROOT / "conf")
     assert (installed / "neuron_path" / "py.typed").exists()
-    page = Path("neuron_path") / "report" / "html"
+    page = Path("neuron_path") / "report" / "run_page"
     for kind in ("*.jinja", "*.css", "*.js", "vendor/*"):
         made = {file.name: file.read_bytes() for file in (installed / page).glob(kind)}
         assert made == {file.name: file.read_bytes() for file in (ROOT / page).glob(kind)} != {}

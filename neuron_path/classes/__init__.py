@@ -12,7 +12,6 @@
 - ``neurons``     the classes whose paths a neuron is on
 - ``images``      how an image's path differs from its class's
 - ``distances``   semantic distances between classes, from a file or WordNet
-- ``mantel``      whether two matrices over the same classes go together
 - ``methods``     two methods or models side by side
 - ``runs``        every method of several runs, on the images that all have
 - ``tables``      all of this as tables

@@ -47,25 +47,37 @@ class ClassAnalysis:
 
     def summary(self) -> dict[str, Any]:
         """Return the headline numbers and what they are of, as values that JSON can hold but for NaN."""
-        table = self.concentration
-        return {
-            "scorer": self.paths.scorer,
-            "search": self.paths.search,
-            "top_k": self.paths.top_k,
-            "classes_are": self.paths.source,
-            "n_classes": self.paths.n_classes,
-            "n_images": self.paths.n_images,
-            "n_blocks": self.paths.n_blocks,
-            "seed": self.seed,
+        return describe(self.paths, self.concentration, self.seed) | {
             "overlap": self.overlap.to_dict(),
-            "concentration": {
-                name: float(table[name].to_numpy().mean())
-                for name in ("entropy", "effective_neurons", "gini", "top_share")
-            },
             "cophenetic": self.tree.cophenetic,
             "agreement": asdict(self.agreement),
             "stability": asdict(self.stability),
         }
+
+
+def describe(paths: ClassPaths, concentration: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """Return what is analysed and how concentrated it is: the headline numbers that need no second class."""
+    names = ("entropy", "effective_neurons", "gini", "top_share")
+    return {
+        "scorer": paths.scorer,
+        "search": paths.search,
+        "top_k": paths.top_k,
+        "classes_are": paths.source,
+        "n_classes": paths.n_classes,
+        "n_images": paths.n_images,
+        "n_blocks": paths.n_blocks,
+        "seed": seed,
+        "concentration": {name: float(concentration[name].to_numpy().mean()) for name in names},
+    }
+
+
+def why_not_compared(paths: ClassPaths) -> str:
+    """Return why the classes of these images cannot be compared with each other, empty where they can."""
+    if paths.n_classes < 2:
+        return f"The {paths.source} of every image ({paths.n_images}) is the same"
+    if np.count_nonzero(paths.counts > 1) < 2:
+        return f"Fewer than two of {paths.n_classes} classes (by {paths.source}) have two images"
+    return ""
 
 
 def analyze_classes(

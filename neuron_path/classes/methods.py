@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuron_path.classes.class_paths import ClassPaths
-from neuron_path.classes.mantel import mantel
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
+from neuron_path.stats.mantel import mantel
 
 _BATCH: Final = 2**22
 """Pairs of neurons that are compared at once."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
 from neuron_path.classes.class_paths import ClassPaths, check_classes
 from neuron_path.classes.pairs import pair_overlaps
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.statistics import Interval
+from neuron_path.stats.intervals import Interval, jackknife_interval
+from neuron_path.stats.permutation import squared_counts, sums_within
 
-_BATCH: Final = 2**22
-"""Numbers that a batch of shuffles handles at once."""
-_FEW: Final = 8
-"""Classes up to which products with all images are faster than picking the pairs within classes."""
 _ROUNDING: Final = 1e-11
 """Sums that differ by less, relative to themselves, differ by rounding only."""
 
@@ -120,27 +116,7 @@ def _by_counts(paths: ClassPaths, orders: NDArray[np.int32]) -> tuple[NDArray[np
     to_class = (incidence @ count_usage(paths).counts.T).toarray() / paths.n_blocks
     # What only one image has adds the same to each shuffle.
     shared = sparse.csr_array(incidence[:, np.bincount(incidence.indices, minlength=int(paths.n_neurons.sum())) > 1])
-    within = [_squares(paths, shared, batch) for batch in _batches(orders, shared.nnz)]
-    return to_class, np.concatenate(within).astype(np.float64)
-
-
-def _batches(rows: NDArray[np.int32], n_values: int) -> Iterator[NDArray[np.int32]]:
-    """Rows, as many at once as ``n_values`` for each allow."""
-    size = max(1, _BATCH // max(n_values, 1))
-    for begin in range(0, len(rows), size):
-        yield rows[begin : begin + size]
-
-
-def _squares(paths: ClassPaths, incidence: sparse.csr_array, orders: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Σ count² over classes and neurons, for each of the orders, by one product."""
-    n_orders, n_classes = len(orders), paths.n_classes
-    begins = paths.starts + paths.n_images * np.arange(n_orders)[:, None]
-    pointers = np.append(begins.ravel(), orders.size)
-    ones = np.ones(orders.size, dtype=np.int64)
-    one_hot = sparse.csr_array((ones, orders.ravel(), pointers), shape=(n_orders * n_classes, paths.n_images))
-    counts = sparse.csr_array(one_hot @ incidence)
-    sums = np.concatenate([[0], np.cumsum(counts.data**2)])
-    return np.diff(sums[counts.indptr[::n_classes]])
+    return to_class, squared_counts(shared, paths.starts, orders)
 
 
 def _by_pairs(paths: ClassPaths, orders: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -158,48 +134,12 @@ def _by_pairs(paths: ClassPaths, orders: NDArray[np.int32]) -> tuple[NDArray[np.
     within = np.zeros(len(orders))
     labels = np.empty_like(orders)
     np.put_along_axis(labels, orders, paths.members[None].astype(np.int32), axis=1)
-    sum_rows = _by_products if paths.n_classes <= _FEW else _by_picking
     for begin, end, overlaps in pair_overlaps(paths):
         to_class[begin:end] = np.add.reduceat(overlaps, paths.starts, axis=1)
         # Each pair of images is summed once: in the row of the earlier one, and twice over.
         overlaps[:, end:] *= 2
-        within += sum_rows(overlaps[:, begin:], labels[:, begin:], paths.n_classes)
+        within += sums_within(overlaps[:, begin:], labels[:, begin:], paths.n_classes)
     return to_class, within
-
-
-def _by_products(overlaps: NDArray[np.float64], labels: NDArray[np.int32], n_classes: int) -> NDArray[np.float64]:
-    """Sum what is within classes by matrix products, whose cost grows with the classes.
-
-    Args:
-        overlaps: (m, w) of the first m images with all w.
-        labels: (R, w) the images' classes in each of the orders.
-        n_classes: C.
-
-    Returns:
-        (R,) sums.
-    """
-    n_rows, width = overlaps.shape
-    sums = []
-    for batch in _batches(labels, n_classes * width):
-        one_hot = (batch[:, None] == np.arange(n_classes)[:, None]).astype(np.float64)
-        products = (overlaps @ one_hot.reshape(-1, width).T).reshape(n_rows, len(batch), n_classes)
-        own = np.take_along_axis(products, batch[:, :n_rows].T[:, :, None], axis=2)
-        sums.append(own.sum(axis=(0, 2)))
-    return np.concatenate(sums)
-
-
-def _by_picking(overlaps: NDArray[np.float64], labels: NDArray[np.int32], n_classes: int) -> NDArray[np.float64]:
-    """The same sums by picking the pairs within each class, whose cost falls as the classes become more."""
-    n_rows, width = overlaps.shape
-    flat = overlaps.ravel()
-    sums = np.zeros(len(labels))
-    for index, row in enumerate(labels):
-        ordered = np.argsort(row, kind="stable")
-        ends = np.cumsum(np.bincount(row, minlength=n_classes))
-        for members in np.split(ordered, ends[:-1]):
-            own = members[: np.searchsorted(members, n_rows)]
-            sums[index] += flat.take(own[:, None] * width + members).sum()
-    return sums
 
 
 def _summarise(
@@ -221,7 +161,7 @@ def _summarise(
     return OverlapTest(
         within=float(within),
         between=float(between),
-        difference=_jackknife(float(within - between), without, confidence),
+        difference=jackknife_interval(float(within - between), without, confidence),
         p=p,
         n_permutations=n_permutations,
         within_pairs=int(n_same.sum()) // 2,
@@ -241,12 +181,3 @@ def _nearest(to_class: NDArray[np.float64], members: NDArray[np.int64], counts: 
     means[rows, members] = np.where(alone, -1, (to_class[rows, members] - 1) / np.maximum(counts[members] - 1, 1))
     # Rounded, so that the order of summation decides no tie.
     return means.round(11).argmax(axis=1)
-
-
-def _jackknife(value: float, without: NDArray[np.float64], confidence: float) -> Interval:
-    """The normal interval of a statistic from its values without each image; NaN bounds where one of them is none."""
-    n = len(without)
-    without = np.where(np.isfinite(without), without, np.nan)
-    error = float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
-    return Interval(value, value - reach, value + reach, n=n, confidence=confidence)

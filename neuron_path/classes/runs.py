@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neuron_path.classes.analysis import ClassAnalysis, analyze_classes
+from neuron_path.classes.analysis import ClassAnalysis, analyze_classes, describe, why_not_compared
 from neuron_path.classes.class_paths import ClassPaths, Source
 from neuron_path.classes.distances import read_distances
 from neuron_path.classes.grouping import group_paths
-from neuron_path.classes.mantel import Mantel, mantel
 from neuron_path.classes.methods import compare_methods
+from neuron_path.classes.usage import Usage, concentration, count_usage
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.evaluation.discovery import Missing, find_runs
+from neuron_path.stats.mantel import Mantel, mantel
 from neuron_path.store.layout import PATHS_FILE
 from neuron_path.store.reader import load_paths
 
@@ -63,7 +64,9 @@ class MethodAnalysis:
         model: its model's name.
         model_key: name and weights.
         class_names: names by index; empty where there are none.
-        found: the statistics.
+        paths: in classes.
+        usage: how often each class uses each neuron.
+        found: all statistics; None where the classes cannot be compared.
         meaning: Mantel test of class similarity against the semantic distance, where one was given; a negative r says
             that classes of like meaning use like neurons.
         provenance: of the run.
@@ -74,21 +77,28 @@ class MethodAnalysis:
     model: str
     model_key: str
     class_names: Sequence[str]
-    found: ClassAnalysis
+    paths: ClassPaths
+    usage: Usage
+    found: ClassAnalysis | None
     meaning: Mantel | None
     provenance: dict[str, Any] = field(repr=False)
 
     @property
     def key(self) -> dict[str, Any]:
         """What names the method in a table."""
-        paths = self.found.paths
         return {
             "method": self.name,
             "model": self.model,
-            "scorer": paths.scorer,
-            "search": paths.search,
-            "top_k": paths.top_k,
+            "scorer": self.paths.scorer,
+            "search": self.paths.search,
+            "top_k": self.paths.top_k,
         }
+
+    def summary(self, seed: int) -> dict[str, Any]:
+        """Return the headline numbers, as :meth:`ClassAnalysis.summary`, or those of them that need no comparison."""
+        if self.found is not None:
+            return self.found.summary()
+        return describe(self.paths, concentration(self.usage), seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +140,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
     """Analyse every method of all runs among and below ``run_dirs``.
 
     Several methods or models are analysed on the images that all of them have, so that their numbers can be compared.
+    Images of one class only are counted, with a note, and no classes are compared.
 
     Args:
         run_dirs: run directories or folders above them, such as a sweep's.
@@ -147,31 +158,41 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
     names = _names(methods)
     grouped = [_group(method, source) for method in methods]
     _check_classes(methods, grouped)
+    reason = why_not_compared(grouped[0])  # the same for all: they have the same images, in the same classes
+    if reason:
+        notes = [*notes, f"{reason}: classes are not compared. Search images of several classes, a few of each."]
     analysed = []
     told = ""
     for method, name, paths in zip(methods, names, grouped, strict=True):
-        found = analyze_classes(
-            paths,
-            n_permutations=settings.n_permutations,
-            n_splits=settings.n_splits,
-            confidence=settings.confidence,
-            max_images=settings.max_images,
-            seed=settings.seed,
+        found = (
+            None
+            if reason
+            else analyze_classes(
+                paths,
+                n_permutations=settings.n_permutations,
+                n_splits=settings.n_splits,
+                confidence=settings.confidence,
+                max_images=settings.max_images,
+                seed=settings.seed,
+            )
         )
         model, weights = _model(method)
         class_names = method.provenance.get("classes") or []
         meaning = None
-        if settings.distances is not None:
+        if settings.distances is not None and found is not None:
             distances = read_distances(settings.distances, paths.classes.tolist(), class_names)
             told = distances.source
             meaning = mantel(
                 found.similarity, distances.values, n_permutations=settings.n_permutations, seed=settings.seed
             )
         key = f"{model} {weights}"
+        usage = count_usage(paths) if found is None else found.usage
         analysed.append(
-            MethodAnalysis(name, method.run_dir, model, key, class_names, found, meaning, method.provenance)
+            MethodAnalysis(
+                name, method.run_dir, model, key, class_names, paths, usage, found, meaning, method.provenance
+            )
         )
-    pairs = compare_methods([(one.name, one.model_key, one.found.paths) for one in analysed], seed=settings.seed)
+    pairs = compare_methods([(one.name, one.model_key, one.paths) for one in analysed], seed=settings.seed)
     return RunsAnalysis(analysed, pairs, told, notes, missing, settings)
 
 

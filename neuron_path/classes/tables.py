@@ -12,6 +12,7 @@ from neuron_path.classes.analysis import ClassAnalysis
 from neuron_path.classes.images import image_table
 from neuron_path.classes.neurons import neuron_table
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
+from neuron_path.classes.usage import concentration
 
 
 def class_table(found: ClassAnalysis) -> pd.DataFrame:
@@ -64,28 +65,22 @@ def summary_table(analysis: RunsAnalysis) -> pd.DataFrame:
     """Return one row per method: what names it, and every headline number; nested names have dots."""
     rows = []
     for method in analysis.methods:
-        numbers = _flat({k: v for k, v in method.found.summary().items() if k not in method.key})
+        found = method.summary(analysis.settings.seed)
+        numbers = _flat({name: value for name, value in found.items() if name not in method.key})
         meaning = {} if method.meaning is None else _flat({"meaning": method.meaning.to_dict()})
         rows.append(method.key | {"run_dir": method.run_dir} | numbers | meaning)
     return pd.DataFrame(rows)
 
 
-def _usage(method: MethodAnalysis) -> pd.DataFrame:
-    return method.found.usage.to_frame()
-
-
-def _images(method: MethodAnalysis) -> pd.DataFrame:
-    found = method.found
-    return image_table(found.paths, found.usage, found.overlap)
-
-
 _TABLES: Final[Mapping[str, Callable[[MethodAnalysis], pd.DataFrame]]] = {
-    "classes": lambda method: class_table(method.found),
-    "class_pairs": lambda method: pair_table(method.found),
-    "concentration": lambda method: method.found.concentration,
-    "usage": _usage,
-    "neurons": lambda method: neuron_table(method.found.usage),
-    "images": _images,
+    "concentration": lambda method: concentration(method.usage),
+    "usage": lambda method: method.usage.to_frame(),
+    "neurons": lambda method: neuron_table(method.usage),
+}
+_OF_COMPARED: Final[Mapping[str, Callable[[ClassAnalysis], pd.DataFrame]]] = {
+    "classes": class_table,
+    "class_pairs": pair_table,
+    "images": lambda found: image_table(found.paths, found.usage, found.overlap),
 }
 
 
@@ -94,12 +89,16 @@ def all_tables(analysis: RunsAnalysis) -> dict[str, pd.DataFrame]:
 
     - ``summary``: a row per method
     - ``methods``: a row per pair of methods
-    - ``classes``, ``class_pairs``, ``concentration`` (per class and block), ``usage`` (per class, block and neuron),
-      ``neurons`` and ``images``: those of each method below each other, with ``method`` as their first column
+    - ``concentration`` (per class and block), ``usage`` (per class, block and neuron), ``neurons``; where classes can
+      be compared ``classes``, ``class_pairs`` and ``images``: those of each method below each other, with ``method`` as
+      their first column
     """
     tables = {"summary": summary_table(analysis), "methods": analysis.pairs}
     for name, make in _TABLES.items():
         tables[name] = _stacked([(method.name, make(method)) for method in analysis.methods])
+    compared = [(method.name, method.found) for method in analysis.methods if method.found is not None]
+    for name, make_compared in _OF_COMPARED.items() if compared else ():
+        tables[name] = _stacked([(method, make_compared(found)) for method, found in compared])
     return tables
 
 

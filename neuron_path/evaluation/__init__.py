@@ -1,9 +1,6 @@
 """Evaluation: what editing a path does to a prediction, with the uncertainty of the answer.
 
 - ``measures``    per-image effects of an intervention, and areas under curves
-- ``statistics``  means with bootstrap intervals over images
-- ``paired``      tests of two methods on the same images, and their correction for being many
-- ``resampling``  the draws behind both
 - ``summary``     the table of a run: one row per method and operation
 
 and, over many runs,

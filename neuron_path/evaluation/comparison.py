@@ -98,7 +98,11 @@ def compare(
         raise NeuronPathError(f"None of {len(missing)} run directories can be compared ({lacks}).")
     scorers = {method.scorer for method in methods}
     if reference not in scorers:
-        raise unknown_name("compared scorer", reference, scorers)
+        example = min(scorers - set(nulls) or scorers)
+        raise NeuronPathError(
+            f"{unknown_name('compared scorer', reference, scorers)} Name the one that others are tested against, as "
+            f"--reference={example} (reference='{example}' in Python)."
+        )
     cells: Records = []
     tests: Records = []
     classes: Records = []

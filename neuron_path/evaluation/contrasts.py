@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from neuron_path.evaluation.columns import Column
 from neuron_path.evaluation.methods import UNLABELLED, Method
-from neuron_path.evaluation.paired import PairedTest, holm, paired_tests
-from neuron_path.evaluation.statistics import Interval, bootstrap_means
+from neuron_path.stats.intervals import Interval, bootstrap_means
+from neuron_path.stats.paired import PairedTest, holm, paired_tests
 
 Records = list[dict[str, Any]]
 

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.crossed import crossed_means
-from neuron_path.evaluation.statistics import Interval
+from neuron_path.stats.crossed import crossed_means
+from neuron_path.stats.intervals import Interval
 
 ORIGINAL: Final = "original"
 """The method that prunes nothing."""

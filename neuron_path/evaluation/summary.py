@@ -10,7 +10,7 @@ import pandas as pd
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import accuracy_deviation, logit_difference, probability_deviation
-from neuron_path.evaluation.statistics import Interval, bootstrap_mean, bootstrap_means
+from neuron_path.stats.intervals import Interval, bootstrap_mean, bootstrap_means
 
 GROUP_COLUMNS = ["scorer", "search", "top_k", "token_scope", "operation", "size", "tokens"]
 """What a row of the summary stands for; effects of different sizes of path, edit or scope are never averaged."""

@@ -49,6 +49,8 @@ class Session:
                 "or load it outside."
             )
         self._double: Session | None = None
+        self._n_active = 0  # blocks of `active` that are entered, each inside the one before
+        self._is_doubled = False  # whether the double was given its weights inside the outermost of them
         self._verified: set[torch.Size] = set()
 
     @property
@@ -68,10 +70,20 @@ class Session:
         One thread of a process at a time: the switches of the arithmetic, and torch's forward mode, are the process's.
         """
         with _ONE_AT_A_TIME, frozen(self.model), exact(self.device):
-            yield
+            self._n_active += 1
+            try:
+                yield
+            finally:
+                self._n_active -= 1
+                self._is_doubled = self._is_doubled and self._n_active > 0
 
     def double(self) -> Session:
-        """The same model in float64, with the weights of this moment; on the CPU where the device has no float64."""
+        """The same model in float64, with the weights of this moment; on the CPU where the device has no float64.
+
+        Inside :meth:`active`, where no weight changes, these are copied once.
+        """
+        if self._double is not None and self._is_doubled:
+            return self._double
         if self._double is None:
             device = "cpu" if self.device.type == "mps" else self.device
             double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
@@ -80,6 +92,7 @@ class Session:
             self._double.model.load_state_dict(self.model.state_dict())
             for mine, theirs in zip(self.model.buffers(), self._double.model.buffers(), strict=True):
                 theirs.data = mine.to(theirs)  # also those that a state dict leaves out
+        self._is_doubled = self._n_active > 0
         return self._double
 
     def images(self, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c H W"]:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from neuron_path.lightning.datamodule import NamedDataset
 from neuron_path.report.figures import image_path_figure
-from neuron_path.report.gallery import Entry, keep_figure, list_figures
-from neuron_path.report.page import write_report
+from neuron_path.report.run_page.gallery import Entry, keep_figure, list_figures
+from neuron_path.report.run_page.page import write_report
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.reader import load_paths
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ from neuron_path.pipeline.build import build_finders, build_study
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
 from neuron_path.pipeline.evidence import evidence_stage
 from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
+from neuron_path.pipeline.launch.processes import find_processes
+from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.lending import DataLender
-from neuron_path.pipeline.processes import find_processes
+from neuron_path.pipeline.records.stored import open_study
 from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
-from neuron_path.pipeline.stored import open_study
-from neuron_path.pipeline.threads import use_threads
 from neuron_path.report.effects import read_effects
-from neuron_path.report.headline import effects_table
 from neuron_path.report.markdown import markdown_table
+from neuron_path.report.run_page.headline import effects_table
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import stored_files, write_checksums
 from neuron_path.store.identity import differences
@@ -44,6 +44,7 @@ from neuron_path.store.schema import path_schema
 from neuron_path.tracking import NullTracker, check_options, make_tracker
 
 RESUME_MODES = ("same", "force")
+_ELSEWHERE = ", or choose another directory with hydra.run.dir=DIR"
 
 
 def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
@@ -92,24 +93,30 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
     check_evaluation(config.evaluation)
     options = asdict(config.logger)
     check_options(options)
-    stored = open_study(config, overridden)
-    run_dir, group = stored.run_dir, stored.provenance["config"]["logger"]["group"]
-    use_threads(config.trainer.threads)
-    provenance = evaluated(stored.provenance, stored.config)
-    tracker = make_tracker(run_dir, provenance, options | {"group": options["group"] or group}, "evaluate")
-    try:
-        summary = evaluation_stage(stored.config, stored.study, run_dir, tracker)
-        metrics = read_json(run_dir / METRICS_FILE) | {"effects": summary.to_dict(orient="records")}
-        write_json(run_dir / METRICS_FILE, metrics)
-        write_checksums(run_dir, stored_files(run_dir))
-        tracker.finish(metrics, result_files(run_dir), {"effects": summary})
-    except BaseException:
-        tracker.fail()
-        raise
+    with _held(config.run_dir):
+        stored = open_study(config, overridden)
+        run_dir, group = stored.run_dir, stored.provenance["config"]["logger"]["group"]
+        use_threads(config.trainer.threads)
+        provenance = evaluated(stored.provenance, stored.config)
+        tracker = make_tracker(run_dir, provenance, options | {"group": options["group"] or group}, "evaluate")
+        try:
+            summary = evaluation_stage(stored.config, stored.study, run_dir, tracker)
+            metrics = read_json(run_dir / METRICS_FILE) | {"effects": summary.to_dict(orient="records")}
+            write_json(run_dir / METRICS_FILE, metrics)
+            write_checksums(run_dir, stored_files(run_dir))
+            tracker.finish(metrics, result_files(run_dir), {"effects": summary})
+        except BaseException:
+            tracker.fail()
+            raise
     console = Console(highlight=False, soft_wrap=True)
     console.print(markdown_table(effects_table(read_effects(summary))), markup=False)
     console.print(f"Effects: {run_dir / EFFECTS_FILE}")
     console.print(f"Scores:  {run_dir / SCORES_FILE}")
+
+
+def _held(run_dir: str | None) -> AbstractContextManager[int | None]:
+    """Keep searches and other evaluations out of a run directory; what is none is refused where it is opened."""
+    return locked(Path(run_dir)) if run_dir is not None and Path(run_dir).is_dir() else nullcontext()
 
 
 def result_files(run_dir: Path) -> list[Path]:
@@ -140,7 +147,7 @@ def _begun(
         yield Job(config, study, finders, processes, run_dir, Opened(provenance), NullTracker())
         return
     make_run_dir(run_dir)
-    with locked(run_dir) as lock, whole_or_absent(run_dir):
+    with locked(run_dir, otherwise=_ELSEWHERE) as lock, whole_or_absent(run_dir):
         methods = [(finder.scorer.name, finder.search.name) for finder in finders]
         schema, force = path_schema(config.top_k), config.resume_mode == "force"
         opened = open_search(run_dir, schema, provenance, methods, force=force)

@@ -15,10 +15,10 @@ from neuron_path.lightning.callbacks import StreamMetrics
 from neuron_path.lightning.module import too_many_skipped
 from neuron_path.pipeline.build import Study
 from neuron_path.pipeline.head import HEAD_FILE
-from neuron_path.pipeline.identity import identity_of
-from neuron_path.pipeline.processes import Processes
-from neuron_path.pipeline.share import Share, search_share
-from neuron_path.pipeline.workers import search_in_workers
+from neuron_path.pipeline.launch.processes import Processes
+from neuron_path.pipeline.launch.share import Share, search_share
+from neuron_path.pipeline.launch.workers import search_in_workers
+from neuron_path.pipeline.records.identity import identity_of
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
 from neuron_path.store.layout import METRICS_FILE, PARTS_DIRECTORY, PATHS_FILE, RUN_FILE, list_parts

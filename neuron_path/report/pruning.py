@@ -9,9 +9,9 @@ from typing import Any, Final
 import pandas as pd
 
 from neuron_path.evaluation.pruning import ORIGINAL
+from neuron_path.report.cells import mean_cell, to_records
 from neuron_path.report.effects import signed
 from neuron_path.report.markdown import escape, markdown_table
-from neuron_path.report.tables.cells import mean_cell, to_records
 
 GROUPS: Final = {"all": "all images", "chosen": "images of the chosen classes", "others": "images of other classes"}
 

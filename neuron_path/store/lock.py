@@ -1,4 +1,4 @@
-"""One search at a time in a run directory."""
+"""One command at a time writes into a run directory."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ _PAUSE = 0.1
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path, patience: float = PATIENCE) -> Iterator[int | None]:
+def locked(run_dir: Path, patience: float = PATIENCE, *, otherwise: str = "") -> Iterator[int | None]:
     """Hold the run directory; gives the descriptor that processes which work for this one may inherit.
 
     The lock is the operating system's, on the directory itself: it leaves no file behind and ends with the last process
     that holds the descriptor, however that ends. Where the file system knows no locks (some network mounts), nothing is
     held, and None is given.
 
+    Args:
+        run_dir: the directory, which exists.
+        patience: seconds to wait for it.
+        otherwise: what else can be done, for the message, as ", or choose another directory".
+
     Raises:
         NeuronPathError: when another process still holds it after ``patience`` seconds.
     """
-    descriptor = _acquire(run_dir, patience)
+    descriptor = _acquire(run_dir, patience, otherwise)
     try:
         yield descriptor
     finally:
@@ -38,7 +43,7 @@ def locked(run_dir: Path, patience: float = PATIENCE) -> Iterator[int | None]:
             os.close(descriptor)
 
 
-def _acquire(run_dir: Path, patience: float) -> int | None:
+def _acquire(run_dir: Path, patience: float, otherwise: str) -> int | None:
     if fcntl is None:
         return None
     descriptor = os.open(run_dir, os.O_RDONLY)
@@ -51,8 +56,7 @@ def _acquire(run_dir: Path, patience: float) -> int | None:
             if time.monotonic() > deadline:
                 os.close(descriptor)
                 raise NeuronPathError(
-                    f"Run directory {os.fspath(run_dir)!r} is in use by another search: let it finish, or choose "
-                    "another directory with hydra.run.dir=DIR."
+                    f"Run directory {os.fspath(run_dir)!r} is in use by another command: let it finish{otherwise}."
                 ) from None
             time.sleep(_PAUSE)
         except OSError:

@@ -69,23 +69,24 @@ def merge_parts(
     table = read_parts(run_dir, schema)
     if target.exists():
         table = pa.concat_tables([_read_part(target, schema), table])
-    found = _row_keys(table, keys)
+    width = _key_width(keys)
+    found = _row_keys(table, width)
     _check_coverage(run_dir, found, keys, keep_others)
     position = {key: row for row, key in enumerate(found)}
     ordered = table.take(pa.array([position[key] for key in keys], type=pa.int64()))
     if keep_others:
-        _keep_others(run_dir, schema, keys)
+        _keep_others(run_dir, schema, keys, width)
     merge_skipped(run_dir)
     write_parquet(target, ordered.combine_chunks(), provenance)
     _remove_parts(run_dir)
     return target
 
 
-def _keep_others(run_dir: Path, schema: pa.Schema, keys: Collection[Key]) -> None:
+def _keep_others(run_dir: Path, schema: pa.Schema, keys: Collection[Key], width: int) -> None:
     """Set a copy of every table aside that holds other rows than the expected ones."""
     wanted = set(keys)
     for file in [run_dir / PATHS_FILE, *list_parts(run_dir).parts]:
-        if file.exists() and not wanted.issuperset(_row_keys(_read_part(file, schema), keys)):
+        if file.exists() and not wanted.issuperset(_row_keys(_read_part(file, schema), width)):
             copy = file.with_name(f".{file.name}{TEMPORARY_SUFFIX}")
             write_bytes(copy, file.read_bytes())
             set_aside(copy, run_dir, file.name)
@@ -97,14 +98,18 @@ def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
     return conform(table, schema, f"Part {os.fspath(part)!r}", "It is foreign to this run: move it away")
 
 
-def _row_keys(table: pa.Table, keys: Collection[Key]) -> list[Key]:
+def _key_width(keys: Collection[Key]) -> int:
     widths = {len(key) for key in keys} or {len(KEY_COLUMNS)}
     if len(widths) > 1 or not widths <= {2, 3}:
         raise NeuronPathError(
             f"Expected rows are named by keys of {sorted(widths)} values; give (sample_id, scorer) or "
             "(sample_id, scorer, search), the same for all."
         )
-    return list(zip(*(table[name].to_pylist() for name in KEY_COLUMNS[: widths.pop()]), strict=True))
+    return widths.pop()
+
+
+def _row_keys(table: pa.Table, width: int) -> list[Key]:
+    return list(zip(*(table[name].to_pylist() for name in KEY_COLUMNS[:width]), strict=True))
 
 
 def _check_coverage(run_dir: Path, found: Collection[Key], keys: Collection[Key], keep_others: bool) -> None:

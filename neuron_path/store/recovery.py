@@ -148,15 +148,18 @@ def _read_done(
     """The images that are done; files whose rows cannot be used are set aside until the others fit together."""
     held: dict[Path, list[tuple[str, Method]]] = {}
     seen: set[tuple[str, Method]] = set()
-    for file in _tables(run_dir):
+    merged: frozenset[tuple[str, Method]] = frozenset()
+    for file in _tables(run_dir):  # the merged table first
         rows, reason = _read_rows(file, schema, accepted)
-        if (run_dir / PATHS_FILE) in held and rows and set(rows) <= set(held[run_dir / PATHS_FILE]):
+        if rows and merged.issuperset(rows):
             file.unlink()  # left over from a merge that was cut short after its table was whole
         elif reason or len(set(rows)) < len(rows) or not seen.isdisjoint(rows):
             moved[set_aside(file, run_dir).name] = reason or "repeats rows"
         else:
             held[file] = rows
             seen.update(rows)
+            if file.name == PATHS_FILE:
+                merged = frozenset(rows)
     while True:
         found = Counter(name for rows in held.values() for name, method in rows if method in methods)
         partial = {name for name, count in found.items() if count < len(methods)}

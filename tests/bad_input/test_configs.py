@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from neuron_path.cli import COMMANDS
+from neuron_path.cli.main import COMMANDS
 from tests.bad_input.refusals import check_refusal
 from tests.command import call, run_in
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
-from neuron_path.report.page import write_report
+from neuron_path.report.run_page.page import write_report
 from tests.browser.chromium import QUIET, find_chromium
 from tests.report.runs import write_run
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
-from neuron_path.report.page import write_report
+from neuron_path.report.run_page.page import write_report
 from neuron_path.store.reader import load_paths
 from tests.browser.conftest import Opener
 from tests.report.runs import write_run

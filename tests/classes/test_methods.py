@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from neuron_path.classes.class_paths import make_class_paths
-from neuron_path.classes.mantel import mantel
 from neuron_path.classes.methods import compare_methods, path_agreement
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.errors import NeuronPathError
+from neuron_path.stats.mantel import mantel
 from tests.classes.runs import draw_paths, literal_overlap, planted
 
 

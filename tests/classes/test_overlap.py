@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from scipy import stats
 
-from neuron_path.classes import overlap, pairs
+from neuron_path.classes import pairs
 from neuron_path.classes.class_paths import ClassPaths, make_class_paths
 from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.overlap import overlap_test
 from neuron_path.classes.pairs import pair_overlaps
 from neuron_path.errors import NeuronPathError
+from neuron_path.stats import permutation
 from tests.classes.runs import draw_paths, literal_overlap, literal_pairs, make_frame, planted, small_runs
 
 
@@ -71,8 +72,8 @@ def test_p_counts_shuffles_that_reach_the_observed_difference(few: int, paths: C
         within, between = literal_pairs(paths, labels)
         reached += np.mean(within) - np.mean(between) >= observed - 1e-9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlap, "_FEW", few)
-        patch.setattr(overlap, "_BATCH", 100)
+        patch.setattr(permutation, "_FEW", few)
+        patch.setattr(permutation, "_BATCH", 100)
         patch.setattr(pairs, "BATCH_VALUES", 20)
         assert overlap_test(paths, n_permutations=19, seed=5).p == pytest.approx((1 + reached) / 20)
 

@@ -24,9 +24,9 @@ QUICK = Settings(n_permutations=19, n_splits=3)
 
 def write(
     run_dir: Path, scorers: dict[str, int], *, n: int = 40, model: str = "m", top_k: int = 1, labelled: bool = True,
-    n_neurons: int = 32, targets: int = 0,
+    n_neurons: int = 32, targets: int = 0, n_classes: int = 4,
 ) -> Path:  # fmt: skip
-    """A run whose scorers have planted paths by seed; classes are 4 labels."""
+    """A run whose scorers have planted paths of four kinds by seed; kinds are labels, or some the same one."""
     run_dir.mkdir(parents=True)
     made = {"model": model, "weight_hash": f"{model}0" * 8, "n_neurons": [n_neurons] * 5, "classes": list("abcd")}
     writer = PathWriter(run_dir, path_schema(top_k), made)
@@ -34,9 +34,10 @@ def write(
     for scorer, seed in scorers.items():
         paths = planted(4, n // 4, n_blocks=5, n_neurons=n_neurons, top_k=top_k, own=0.5, seed=seed)
         chosen = paths.paths if top_k > 1 else paths.paths[:, :, 0]
+        members = paths.members % n_classes
         rows = {
-            "sample_id": ids, "label": paths.members if labelled else [None] * n,
-            "target": (paths.members + targets) % 4, "prediction": paths.members, "target_probability": [0.5] * n,
+            "sample_id": ids, "label": members if labelled else [None] * n,
+            "target": (members + targets) % 4, "prediction": members, "target_probability": [0.5] * n,
             "scorer": [scorer] * n, "search": ["greedy"] * n, "measure": ["joint"] * n, "top_k": [top_k] * n,
             "path": chosen, "score": [0.1] * n, "score_error": [None] * n, "n_steps": [8] * n,
             "objective": [None] * n, "passes": [None] * n,

@@ -13,9 +13,9 @@ import pytest
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.comparison import Comparison, compare
-from neuron_path.evaluation.paired import holm, paired_test
-from neuron_path.evaluation.statistics import bootstrap_mean
-from neuron_path.report.tables.cells import to_records
+from neuron_path.report.cells import to_records
+from neuron_path.stats.intervals import bootstrap_mean
+from neuron_path.stats.paired import holm, paired_test
 from neuron_path.store.reader import load_effects, load_scores
 from tests.evaluation import stores
 from tests.evaluation.stores import CLASSES, OPERATIONS, STRENGTH, provenance, write_run

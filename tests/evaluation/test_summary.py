@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.statistics import bootstrap_mean
 from neuron_path.evaluation.summary import summarise_effects
+from neuron_path.stats.intervals import bootstrap_mean
 
 N = 40
 LABELS = {str(index): index % 4 for index in range(N)}

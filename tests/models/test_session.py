@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -100,6 +101,25 @@ def test_the_float64_copy_has_the_weights_of_now() -> None:
     double = dict(session.double().model.named_parameters())
     for name, parameter in model.named_parameters():
         assert torch.equal(double[name], parameter.double()), name
+
+
+def test_the_weights_are_copied_once_for_all_that_is_done_while_a_session_is_active() -> None:
+    model = tiny.make(dtype=torch.float32)
+    session = Session(model)
+    copied = Mock(wraps=session.double().model.load_state_dict)
+    session.double().model.load_state_dict = copied
+    for change in (0.0, 1.0):
+        for parameter in model.parameters():
+            parameter.data.add_(change)
+        copied.reset_mock()
+        with session.active():
+            session.double()
+            with session.active():
+                double = dict(session.double().model.named_parameters())
+            session.double()
+        assert copied.call_count == 1
+        for name, parameter in model.named_parameters():
+            assert torch.equal(double[name], parameter.double()), name
 
 
 def test_a_model_is_verified_once_while_it_stands_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:

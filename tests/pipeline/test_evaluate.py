@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import neuron_path
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.interventions.donors import donors_of
+from neuron_path.pipeline import run
+from neuron_path.store.lock import locked
 from neuron_path.store.reader import load_effects, load_scores
 from tests import pictures
 from tests.command import Outcome, call, run_in
@@ -216,3 +219,17 @@ def test_a_search_by_the_adaptive_rule_is_stored_and_measured(tmp_path: Path) ->
     code, _, _ = call("evaluate", f"run_dir={run_dir}")
     assert code == 0
     assert np.abs(load_scores(run_dir)["convergence_delta"].to_numpy()).max() < 1e-3
+
+
+def test_a_run_that_is_searched_at_this_moment_is_left_alone(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(searched, run_dir)
+    before = {file.name: file.read_bytes() for file in run_dir.iterdir() if file.is_file()}
+    monkeypatch.setattr(run, "locked", partial(locked, patience=0.0))
+    with locked(run_dir):
+        code, out, err = call("evaluate", f"run_dir={run_dir}", "trainer.threads=1")
+    assert (code, out) == (1, "")
+    assert err == f"neuron-path: error: Run directory '{run_dir}' is in use by another command: let it finish.\n"
+    assert {file.name: file.read_bytes() for file in run_dir.iterdir() if file.is_file()} == before

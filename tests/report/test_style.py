@@ -112,7 +112,7 @@ def test_text_is_cut_to_its_room() -> None:
 
 def test_drawing_needs_neither_pyplot_nor_torch() -> None:
     code = (
-        "import sys, neuron_path.report.figures, neuron_path.report.page\n"
+        "import sys, neuron_path.report.figures, neuron_path.report.run_page.page\n"
         "heavy = {'torch', 'hydra', 'lightning', 'wandb', 'matplotlib.pyplot'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -1,4 +1,4 @@
-"""Two searches never write into one directory."""
+"""Two commands never write into one directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from neuron_path.store.lock import locked
 
 
 def test_a_directory_is_held_by_one_at_a_time_and_free_again_after(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(NeuronPathError, match="is in use by another search"), locked(tmp_path, 0.0):
+    told = "is in use by another command: let it finish, or go elsewhere.$"
+    again = locked(tmp_path, 0.0, otherwise=", or go elsewhere")
+    with locked(tmp_path), pytest.raises(NeuronPathError, match=told), again:
         pass
     with locked(tmp_path, 0.0):
         pass

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.store import recovery
 from neuron_path.store.atomic import write_json
 from neuron_path.store.layout import list_parts, make_run_dir, part_path
 from neuron_path.store.reader import load_paths
@@ -284,3 +285,27 @@ def test_a_directory_that_takes_no_more_is_one_line(kind: str, tmp_path: Path, m
             writer.append(rows(IDS[2:4]))
     assert reopen(tmp_path).done == set(IDS[:2])
     assert len(list((tmp_path / "parts").iterdir())) == 1
+
+
+class _Name(str):
+    """A sample id that counts how often it is looked up, which is what the rows of a resumed run cost."""
+
+    n_looked_up = 0
+
+    def __hash__(self) -> int:
+        _Name.n_looked_up += 1
+        return super().__hash__()
+
+
+def test_each_row_is_looked_up_a_few_times_however_many_files_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {tmp_path / "paths.parquet": [_Name(f"{index}") for index in range(500)]}
+    held |= {part_path(tmp_path, 0, part): [_Name(f"new {part}")] for part in range(300)}
+    monkeypatch.setattr(recovery, "_tables", lambda run_dir: list(held))
+    read = {file: ([(name, METHODS[0]) for name in names], "") for file, names in held.items()}
+    monkeypatch.setattr(recovery, "_read_rows", lambda file, *_: read[file])
+    _Name.n_looked_up = 0
+    done = recovery._read_done(tmp_path, SCHEMA, [IDENTITY], frozenset(METHODS[:1]), {})
+    assert _Name.n_looked_up < 20 * 800
+    assert len(done) == 800

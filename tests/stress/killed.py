@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from neuron_path import cli
+from neuron_path.cli import main
 
 BATCH = 3
 LIMIT = 48
@@ -65,7 +65,7 @@ def _start(run_dir: Path, n_processes: int) -> int:
         sys.stdout = sys.stderr = run_dir.with_suffix(".err").open("w", encoding="utf-8", buffering=1)
         for stream in (1, 2):  # for the workers, which know nothing of sys.stderr
             os.dup2(sys.stderr.fileno(), stream)
-        cli.main(["search", f"hydra.run.dir={run_dir}", *options])
+        main(["search", f"hydra.run.dir={run_dir}", *options])
     except SystemExit as ended:
         code = ended.code or 0
     except BaseException:

@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
-from neuron_path.evaluation.statistics import Interval, bootstrap_mean
 from neuron_path.report.style import MUTED, axes_in_inches, figure_style, method_styles, new_figure
 from neuron_path.report.text import printable, shorten
+from neuron_path.stats.intervals import Interval, bootstrap_mean
 
 _EDGE: Final = 0.12
 _LEFT: Final = 0.62

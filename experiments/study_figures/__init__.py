@@ -1,0 +1,1 @@
+"""Figures of the project's own studies, which no command draws."""

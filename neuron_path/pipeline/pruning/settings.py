@@ -1,0 +1,59 @@
+"""The settings of `neuron-path prune`, read and checked."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from omegaconf import DictConfig, OmegaConf
+
+from neuron_path.config import PruneConfig, check_keys
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.lightning.fine_tuning import Recipe
+from neuron_path.pruning.allocation import Allocation
+from neuron_path.pruning.methods import check_method
+
+
+def read_prune_config(composed: DictConfig) -> PruneConfig:
+    """The typed and checked configuration.
+
+    Raises:
+        NeuronPathError: keys added with `+` that no code reads, or settings out of range.
+        OmegaConfBaseException: a mandatory setting that is missing.
+    """
+    check_keys(composed)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, PruneConfig)
+    if config.run_dir is None:
+        raise NeuronPathError("Whose paths are to rank the neurons must be said: neuron-path prune run_dir=DIR.")
+    for name in (config.method, *config.methods):
+        check_method(name)
+    for share in (config.keep, *config.shares):
+        if not 0 < share <= 1:
+            raise NeuronPathError(f"A kept share is {share}; expected a number above 0, up to 1, as in keep=0.5.")
+    if config.allocation not in get_args(Allocation):
+        raise unknown_name("allocation", config.allocation, get_args(Allocation))
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
+        raise NeuronPathError(f"seeds is {config.seeds}; expected one or more different ones, 0 or above.")
+    if config.classes is not None and not config.classes:
+        raise NeuronPathError("classes is empty: name at least one class, or give null for all.")
+    if config.batch_size < 1:
+        raise NeuronPathError(f"batch_size is {config.batch_size}; expected at least 1.")
+    latency, share = config.latency, config.selection_share
+    if latency.rounds < 0 or not latency.seconds > 0 or any(size < 1 for size in latency.batch_sizes):
+        raise NeuronPathError(
+            f"Latency is to be measured in {latency.rounds} rounds of at most {latency.seconds} s with batches of "
+            f"{latency.batch_sizes}; expected 0 rounds or more, a positive time, and batches of 1 or more."
+        )
+    if share is not None and not 0 < share < 1:
+        raise NeuronPathError(f"selection_share is {share}; expected a number between 0 and 1, as in 0.5.")
+    recipe_of(config)
+    return config
+
+
+def recipe_of(config: PruneConfig) -> Recipe:
+    """How pruned models are trained.
+
+    Raises:
+        NeuronPathError: a setting out of range.
+    """
+    return Recipe(**vars(config.fine_tune))

@@ -1,0 +1,112 @@
+"""What neurons answer to, and pictures of images, within what a page may hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from neuron_path.report.run_page.packing import pack_floats, pack_integers
+from neuron_path.store.evidence import KINDS, PATCHES_ARE
+
+MOST_ROWS: Final = 30_000
+"""Rows of evidence in the page, at some 36 letters each; of more, the highest ranks."""
+MOST_PICTURE_BYTES: Final = 4_000_000
+"""Letters that pictures may take in the page."""
+
+_LIGHT: Final = 2500
+_SIDE: Final = 96
+_QUALITY: Final = 80
+_BOX: Final = ("left", "top", "right", "bottom")
+_STEPS: Final = 65_535
+
+Data = dict[str, Any]
+
+
+def evidence_data(evidence: pd.DataFrame, *, most_rows: int = MOST_ROWS) -> Data:
+    """Put the table of evidence into columns for the page.
+
+    Args:
+        evidence: what :func:`neuron_path.store.evidence.load_evidence` returns.
+        most_rows: of more rows, those of the highest ranks are taken.
+
+    Returns:
+        A mapping that JSON can hold, with a row per neuron, kind and rank, sorted by these: packed ``block``,
+        ``neuron``, ``kind`` (place in ``kinds``), ``image`` (place in ``ids``), ``activation``, ``patchActivation``
+        (NaN where there is none) and ``box`` (rows × left, top, right, bottom in 1/65535 of the picture; all 0 where
+        there is none); ``patchesAre``, which must stand beside patches; ``nTop``, how many images a neuron has at most,
+        and ``shown``, how many of them are here at least.
+    """
+    ranks = evidence["rank"].to_numpy(dtype=np.int64)
+    n_top = int(ranks.max()) + 1 if len(ranks) else 0
+    shown = n_top
+    while shown > 1 and np.count_nonzero(ranks < shown) > most_rows:
+        shown -= 1
+    rows = evidence.loc[ranks < shown].sort_values(["block", "neuron", "kind", "rank"], kind="stable")
+    rows = rows.iloc[: 2 * most_rows]
+    ids, places = np.unique(rows["sample_id"].to_numpy(dtype=np.str_), return_inverse=True)
+    boxes = rows[list(_BOX)].to_numpy(dtype=np.float64)
+    whole = np.isfinite(boxes).all(axis=1, keepdims=True)
+    kinds = {kind: place for place, kind in enumerate(KINDS)}
+    return {
+        "ids": ids.tolist(),
+        "kinds": list(KINDS),
+        "patchesAre": PATCHES_ARE,
+        "nTop": n_top,
+        "shown": shown,
+        "block": pack_integers(rows["block"].to_numpy()),
+        "neuron": pack_integers(rows["neuron"].to_numpy()),
+        "kind": pack_integers(rows["kind"].map(kinds).to_numpy(dtype=np.int64)),
+        "image": pack_integers(places),
+        "activation": pack_floats(rows["activation"].to_numpy()),
+        "patchActivation": pack_floats(rows["patch_activation"].to_numpy(dtype=np.float64)),
+        "box": pack_integers(np.rint(np.where(whole, boxes, 0).clip(0, 1) * _STEPS)),
+    }
+
+
+def picture_uris(
+    pictures: Mapping[str, bytes], wanted: Iterable[str], *, most_bytes: int = MOST_PICTURE_BYTES
+) -> dict[str, str]:
+    """Make data URIs of pictures, the first wanted first, until they take what they may.
+
+    Args:
+        pictures: PNG files by sample id. Small ones are taken as they are, others scaled to 96 pixels and written as
+            WebP; what is no picture is left out.
+        wanted: sample ids in the order of their importance; those without a picture are passed over.
+        most_bytes: letters for all of them.
+    """
+    uris: dict[str, str] = {}
+    room = most_bytes
+    for name in dict.fromkeys(wanted):
+        uri = _uri(pictures[name]) if name in pictures else None
+        if uri is None:
+            continue
+        room -= len(uri)
+        if room < 0:
+            break
+        uris[name] = uri
+    return uris
+
+
+def _uri(data: bytes) -> str | None:
+    kind = "png"
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if len(data) > _LIGHT:
+                data, kind = _lighter(picture), "webp"
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError, SyntaxError):
+        return None
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _lighter(picture: Image.Image) -> bytes:
+    small = picture.convert("RGB")
+    small.thumbnail((_SIDE, _SIDE))
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=_QUALITY)
+    return file.getvalue()
