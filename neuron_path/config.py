@@ -35,6 +35,7 @@ class ModelConfig:
 
     name: str = MISSING
     checkpoint: str | None = None
+    checkpoint_key: str | None = None
     pretrained: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ class FileHeadConfig(HeadConfig):
 
     name: str = "file"
     path: str = MISSING
+    key: str | None = None
 
 
 @dataclass

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.checkpoint.layouts import linear_heads
 from neuron_path.models.checkpoint.reading import read
 
 PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
@@ -136,24 +137,29 @@ def head_bytes(head: LinearHead) -> bytes:
     return save(tensors, {"classes": json.dumps(head.classes, ensure_ascii=False)} if head.classes else None)
 
 
-def load_head(file: str | Path) -> LinearHead:
+def load_head(file: str | Path, *, key: str | None = None) -> LinearHead:
     """Read a linear head from a file, running no code that it may hold.
 
     Args:
         file: a `.safetensors`, PyTorch or `.npz` file of tensors with a `weight` (C, D) and perhaps a `bias` (C,), also
             as `head.weight`, `fc.weight`, `linear.weight`, `classifier.weight`, …; without a bias it is zero.
+        key: what stands before `.weight` in the file's names, as `model.classifier`; None: one of those above.
 
     Raises:
-        NeuronPathError: no such file, one that is not tensors alone, or one without exactly one such weight.
+        NeuronPathError: no such file, one without weights, or one without exactly one such head.
     """
     path = Path(file).expanduser()
     tensors = read(path)
-    found = [prefix for prefix in PREFIXES if f"{prefix}weight" in tensors and tensors[f"{prefix}weight"].ndim == 2]
+    prefixes = PREFIXES if key is None else (f"{key}.",)
+    found = [prefix for prefix in prefixes if f"{prefix}weight" in tensors and tensors[f"{prefix}weight"].ndim == 2]
     if len(found) != 1:
+        others = sorted(name.removesuffix(".weight") for name in linear_heads(tensors))
         names = ", ".join(sorted(tensors)[:4]) + (", …" if len(tensors) > 4 else "")
+        found_there = f"it could be head.key={' or '.join(others)}" if others else f"its tensors are {names}"
+        where = "under a name such as weight, head.weight or fc.weight" if key is None else f"under '{key}' (head.key)"
         raise NeuronPathError(
-            f"Head file '{path}' holds {len(found)} linear heads (its tensors are {names}): expected exactly one "
-            "weight (classes, features), with its bias, under a name such as weight, head.weight or fc.weight."
+            f"Head file '{path}' holds {len(found)} linear heads {where}, expected exactly one weight (classes, "
+            f"features), with its bias: {found_there}."
         )
     weight = tensors[f"{found[0]}weight"].float()
     bias = tensors.get(f"{found[0]}bias", torch.zeros(len(weight))).float()

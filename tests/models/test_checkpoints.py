@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
@@ -20,50 +19,8 @@ from safetensors.torch import save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint import load_checkpoint
-
-WIDTH, DEPTH, HEADS, CLASSES = 24, 2, 3, 5
-SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
-
-Weights = dict[str, Tensor]
-
-
-def make(name: str = "vit_base_patch16_224", *, seed: int | None = None, **options: Any) -> nn.Module:
-    """A small model; with a seed, every weight of it is random, biases and norms too."""
-    model = timm.create_model(name, **{**SMALL, "num_classes": CLASSES, **options}).eval()
-    if seed is not None:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
-    return model
-
-
-def logits(model: nn.Module, size: int = 32) -> Tensor:
-    pictures = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return model(pictures)
-
-
-def assert_loads(file: Path, source: nn.Module, **options: Any) -> None:
-    """The file gives a fresh model of these options the logits of its source."""
-    model = make(**options)
-    load_checkpoint(model, file)
-    torch.testing.assert_close(logits(model), logits(source), atol=1e-6, rtol=0)
-
-
-def refusal(file: Path, model: nn.Module | None = None) -> str:
-    """The one line of the refusal, after which the model is as it was."""
-    model = model or make()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(NeuronPathError) as caught:
-        load_checkpoint(model, file)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 900
-    return str(caught.value)
-
+from tests.models.checkpoints import CLASSES, DEPTH, HEADS, WIDTH, Weights, assert_loads, logits, make, refusal
 
 # Google's .npz
 
@@ -288,20 +245,11 @@ def test_lightning_s_checkpoint(tmp_path: Path) -> None:
         assert_loads(tmp_path / "last.ckpt", source)
 
 
-def test_lightning_s_checkpoint_of_other_objects(tmp_path: Path) -> None:
-    held = lightning(make(seed=0).state_dict())
-    held["hyper_parameters"] = argparse.Namespace(target=Evil(tmp_path / "was_here"))
-    torch.save(held, tmp_path / "last.ckpt")
-    told = refusal(tmp_path / "last.ckpt")
-    assert "is refused: it is no PyTorch file of tensors alone (it holds " in told
-    assert "argparse.Namespace" in told
-    assert not (tmp_path / "was_here").exists()
-
-
 def test_several_models_in_one_file_are_refused(tmp_path: Path) -> None:
     state = make(seed=0).state_dict()
     torch.save({f"{who}.{name}": state[name] for who in ("student", "teacher") for name in state}, tmp_path / "v.pt")
-    assert "holds several such models (student., teacher.): save the weights of one alone" in refusal(tmp_path / "v.pt")
+    told = refusal(tmp_path / "v.pt")
+    assert "holds several such models (student., teacher.): choose one with model.checkpoint_key=teacher" in told
 
 
 @pytest.mark.parametrize("key", ["state_dict_ema", "model_ema"])

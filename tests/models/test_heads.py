@@ -159,10 +159,20 @@ def held(kind: str) -> Any:
     }[kind]
 
 
+def test_a_head_under_another_name(tmp_path: Path) -> None:
+    tensors = {"model.classifier.weight": torch.ones(3, 4), "model.aux.fc.weight": torch.zeros(2, 4)}
+    save_file(tensors, tmp_path / "v.safetensors")
+    with pytest.raises(NeuronPathError, match=r"it could be head\.key=model\.aux\.fc or model\.classifier\."):
+        load_head(tmp_path / "v.safetensors")
+    with pytest.raises(NeuronPathError, match=r"0 linear heads under 'classifier' \(head\.key\)"):
+        load_head(tmp_path / "v.safetensors", key="classifier")
+    assert load_head(tmp_path / "v.safetensors", key="model.classifier").weight.tolist() == [[1.0] * 4] * 3
+
+
 REFUSALS = {
-    "objects": "is refused: it is no PyTorch file of tensors alone",
+    "objects": "is no state dict: expected a mapping of names to tensors, found the keys weight",
     "list": "is no state dict",
-    "two": "holds 2 linear heads (its tensors are fc.weight, head.weight)",
+    "two": "with its bias: it could be head.key=fc or head",
     "none": "holds 0 linear heads",
     "convolution": "holds 0 linear heads",
 }
