@@ -33,7 +33,7 @@ OUTSIDE = ("experiment", "hydra")  # groups beside the configuration
 class ModelConfig:
     """Which model; see `neuron_path.load_model`."""
 
-    name: str = MISSING
+    name: str | None = MISSING
     checkpoint: str | None = None
     checkpoint_key: str | None = None
     pretrained: bool = False

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint.layouts import linear_heads
 from neuron_path.models.checkpoint.reading import read
+from neuron_path.models.classes import name_classes
 
 PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
 """What may stand before `weight` and `bias` in a file of a linear head."""
@@ -54,7 +55,8 @@ def features(model: nn.Module, images: Float[Tensor, "B c H W"]) -> Float[Tensor
 def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
     """Make a linear head the classifier of a timm model, in place of the one it has, and return the model.
 
-    The pooling stays. The new classifier is frozen, on the model's device and of its dtype.
+    The pooling stays. The new classifier is frozen, on the model's device and of its dtype; the names of
+    the classes are the head's.
 
     Raises:
         NeuronPathError: a model that no linear head fits, features of another width, or numbers that are not finite.
@@ -90,7 +92,7 @@ def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
         elif head.bias.any():
             raise NeuronPathError(f"The classifier of a {name} has no bias, but the head has one.")
     classifier.eval().requires_grad_(False)
-    return model
+    return name_classes(model, head.classes)
 
 
 def fit_linear_head(

@@ -98,12 +98,11 @@ def _told_model(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, 
 
 def _are_alike(model: Any, name: str, timm_kwargs: Mapping[str, Any]) -> bool:
     """Whether a named model has blocks of the same shapes as a model, whatever its heads and image size."""
-    with torch.device("meta"):
-        other: Any = _from_timm(name, False, timm_kwargs)
-    shapes = [
-        {key: value.shape for key, value in one.state_dict().items() if "blocks" in key} for one in (model, other)
-    ]
-    return shapes[0] == shapes[1]
+    own, other = (
+        {key: value.shape for key, value in one.state_dict().items() if "blocks" in key}
+        for one in (model, _from_timm(name, False, timm_kwargs))
+    )
+    return own == other
 
 
 def _named_model(name: str, fetched: bool, is_random: bool, timm_kwargs: Mapping[str, Any]) -> nn.Module:

@@ -53,3 +53,70 @@ def refusal(file: Path, model: nn.Module | None = None, *, key: str | None = Non
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 900
     return str(caught.value)
+
+
+def as_hugging_face(model: nn.Module, kind: str = "vit") -> Weights:
+    """As `transformers` names the weights of ViTForImageClassification, and DeiT's with a teacher."""
+    state = model.state_dict()
+    held = {
+        f"{kind}.embeddings.cls_token": state["cls_token"],
+        f"{kind}.embeddings.position_embeddings": state["pos_embed"],
+        f"{kind}.embeddings.patch_embeddings.projection.weight": state["patch_embed.proj.weight"],
+        f"{kind}.embeddings.patch_embeddings.projection.bias": state["patch_embed.proj.bias"],
+        f"{kind}.layernorm.weight": state["norm.weight"],
+        f"{kind}.layernorm.bias": state["norm.bias"],
+    }
+    for block in range(DEPTH):
+        theirs, ours = f"{kind}.encoder.layer.{block}.", f"blocks.{block}."
+        for of in ("weight", "bias"):
+            query, key, value = state[f"{ours}attn.qkv.{of}"].split(WIDTH)
+            held |= {
+                f"{theirs}attention.attention.query.{of}": query.clone(),
+                f"{theirs}attention.attention.key.{of}": key.clone(),
+                f"{theirs}attention.attention.value.{of}": value.clone(),
+                f"{theirs}attention.output.dense.{of}": state[f"{ours}attn.proj.{of}"],
+                f"{theirs}intermediate.dense.{of}": state[f"{ours}mlp.fc1.{of}"],
+                f"{theirs}output.dense.{of}": state[f"{ours}mlp.fc2.{of}"],
+                f"{theirs}layernorm_before.{of}": state[f"{ours}norm1.{of}"],
+                f"{theirs}layernorm_after.{of}": state[f"{ours}norm2.{of}"],
+            }
+    if "dist_token" in state:
+        held[f"{kind}.embeddings.distillation_token"] = state["dist_token"]
+        heads = {"cls_classifier": "head", "distillation_classifier": "head_dist"}
+    else:
+        heads = {"classifier": "head"}
+    for theirs, ours in heads.items():
+        held |= {f"{theirs}.{of}": state[f"{ours}.{of}"] for of in ("weight", "bias")}
+    return held
+
+
+def as_hugging_face_dinov2(model: nn.Module) -> Weights:
+    """As `transformers` names the weights of Dinov2WithRegistersModel; positions count the class token."""
+    state = model.state_dict()
+    first = torch.full((1, 1, WIDTH), 0.5)
+    held = {
+        "embeddings.cls_token": state["cls_token"] - first,
+        "embeddings.mask_token": torch.zeros(1, WIDTH),
+        "embeddings.register_tokens": state["reg_token"],
+        "embeddings.position_embeddings": torch.cat([first, state["pos_embed"]], dim=1),
+        "embeddings.patch_embeddings.projection.weight": state["patch_embed.proj.weight"],
+        "embeddings.patch_embeddings.projection.bias": state["patch_embed.proj.bias"],
+        "layernorm.weight": state["norm.weight"],
+        "layernorm.bias": state["norm.bias"],
+    }
+    for block in range(DEPTH):
+        theirs, ours = f"encoder.layer.{block}.", f"blocks.{block}."
+        for of in ("weight", "bias"):
+            query, key, value = state[f"{ours}attn.qkv.{of}"].split(WIDTH)
+            held |= {
+                f"{theirs}norm1.{of}": state[f"{ours}norm1.{of}"],
+                f"{theirs}norm2.{of}": state[f"{ours}norm2.{of}"],
+                f"{theirs}attention.attention.query.{of}": query.clone(),
+                f"{theirs}attention.attention.key.{of}": key.clone(),
+                f"{theirs}attention.attention.value.{of}": value.clone(),
+                f"{theirs}attention.output.dense.{of}": state[f"{ours}attn.proj.{of}"],
+                f"{theirs}mlp.fc1.{of}": state[f"{ours}mlp.fc1.{of}"],
+                f"{theirs}mlp.fc2.{of}": state[f"{ours}mlp.fc2.{of}"],
+            }
+        held |= {f"{theirs}layer_scale{one}.lambda1": state[f"{ours}ls{one}.gamma"] for one in (1, 2)}
+    return held

@@ -82,15 +82,19 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _of_timm_folder(folder: Path, config: Mapping[str, Any]) -> Description:
     """As timm's `save_for_hf` writes it; timm itself reads its `config.json` (`local-dir:`)."""
-    arguments = config.get("model_args") or {}
+    arguments, prepared = (config.get(name, {}) for name in ("model_args", "pretrained_cfg"))
+    if not isinstance(arguments, dict) or not isinstance(prepared, dict):
+        raise NeuronPathError(
+            f"'{folder / CONFIG}' is no description by timm: expected objects as model_args and pretrained_cfg."
+        )
     if asked := [name for name in NO_ARGUMENTS if name in arguments]:
         raise NeuronPathError(
             f"'{folder / CONFIG}' is refused: model_args holds '{asked[0]}', which loads other files."
         )
     architecture = str(config["architecture"])
     if not timm.is_model(architecture):
-        return Description(why_not=f"timm {timm.__version__} has no model '{architecture}'")
-    return Description(architecture, {}, {}, is_certain=True)
+        return Description(is_certain=True, why_not=f"timm {timm.__version__} has no model '{architecture}'")
+    return Description(architecture, is_certain=True)
 
 
 def _of_hugging_face(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Description:
