@@ -40,6 +40,21 @@ def name_classes(model: nn.Module, names: Collection[str]) -> nn.Module:
     return model
 
 
+def count_classes(model: Any) -> int:
+    """C: the outputs of a model's classifier, which may be another one than the model was made with.
+
+    >>> import timm
+    >>> model = timm.create_model("test_vit", num_classes=2)
+    >>> model.head = nn.Sequential(nn.Linear(64, 9), nn.GELU(), nn.Linear(9, 3))
+    >>> count_classes(model), model.num_classes
+    (3, 2)
+    """
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    layers = [head] if isinstance(head, nn.Linear) else list(head) if isinstance(head, nn.Sequential) else []
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return linear[-1].out_features if linear else model.num_classes
+
+
 def known_classes(
     keys: Collection[str], model: nn.Module, *, is_named: bool = True
 ) -> tuple[Mapping[str, int], list[str], bool] | None:

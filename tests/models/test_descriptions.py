@@ -104,7 +104,7 @@ def test_the_folder_goes_before_what_the_weights_do_not_show(tmp_path: Path) -> 
 
 
 def test_a_name_that_agrees_and_one_that_does_not(tmp_path: Path) -> None:
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH}
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH}
     hugging_face(tmp_path, source := vit())
     model = load_model("vit_small_patch16_224", checkpoint=tmp_path, **sizes)
     assert torch.equal(logits(model), logits(source))
@@ -264,7 +264,7 @@ def test_what_is_told_but_not_known_asks_for_a_name(tmp_path: Path, config: Any,
 
 def test_with_a_name_an_unknown_folder_still_tells_classes_and_pixels(tmp_path: Path) -> None:
     folder = hugging_face(tmp_path, vit(), CONFIG | {"auto_map": {"AutoModel": "code.Evil"}})
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     model = load_model("vit_base_patch16_224", checkpoint=folder, num_classes=CLASSES, **sizes)
     assert class_names(model) == NAMES
     assert image_transform(model)[1]["mean"] == pytest.approx([0.1, 0.2, 0.3])
@@ -282,10 +282,10 @@ def test_a_broken_config(tmp_path: Path, text: str) -> None:
 
 def timm_folder(folder: Path, **options: Any) -> Any:
     """As timm's `save_for_hf` writes it, or a push to the hub."""
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     source: Any = timm.create_model("vit_base_patch16_224", **sizes, num_classes=CLASSES, **options).eval()
     source.pretrained_cfg |= {"mean": (0.1, 0.2, 0.3), "crop_pct": 0.75}
-    save_for_hf(source, folder, {"label_names": list(NAMES)}, safe_serialization=True)
+    save_for_hf(source, str(folder), {"label_names": list(NAMES)}, safe_serialization=True)
     return source
 
 
@@ -351,7 +351,7 @@ def test_timm_s_own_training_tells_the_model(tmp_path: Path) -> None:
 def test_arguments_do_not_go_before_a_name(tmp_path: Path) -> None:
     source = make(seed=0)
     file = saved(tmp_path / "v.pth", source, {"model": "test_vit", "num_classes": 7})
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     model = load_model("vit_base_patch16_224", checkpoint=file, num_classes=CLASSES, **sizes)
     assert torch.equal(logits(model), logits(source))
 

@@ -65,7 +65,7 @@ class Layout:
     pixels: Mapping[str, Any] = field(default_factory=dict)
 
 
-def layout_of(weights: Weights) -> Layout | None:
+def layout_of(weights: Mapping[str, Tensor]) -> Layout | None:
     """The layout of a file, where it is none of timm's own."""
     return next((one for one in LAYOUTS if any(map(one.anchor.fullmatch, weights))), None)
 
