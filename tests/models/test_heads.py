@@ -236,7 +236,8 @@ HEADS = {
 @pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("n_classes", [0, 5])
 def test_a_head_that_is_set_in_python_counts(kind: str, n_classes: int) -> None:
-    model: Any = timm.create_model("vit_tiny_patch16_224", **VIT | {"num_classes": n_classes}).eval()
+    options: dict[str, Any] = VIT | {"num_classes": n_classes}
+    model: Any = timm.create_model("vit_tiny_patch16_224", **options).eval()
     model.head = HEADS[kind].eval()
     images = torch.randn(1, 3, 32, 32)
     paths = neuron_path.find_paths(model, images, [6])
