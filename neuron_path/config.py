@@ -33,8 +33,9 @@ OUTSIDE = ("experiment", "hydra")  # groups beside the configuration
 class ModelConfig:
     """Which model; see `neuron_path.load_model`."""
 
-    name: str = MISSING
+    name: str | None = MISSING
     checkpoint: str | None = None
+    checkpoint_key: str | None = None
     pretrained: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ class FileHeadConfig(HeadConfig):
 
     name: str = "file"
     path: str = MISSING
+    key: str | None = None
 
 
 @dataclass

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.classes import count_classes
 from neuron_path.models.unsupported import why_not
 from neuron_path.registry import Registry
 from neuron_path.types import TokenScopeName
@@ -143,7 +144,7 @@ class Adapter(ABC):
     @abstractmethod
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         self.model = model
-        self.n_classes = model.num_classes
+        self.n_classes = count_classes(model)
         if self.n_classes < 2:
             raise NeuronPathError(
                 f"The model's head has {self.n_classes} classes; a path drives one class against others: load the "

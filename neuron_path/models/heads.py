@@ -22,7 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.checkpoint.layouts import linear_heads
 from neuron_path.models.checkpoint.reading import read
+from neuron_path.models.classes import name_classes
 
 PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
 """What may stand before `weight` and `bias` in a file of a linear head."""
@@ -53,7 +55,8 @@ def features(model: nn.Module, images: Float[Tensor, "B c H W"]) -> Float[Tensor
 def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
     """Make a linear head the classifier of a timm model, in place of the one it has, and return the model.
 
-    The pooling stays. The new classifier is frozen, on the model's device and of its dtype.
+    The pooling stays. The new classifier is frozen, on the model's device and of its dtype; the names of
+    the classes are the head's.
 
     Raises:
         NeuronPathError: a model that no linear head fits, features of another width, or numbers that are not finite.
@@ -89,7 +92,7 @@ def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
         elif head.bias.any():
             raise NeuronPathError(f"The classifier of a {name} has no bias, but the head has one.")
     classifier.eval().requires_grad_(False)
-    return model
+    return name_classes(model, head.classes)
 
 
 def fit_linear_head(
@@ -136,24 +139,29 @@ def head_bytes(head: LinearHead) -> bytes:
     return save(tensors, {"classes": json.dumps(head.classes, ensure_ascii=False)} if head.classes else None)
 
 
-def load_head(file: str | Path) -> LinearHead:
+def load_head(file: str | Path, *, key: str | None = None) -> LinearHead:
     """Read a linear head from a file, running no code that it may hold.
 
     Args:
         file: a `.safetensors`, PyTorch or `.npz` file of tensors with a `weight` (C, D) and perhaps a `bias` (C,), also
             as `head.weight`, `fc.weight`, `linear.weight`, `classifier.weight`, …; without a bias it is zero.
+        key: what stands before `.weight` in the file's names, as `model.classifier`; None: one of those above.
 
     Raises:
-        NeuronPathError: no such file, one that is not tensors alone, or one without exactly one such weight.
+        NeuronPathError: no such file, one without weights, or one without exactly one such head.
     """
     path = Path(file).expanduser()
     tensors = read(path)
-    found = [prefix for prefix in PREFIXES if f"{prefix}weight" in tensors and tensors[f"{prefix}weight"].ndim == 2]
+    prefixes = PREFIXES if key is None else (f"{key}.",)
+    found = [prefix for prefix in prefixes if f"{prefix}weight" in tensors and tensors[f"{prefix}weight"].ndim == 2]
     if len(found) != 1:
+        others = sorted(name.removesuffix(".weight") for name in linear_heads(tensors))
         names = ", ".join(sorted(tensors)[:4]) + (", …" if len(tensors) > 4 else "")
+        found_there = f"it could be head.key={' or '.join(others)}" if others else f"its tensors are {names}"
+        where = "under a name such as weight, head.weight or fc.weight" if key is None else f"under '{key}' (head.key)"
         raise NeuronPathError(
-            f"Head file '{path}' holds {len(found)} linear heads (its tensors are {names}): expected exactly one "
-            "weight (classes, features), with its bias, under a name such as weight, head.weight or fc.weight."
+            f"Head file '{path}' holds {len(found)} linear heads {where}, expected exactly one weight (classes, "
+            f"features), with its bias: {found_there}."
         )
     weight = tensors[f"{found[0]}weight"].float()
     bias = tensors.get(f"{found[0]}bias", torch.zeros(len(weight))).float()

@@ -3,61 +3,136 @@
 from __future__ import annotations
 
 import json
-import logging
+import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import timm
 from safetensors import safe_open
+from safetensors.torch import load_file
 from timm.models import VisionTransformer
 from torch import nn
 
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.models.adapter import check_supported
-from neuron_path.models.checkpoint import load_checkpoint
+from neuron_path.models.checkpoint import Checkpoint, open_checkpoint, put
+from neuron_path.models.checkpoint.fetching import fetch, first_line, hushed
+from neuron_path.models.checkpoint.fitting import fit
 
 EMBEDDED = "digits_vit"
 
 
 def load_model(
-    name: str = EMBEDDED, *, checkpoint: str | Path | None = None, pretrained: bool = False, **timm_kwargs: Any
+    name: str | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    checkpoint_key: str | None = None,
+    pretrained: bool = False,
+    **timm_kwargs: Any,
 ) -> nn.Module:
     """Load a vision transformer, frozen and in eval mode.
 
     Args:
-        name: `digits_vit`, the embedded 12-block ViT trained on handwritten digits, or any timm model name.
-        checkpoint: a file of weights for that architecture: Google's `.npz`, `.safetensors` or a PyTorch file, in
-            timm's, MAE's, Hugging Face's or Lightning's layout. Files that hold other Python objects are refused.
+        name: `digits_vit`, the embedded 12-block ViT trained on handwritten digits, any timm model name, or a
+            repository of the Hugging Face hub (`google/vit-base-patch16-224`). None: the model that the checkpoint
+            tells, as Hugging Face's and timm's folders do, else `digits_vit`.
+        checkpoint: a file of weights, `.safetensors`, PyTorch's or Google's `.npz`, or a folder; `docs/models.md` lists
+            what is read. Classes and preprocessing that it tells become the model's.
+        checkpoint_key: under which key of the file the weights lie, where it holds several models.
         pretrained: fetch timm's own weights from the model hub, unless there is a checkpoint.
         **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …).
 
     Raises:
         NeuronPathError: no such model or file, a model that is not supported, a file that does not fit the
-            architecture or is not only tensors, weights that cannot be fetched.
+            architecture or has no weights, weights that cannot be fetched.
 
     >>> model = load_model("digits_vit")
     >>> len(model.blocks), model.training
     (12, False)
     """
-    if name == EMBEDDED:
+    if name is not None and checkpoint is None and _is_repository(name):
+        name, checkpoint = None, fetch(name)
+    opened = None if checkpoint is None else open_checkpoint(checkpoint, key=checkpoint_key)
+    if opened is not None and _is_told(name, opened):
+        model = _told_model(name, opened, timm_kwargs)
+    elif name in (None, EMBEDDED):
         model = _embedded(checkpoint is None, timm_kwargs)
     else:
-        fetched = pretrained and checkpoint is None
-        model = _from_timm(name, fetched, timm_kwargs)
-        check_supported(model)
-        if not fetched and checkpoint is None:
-            warnings.warn(
-                f"The weights of '{name}' are random. For trained ones give model.checkpoint=FILE or "
-                "model.pretrained=true on the command line (checkpoint=FILE or pretrained=True in Python).",
-                stacklevel=2,
-            )
-    if checkpoint is not None:
-        load_checkpoint(model, checkpoint)
+        model = _named_model(str(name), pretrained and checkpoint is None, checkpoint is None, timm_kwargs)
+    if opened is not None:
+        put(model, opened)
     return model.eval().requires_grad_(False)
+
+
+def _is_told(name: str | None, opened: Checkpoint) -> bool:
+    """Whether the checkpoint says which model it is of, and the name is no reason to disbelieve it."""
+    told = opened.description
+    if name in (None, EMBEDDED) and told.why_not:
+        raise NeuronPathError(
+            f"Checkpoint '{opened.path}' tells its architecture, but {told.why_not}: give a timm model of the same "
+            "architecture as model.name=NAME (name='NAME' in Python)."
+        )
+    return told.architecture is not None and (told.is_certain or name in (None, EMBEDDED, told.architecture))
+
+
+def _told_model(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> nn.Module:
+    """The model that a checkpoint tells of, without its weights; given arguments go before those that it tells."""
+    told = opened.description
+    architecture = str(told.architecture)
+    if told.is_certain and not told.kwargs:
+        folder = opened.path if opened.path.is_dir() else opened.path.parent
+        model = _from_timm(f"local-dir:{folder}", False, timm_kwargs)
+    else:
+        model = _from_timm(architecture, False, {**told.kwargs, **timm_kwargs})
+    check_supported(model)
+    if name not in (None, EMBEDDED, architecture) and not _are_alike(model, str(name), timm_kwargs):
+        raise NeuronPathError(
+            f"Checkpoint '{opened.path}' tells another architecture than '{name}': leave out model.name, or choose the "
+            "file that you mean."
+        )
+    return model
+
+
+def _are_alike(model: Any, name: str, timm_kwargs: Mapping[str, Any]) -> bool:
+    """Whether a named model has blocks of the same shapes as a model, whatever its heads and image size."""
+    own, other = (
+        {key: value.shape for key, value in one.state_dict().items() if "blocks" in key}
+        for one in (model, _from_timm(name, False, timm_kwargs))
+    )
+    return own == other
+
+
+def _named_model(name: str, fetched: bool, is_random: bool, timm_kwargs: Mapping[str, Any]) -> nn.Module:
+    model = _from_timm(name, fetched, timm_kwargs)
+    check_supported(model)
+    if is_random and not fetched:
+        warnings.warn(
+            f"The weights of '{name}' are random. For trained ones give model.checkpoint=FILE or "
+            "model.pretrained=true on the command line (checkpoint=FILE or pretrained=True in Python).",
+            stacklevel=3,
+        )
+    if fetched:
+        _warn_of_a_random_head(name, model)
+    return model
+
+
+def _warn_of_a_random_head(name: str, model: Any) -> None:
+    """timm gives a model whose classes are not those of its weights a new head, of random numbers, without a word."""
+    trained = (getattr(model, "pretrained_cfg", None) or {}).get("num_classes")
+    if trained is not None and getattr(model, "num_classes", 0) not in (0, trained):
+        warnings.warn(
+            f"The head of '{name}' is random: its weights are for {trained} classes, and num_classes is "
+            f"{model.num_classes}. Fit one with head=linear_probe head.root=DIR, or leave out num_classes.",
+            stacklevel=4,
+        )
+
+
+def _is_repository(name: str) -> bool:
+    """Whether a name is that of a repository of the hub, as `google/vit-base-patch16-224`."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not Path(name).exists()
 
 
 def _embedded(with_weights: bool, overrides: Mapping[str, Any]) -> nn.Module:
@@ -69,7 +144,7 @@ def _embedded(with_weights: bool, overrides: Mapping[str, Any]) -> nn.Module:
         except (TypeError, ValueError, AssertionError) as error:
             raise _unmakeable(EMBEDDED, overrides, error) from error
         if with_weights:
-            load_checkpoint(model, file)
+            fit(model, load_file(file), file)
     made = json.loads(metadata["preprocessing"])
     model.pretrained_cfg = {
         "input_size": (made["channels"], *made["size"]),
@@ -83,12 +158,17 @@ def _embedded(with_weights: bool, overrides: Mapping[str, Any]) -> nn.Module:
 
 def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> nn.Module:
     if ":" not in name and not timm.is_model(name.split(".", maxsplit=1)[0]):
+        if Path(name).exists():
+            raise NeuronPathError(
+                f"'{name}' is no model's name but a file or folder: give it as model.checkpoint={name} "
+                f"(checkpoint='{name}' in Python)."
+            )
         raise NeuronPathError(
             f"No model is named '{name}'.{nearest(name, [EMBEDDED, *timm.list_models()])} Known: {EMBEDDED} and "
             "timm's models, which timm.list_models() lists."
         )
     try:
-        with _hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
+        with hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
             return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
     except (
         OSError,
@@ -105,29 +185,11 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
             raise _unmakeable(name, timm_kwargs, error) from error
         what = "pretrained weights" if pretrained else "configuration"
         raise NeuronPathError(
-            f"Could not fetch the {what} of '{name}' ({_line(error)}). Check the name and the network, or "
+            f"Could not fetch the {what} of '{name}' ({first_line(error)}). Check the name and the network, or "
             "give a model of timm and a file with checkpoint=FILE."
         ) from error
 
 
 def _unmakeable(name: str, options: Mapping[str, Any], error: Exception) -> NeuronPathError:
     given = f" with {dict(options)}" if options else ""
-    return NeuronPathError(f"The model '{name}' cannot be made{given}: {_line(error)}")
-
-
-@contextmanager
-def _hushed(*loggers: str) -> Iterator[None]:
-    levels = {logger: logging.getLogger(logger).level for logger in loggers}
-    for logger in loggers:
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in levels.items():
-            logging.getLogger(logger).setLevel(level)
-
-
-def _line(error: Exception) -> str:
-    """An outside error's first line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") + "." if lines else f"{type(error).__name__}."
+    return NeuronPathError(f"The model '{name}' cannot be made{given}: {first_line(error)}")

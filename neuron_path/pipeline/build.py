@@ -27,8 +27,9 @@ from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
 from neuron_path.lightning.module import TargetRule
+from neuron_path.models.classes import class_names
 from neuron_path.models.heads import attach_head
-from neuron_path.models.loading import load_model
+from neuron_path.models.loading import EMBEDDED, load_model
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
 from neuron_path.pipeline.images import build_data, preprocessing_of
@@ -64,12 +65,11 @@ def build_study(config: Config) -> Study:
     model = build_model(config)
     is_fitted = isinstance(config.head, LinearProbeConfig)
     head = None if is_fitted else build_head(config, model)
-    data = build_data(config, model, is_named=is_fitted or bool(head and head.head.classes))
+    data = build_data(config, model, is_fitted=is_fitted)
     if is_fitted:  # after the data: a mistake in it is told before a head is fitted
         head = build_head(config, model)
     session = Session(model, config.token_scope)
-    classes = head.head.classes if head else ()
-    return Study(session, data, build_targets(config, session.adapter.n_classes, data, classes), head)
+    return Study(session, data, build_targets(config, session.adapter.n_classes, data, class_names(model)), head)
 
 
 def build_model(config: Config) -> nn.Module:
@@ -79,10 +79,23 @@ def build_model(config: Config) -> nn.Module:
         if model.kwargs or model.pretrained or model.checkpoint is None:
             raise NeuronPathError("model=pruned takes a folder only: give it as model.checkpoint=DIR.")
         return load_pruned(model.checkpoint)
-    for name in ("name", "checkpoint", "pretrained"):
+    for name in ("name", "checkpoint", "checkpoint_key", "pretrained"):
         if name in model.kwargs:
             raise NeuronPathError(f"The setting 'model.kwargs.{name}' is given elsewhere: set model.{name} instead.")
-    return load_model(model.name, checkpoint=model.checkpoint, pretrained=model.pretrained, **model.kwargs)
+    return load_model(
+        model.name,
+        checkpoint=model.checkpoint,
+        checkpoint_key=model.checkpoint_key,
+        pretrained=model.pretrained,
+        **model.kwargs,
+    )
+
+
+def model_name(config: Config, model: nn.Module) -> str:
+    """The model's name: the configuration's, or that of the architecture which the checkpoint has told."""
+    told = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    name = config.model.name or EMBEDDED
+    return str(told) if name == EMBEDDED and told else name
 
 
 def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
@@ -100,8 +113,8 @@ def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
     else:
         if getattr(model, "num_classes", 1) == 0:
             raise NeuronPathError(
-                f"The model '{config.model.name}' has 0 classes, only features: give it a head from a file, head=file "
-                "head.path=FILE, or one fitted on labelled pictures, head=linear_probe head.root=DIR."
+                f"The model '{model_name(config, model)}' has 0 classes, only features: give it a head from a file, "
+                "head=file head.path=FILE, or one fitted on labelled pictures, head=linear_probe head.root=DIR."
             )
         return None
     attach_head(model, chosen.head)
@@ -305,11 +318,14 @@ def _unlike_labels(n_classes: int, data: ImageDataModule, is_indexed: bool, clas
 
 def _unlike_order(names: Sequence[str], n_classes: int, classes: Sequence[str]) -> str | None:
     """Why classes that are numbered by their order are not the model's: they must be all of them."""
+    if len(names) != n_classes and classes:
+        stranger = next((name for name in names if name not in classes), names[0])
+        return f"The data's class '{stranger}' is none of the model's {n_classes}, {', '.join(classes[:3])}, …"
     if len(names) != n_classes:
         return f"The data has {len(names)} classes and the model {n_classes}, so it is not clear which is which"
     for own, theirs in zip(names, classes, strict=False):
         if own != theirs:
-            return f"The data's class '{own}' stands where the head has '{theirs}'"
+            return f"The data's class '{own}' stands where the model has '{theirs}'"
     if not classes and (unclear := _unclear_order(names)):
         return f"The data's class '{unclear[0]}' stands before '{unclear[1]}' as text and behind it as a number"
     return None

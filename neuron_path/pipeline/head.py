@@ -49,7 +49,7 @@ def read_head(options: FileHeadConfig) -> ChosenHead:
     Raises:
         NeuronPathError: as for `load_head`.
     """
-    head = load_head(options.path)
+    head = load_head(options.path, key=options.key)
     return ChosenHead(head, {"name": options.name, "hash": _hash(head), "path": options.path}, is_new=False)
 
 

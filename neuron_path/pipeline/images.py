@@ -24,7 +24,7 @@ from neuron_path.data.pictures import ON_ERROR, PictureDataset
 from neuron_path.data.shards import ShardDataset
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import DigitsDataModule, ImageDataModule, PictureDataModule
-from neuron_path.models.imagenet import imagenet_classes
+from neuron_path.models.classes import known_classes
 from neuron_path.models.preprocessing import image_transform
 
 # Of each kind of pictures, the data set and the settings that only it has.
@@ -35,14 +35,15 @@ _OWN: dict[type[PicturesConfig], tuple[Callable[..., PictureDataset], tuple[str,
 }
 
 
-def build_data(config: Config, model: nn.Module, *, is_named: bool = False) -> ImageDataModule:
+def build_data(config: Config, model: nn.Module, *, is_fitted: bool = False) -> ImageDataModule:
     """The data module that the configuration names, with pictures prepared for `model`.
 
     Args:
         config: the configuration.
         model: with its classifier, unless that is fitted later.
-        is_named: whether the classifier has classes of its own, by name or by the order of names; else ImageNet's
-            synsets are numbered as it has them.
+        is_fitted: whether the classifier has classes of its own, by the order of the data's names, as one has that is
+            fitted later; else the data's classes are numbered by the model's names of them, or ImageNet's synsets as it
+            has them.
     """
     data = config.data
     if data.on_error not in ON_ERROR:
@@ -51,7 +52,7 @@ def build_data(config: Config, model: nn.Module, *, is_named: bool = False) -> I
         if (found := getattr(data, name)) is not None and found < least:
             raise NeuronPathError(f"data.{name} is {found}; expected at least {least}.")
     if isinstance(data, PicturesConfig):
-        return _with_pictures(data, model, preprocessing_of(config), is_named=is_named)
+        return _with_pictures(data, model, preprocessing_of(config), is_fitted=is_fitted)
     loading = {name: getattr(data, name) for name in ("batch_size", "num_workers")}
     return DigitsDataModule(data.split, classes=data.classes, limit=data.limit, **loading)
 
@@ -67,7 +68,7 @@ def build_folder(root: str, data: DataConfig, model: nn.Module, preprocessing: M
     """
     names = ("batch_size", "num_workers", "on_error")
     folder = ImageFolderConfig(root=root, **{name: getattr(data, name) for name in names})
-    return _with_pictures(folder, model, preprocessing, is_named=True)
+    return _with_pictures(folder, model, preprocessing, is_fitted=True)
 
 
 def reference_of(data: DataConfig, name: str) -> DataConfig:
@@ -91,17 +92,16 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
 
 
 def _with_pictures(
-    data: PicturesConfig, model: nn.Module, preprocessing: Mapping[str, Any], *, is_named: bool
+    data: PicturesConfig, model: nn.Module, preprocessing: Mapping[str, Any], *, is_fitted: bool
 ) -> PictureDataModule:
     transform, described = image_transform(model, preprocessing)
-    n_classes = 0 if is_named else int(getattr(model, "num_classes", 0))
     kind, own = _OWN[type(data)]
     pictures = kind(
         data.root,
         transform,
         preprocessing=described,
         class_index=data.class_index,
-        known=partial(imagenet_classes, n_classes=n_classes),
+        known=partial(known_classes, model=model, is_named=not is_fitted),
         classes=data.classes,
         limit=data.limit,
         **{name: getattr(data, name) for name in own},

@@ -13,7 +13,7 @@ from neuron_path.config import Config, FileHeadConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.callbacks import StreamMetrics
 from neuron_path.lightning.module import too_many_skipped
-from neuron_path.pipeline.build import Study
+from neuron_path.pipeline.build import Study, model_name
 from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pipeline.launch.processes import Processes
 from neuron_path.pipeline.launch.share import Share, search_share
@@ -78,7 +78,7 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder], c
         asdict(config),
         command=command,
         identity=identity_of(config, study, finders, weights),
-        model=config.model.name,
+        model=model_name(config, study.session.model),
         head=None if study.head is None else study.head.record,
         weight_hash=weights,
         data=config.data.name,

@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+import neuron_path
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.heads import LinearHead, attach_head, features, fit_linear_head, head_bytes, load_head
+from neuron_path.models.session import Session
 
 SMALL: dict[str, Any] = {"img_size": 32, "num_classes": 0}
 VIT: dict[str, Any] = {**SMALL, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -159,10 +161,20 @@ def held(kind: str) -> Any:
     }[kind]
 
 
+def test_a_head_under_another_name(tmp_path: Path) -> None:
+    tensors = {"model.classifier.weight": torch.ones(3, 4), "model.aux.fc.weight": torch.zeros(2, 4)}
+    save_file(tensors, tmp_path / "v.safetensors")
+    with pytest.raises(NeuronPathError, match=r"it could be head\.key=model\.aux\.fc or model\.classifier\."):
+        load_head(tmp_path / "v.safetensors")
+    with pytest.raises(NeuronPathError, match=r"0 linear heads under 'classifier' \(head\.key\)"):
+        load_head(tmp_path / "v.safetensors", key="classifier")
+    assert load_head(tmp_path / "v.safetensors", key="model.classifier").weight.tolist() == [[1.0] * 4] * 3
+
+
 REFUSALS = {
-    "objects": "is refused: it is no PyTorch file of tensors alone",
+    "objects": "is no state dict: expected a mapping of names to tensors, found the keys weight",
     "list": "is no state dict",
-    "two": "holds 2 linear heads (its tensors are fc.weight, head.weight)",
+    "two": "with its bias: it could be head.key=fc or head",
     "none": "holds 0 linear heads",
     "convolution": "holds 0 linear heads",
 }
@@ -213,3 +225,26 @@ def test_models_that_no_linear_head_fits_are_refused() -> None:
     for model, expected in ((distilled, "distilled"), (unpooled, "does not pool"), (nn.Identity(), "no timm model")):
         with pytest.raises(NeuronPathError, match=expected):
             attach_head(model, linear_head(24))
+
+
+HEADS = {
+    "linear": nn.Linear(24, 7),
+    "MLP": nn.Sequential(nn.Linear(24, 9), nn.GELU(), nn.Dropout(), nn.Linear(9, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("n_classes", [0, 5])
+def test_a_head_that_is_set_in_python_counts(kind: str, n_classes: int) -> None:
+    options: dict[str, Any] = VIT | {"num_classes": n_classes}
+    model: Any = timm.create_model("vit_tiny_patch16_224", **options).eval()
+    model.head = HEADS[kind].eval()
+    images = torch.randn(1, 3, 32, 32)
+    paths = neuron_path.find_paths(model, images, [6])
+    assert (paths.targets.tolist(), paths.paths.shape) == ([6], (1, 2))
+    session = Session(model)
+    assert session.adapter.n_classes == 7
+    h = session.adapter.embed(images)
+    for index in range(2):
+        h = session.adapter.run(index, h)
+    torch.testing.assert_close(session.adapter.head(h), model(images), atol=1e-6, rtol=0)

@@ -129,18 +129,14 @@ class Evil:
 
 
 def held(kind: str, weights: dict[str, Tensor], target: Path) -> Any:
-    if kind == "namespace":
-        return argparse.Namespace(lr=0.1)
-    if kind == "weights with arguments":
-        return {"model": weights, "args": argparse.Namespace(lr=0.1)}
-    if kind == "whole model":
-        return torch.nn.Linear(2, 2)
+    if kind == "beside weights":
+        return {"model": weights, "args": argparse.Namespace(lr=Evil(target))}
     return Evil(target)
 
 
-@pytest.mark.parametrize("kind", ["namespace", "weights with arguments", "whole model", "evil"])
+@pytest.mark.parametrize("kind", ["evil", "beside weights"])
 @pytest.mark.parametrize("suffix", ["pth", "bin"])
-def test_other_python_objects_are_refused(tmp_path: Path, weights: dict[str, Tensor], kind: str, suffix: str) -> None:
+def test_what_would_run_code_is_refused(tmp_path: Path, weights: dict[str, Tensor], kind: str, suffix: str) -> None:
     file = tmp_path / f"weights.{suffix}"
     torch.save(held(kind, weights, tmp_path / "was_here"), file)
     told = refusal(NAME, checkpoint=file)
@@ -167,10 +163,22 @@ def test_garbage_is_refused(tmp_path: Path, kind: str, suffix: str) -> None:
     assert f"Checkpoint '{file}' is " in refusal(NAME, checkpoint=file)
 
 
-@pytest.mark.parametrize("value", [{}, [torch.zeros(1)], {"a": 1}, torch.zeros(2), 3])
-def test_what_is_no_state_dict_is_refused(tmp_path: Path, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({}, "an empty mapping"),
+        ([torch.zeros(1)], "a value of type list"),
+        ({"epoch": 1, "args": {"lr": 0.1}}, "the keys args, epoch"),
+        (torch.zeros(2), "a value of type Tensor"),
+        (3, "a value of type int"),
+        (argparse.Namespace(lr=0.1), "an object (argparse.Namespace)"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, value: Any, found: str) -> None:
     torch.save(value, tmp_path / "weights.pth")
-    assert "is no state dict" in refusal(NAME, checkpoint=tmp_path / "weights.pth")
+    assert f"is no state dict: expected a mapping of names to tensors, found {found}." in refusal(
+        NAME, checkpoint=tmp_path / "weights.pth"
+    )
 
 
 @pytest.mark.parametrize("name", [NAME, "digits_vit"])

@@ -125,7 +125,7 @@ def test_other_classes_than_the_head_s_are_refused(tmp_path: Path) -> None:
         "target_class=label",
     )
     assert outcome.is_refusal(), outcome
-    assert "class 'rot' stands where the head has 'red'" in outcome.err
+    assert "class 'rot' stands where the model has 'red'" in outcome.err
 
 
 def bad_folder(kind: str, folder: Path) -> Path:

@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from neuron_path.models.checkpoint.description import Description, describe
 from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.layouts import in_timm_names
-from neuron_path.models.checkpoint.reading import read
+from neuron_path.models.checkpoint.reading import held_by, weights_of_file
 
 
-def load_checkpoint(model: nn.Module, file: str | Path) -> None:
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read of a file or folder: its weights by their own names, and what it tells of their model."""
+
+    path: Path
+    weights: dict[str, Tensor]
+    description: Description
+
+
+def open_checkpoint(file: str | Path, *, key: str | None = None) -> Checkpoint:
+    """Read a file or folder of weights; see `load_checkpoint`.
+
+    Raises:
+        NeuronPathError: no such file, one without weights, or a description that cannot be read.
+    """
+    path = Path(file).expanduser()
+    held = held_by(path)
+    weights = weights_of_file(held, path, key)
+    return Checkpoint(path, weights, describe(path, held, weights))
+
+
+def load_checkpoint(model: nn.Module, file: str | Path, *, key: str | None = None) -> None:
     """Load a file's weights into a timm model.
 
     Every tensor of the model comes from the file. Position embeddings are resized to the model's image size as timm
-    does it; floating-point tensors are converted to the model's type. A model without a head takes none.
+    does it; floating-point tensors are converted to the model's type. A model without a head takes none. What the
+    folder, the file or its layout tells of classes and preprocessing goes into the model's `pretrained_cfg`.
 
     Args:
         model: a timm model; after an error it is as it was.
-        file: weights in any layout of `docs/how-to/load-a-checkpoint.md`, or a folder that holds such a file.
+        file: weights in any layout of `docs/models.md`, or a folder that holds such a file.
+        key: under which key of the file they lie, where it holds several models.
 
     Raises:
-        NeuronPathError: no such file, one that is not tensors alone, or one that does not fit the model.
+        NeuronPathError: no such file, one without weights, or one that does not fit the model.
     """
-    path = Path(file).expanduser()
-    weights, left_out = in_timm_names(read(path), model, path)
-    fit(model, weights, path)
-    if left_out:
-        warnings.warn(f"Checkpoint '{path}' holds more than the model; left out: {', '.join(left_out)}.", stacklevel=3)
+    put(model, open_checkpoint(file, key=key))
+
+
+def put(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Load what was read into a timm model; see `load_checkpoint`."""
+    named = in_timm_names(checkpoint.weights, model, checkpoint.path)
+    fit(model, named.weights, checkpoint.path, checkpoint.weights)
+    timm_model: Any = model
+    told = {**named.pixels, **checkpoint.description.data}
+    if told:
+        timm_model.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **told}
+    if named.head:
+        warnings.warn(f"Checkpoint '{checkpoint.path}': the classifier is taken from '{named.head}'.", stacklevel=3)
+    if named.left_out:
+        left_out = ", ".join(named.left_out)
+        warnings.warn(f"Checkpoint '{checkpoint.path}' holds more than the model; left out: {left_out}.", stacklevel=3)

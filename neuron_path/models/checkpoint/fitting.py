@@ -9,13 +9,19 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.checkpoint.layouts import head_names
+from neuron_path.models.checkpoint.layouts import head_layers, head_names
 
 State = Mapping[str, Tensor]
 
 
-def fit(model: nn.Module, weights: State, path: Path) -> None:
+def fit(model: nn.Module, weights: State, path: Path, file: State | None = None) -> None:
     """Load weights into a model; every name, shape and kind of number must fit.
+
+    Args:
+        model: takes the weights.
+        weights: in its names.
+        path: of the file, for messages.
+        file: everything in it by its own names, where these are others.
 
     Raises:
         NeuronPathError: something does not; the model is as it was.
@@ -23,7 +29,10 @@ def fit(model: nn.Module, weights: State, path: Path) -> None:
     own = model.state_dict()
     problems = _problems(own, weights)
     if problems:
-        told = [f"Checkpoint '{path}' does not fit the model: {'; '.join(problems)}.", *_advice(model, own, weights)]
+        told = [
+            f"Checkpoint '{path}' does not fit the model: {'; '.join(problems)}.",
+            *_advice(model, own, weights, file or weights, path),
+        ]
         raise NeuronPathError(" ".join(told))
     model.load_state_dict(weights)
 
@@ -51,18 +60,18 @@ def _problems(own: State, weights: State) -> list[str]:
     ]
 
 
-def _advice(model: nn.Module, own: State, weights: State) -> list[str]:
+def _advice(model: nn.Module, own: State, weights: State, file: State, path: Path) -> list[str]:
     """What to give instead: another model when less than half fits, else the options that differ."""
     fitting = sum(name in weights and weights[name].shape == own[name].shape for name in own)
     if 2 * fitting < len(own):
         looks = f"It looks like a checkpoint of another model{_kind(weights)}: {fitting} of {len(own)} weights fit."
-        return list(filter(None, [looks, _size_advice(own, weights)]))
+        return list(filter(None, [looks, _size_advice(own, weights), _name_advice(weights)]))
     heads = head_names(model)
     told = [
         _size_advice(own, weights),
         _patch_advice(own, weights),
         _pooling_advice(own, weights),
-        _representation_advice(weights) or _class_advice(own, weights, heads),
+        _representation_advice(weights) or _class_advice(own, weights, heads, file, path),
     ]
     return list(filter(None, told))
 
@@ -89,13 +98,58 @@ def _size(state: State) -> tuple[int, int] | None:
     return None if norm is None else (norm.numel(), max(blocks) + 1)
 
 
-def _class_advice(own: State, weights: State, heads: tuple[str, ...]) -> str:
-    found, expected = _n_classes(weights, heads), _n_classes(own, heads)
-    if found == expected:
+# The plain vision transformers by their width and depth; the number of heads is in no file of weights.
+_KNOWN = {
+    (192, 12): "vit_tiny_patch{}_224",
+    (384, 12): "vit_small_patch{}_224",
+    (768, 12): "vit_base_patch{}_224",
+    (1024, 24): "vit_large_patch{}_224",
+    (1280, 32): "vit_huge_patch{}_224",
+}
+
+
+def _name_advice(weights: State) -> str:
+    """The timm model that a plain vision transformer's weights may be of."""
+    size, patches = _size(weights), weights.get("patch_embed.proj.weight")
+    if size not in _KNOWN or patches is None or patches.ndim != 4:
         return ""
+    name = _KNOWN[size].format(patches.shape[-1])
+    return f"If it has this size's usual number of heads, give model=timm model.name={name} ('{name}' in Python)."
+
+
+def _class_advice(own: State, weights: State, heads: tuple[str, ...], file: State, path: Path) -> str:
+    found, expected = _n_classes(weights, heads), _n_classes(own, heads)
     if found is None:
-        return f"The file has no head: give {_option('num_classes', 0)}."
-    return f"The file has {found} classes: give {_option('num_classes', found)}."
+        return _head_advice(own, file, path)
+    width = next((own[name].shape[-1] for head in heads if (name := f"{head}weight") in own), None)
+    theirs = next((weights[name].shape[-1] for head in heads if (name := f"{head}weight") in weights), None)
+    if width is not None and theirs == 2 * width:
+        return (
+            "The file's classifier reads two vectors side by side, as DINOv2's do (class token and mean of the patch "
+            f"tokens), which timm's models do not: give {_option('num_classes', 0)}, and fit another with "
+            "head=linear_probe head.root=DIR."
+        )
+    return "" if found == expected else f"The file has {found} classes: give {_option('num_classes', found)}."
+
+
+def _head_advice(own: State, file: State, path: Path) -> str:
+    """What to do about a head that is not there, or not under a name that is known."""
+    without = _option("num_classes", 0)
+    layers = [name for names in head_layers(file).values() for name in names]
+    layers = [name for name in layers if name not in own]
+    if not layers:
+        return f"The file has no head: give {without}."
+    if len(layers) > 1 and len(head_layers(file)) == 1:
+        return (
+            f"The file's head is an MLP ({', '.join(layers)}), and its activation is in no file: give {without}, and "
+            "in Python make it a module with these weights, model.head = torch.nn.Sequential(…); or fit another with "
+            "head=linear_probe head.root=DIR."
+        )
+    roots = [name.removesuffix(".weight") for name in layers]
+    return (
+        f"The classifier is not where it is looked for, but there is {', '.join(roots)}: give {without} and "
+        f"head=file head.path={path} head.key={roots[0]}."
+    )
 
 
 def _n_classes(state: State, heads: tuple[str, ...]) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,34 +14,55 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.checkpoint.containers import chosen
+from neuron_path.models.checkpoint.pickles import read_pytorch
 
 INDEX = ".index.json"
+ADAPTER = "adapter_config.json"
 IN_A_FOLDER = (
     "model.safetensors",
     "model.safetensors" + INDEX,
     "pytorch_model.bin",
     "pytorch_model.bin" + INDEX,
 )
-AVERAGED = ("state_dict_ema", "model_ema")
-WRAPPERS = (*AVERAGED, "state_dict", "model", "module")  # where training scripts keep the weights; timm's order
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a file, or of the weights' file in a folder.
+def read(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read the weights of a file, or of the weights' file in a folder.
+
+    Args:
+        path: of the file or the folder.
+        key: under which of a file's keys they lie; None: found by the usual names.
 
     Raises:
-        NeuronPathError: no such file, or one that holds anything but dense, real tensors by name.
+        NeuronPathError: no such file, one without dense, real tensors by name, or with several such sets of them.
     """
-    held = _unwrapped(_held(_file(path)), path)
-    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        raise NeuronPathError(f"Checkpoint '{path}' is no state dict: expected a mapping of names to tensors.")
-    for name, tensor in held.items():
+    return weights_of_file(held_by(path), path, key)
+
+
+def held_by(path: Path) -> Any:
+    """All that a file holds, or the weights' file in a folder, with stand-ins for objects that are not read.
+
+    Raises:
+        NeuronPathError: no such file, a damaged one, or one that asks for what could run code.
+    """
+    return _held(_file(path))
+
+
+def weights_of_file(held: Any, path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """The weights among what `held_by` has read.
+
+    Raises:
+        NeuronPathError: none there, several, or some that are not dense real numbers.
+    """
+    weights = chosen(held, path, key)
+    for name, tensor in weights.items():
         if tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta:
             raise NeuronPathError(
                 f"Checkpoint '{path}' is not supported: '{name}' is quantised, complex, sparse or without data; "
                 "expected dense real numbers."
             )
-    return {str(name): tensor.detach() for name, tensor in held.items()}
+    return {name: tensor.detach() for name, tensor in weights.items()}
 
 
 def _file(path: Path) -> Path:
@@ -55,12 +75,19 @@ def _file(path: Path) -> Path:
     for name in IN_A_FOLDER:
         if (path / name).is_file():
             return path / name
-    raise NeuronPathError(f"No checkpoint file in '{path}': looked for {', '.join(IN_A_FOLDER)}. Give the file itself.")
+    if (path / ADAPTER).is_file():
+        raise NeuronPathError(
+            f"Checkpoint '{path}' is an adapter (LoRA), which holds what it adds to a model and not the model: merge "
+            "them where you trained, peft_model.merge_and_unload().save_pretrained('merged'), and give that folder."
+        )
+    inner = sorted(file.parent.name for name in IN_A_FOLDER for file in path.glob(f"*/{name}"))
+    there = f" There is one in {', '.join(inner[-3:])}, a folder inside." if inner else " Give the file itself."
+    raise NeuronPathError(f"No checkpoint file in '{path}': looked for {', '.join(IN_A_FOLDER)}.{there}")
 
 
 def _held(file: Path) -> Any:
     """What a file holds, before it is known to be weights."""
-    reader = next((reader for suffix, reader in READERS.items() if file.name.lower().endswith(suffix)), _pytorch)
+    reader = next((reader for suffix, reader in READERS.items() if file.name.lower().endswith(suffix)), read_pytorch)
     try:
         return reader(file)
     except OSError as error:
@@ -116,40 +143,4 @@ def _npz(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _pytorch(file: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused anyway
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # what is no file of tensors makes the restricted unpickler raise anything
-        found = _foreign(file)
-        holds = f" (it holds {', '.join(found[:3])}{', …' if len(found) > 3 else ''})" if found else ""
-        raise NeuronPathError(
-            f"Checkpoint '{file}' is refused: it is no PyTorch file of tensors alone{holds}, and other Python objects "
-            "could run code. Save the model's state_dict, best as .safetensors."
-        ) from error
-
-
-def _foreign(file: Path) -> list[str]:
-    """The Python objects that make the restricted unpickler refuse a file; it is scanned, not unpickled."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file)))
-    except Exception:  # damaged, or in the format before PyTorch 1.6
-        return []
-
-
 READERS: dict[str, Callable[[Path], Any]] = {INDEX: _shards, ".safetensors": _safetensors, ".npz": _npz}
-
-
-def _unwrapped(held: Any, path: Path) -> Any:
-    """The weights themselves, out of what a training script saved with them."""
-    for _ in range(3):
-        key = next((key for key in WRAPPERS if isinstance(held, dict) and isinstance(held.get(key), dict)), None)
-        if key is None:
-            break
-        if key in AVERAGED:
-            warnings.warn(f"Checkpoint '{path}': the averaged weights are taken ('{key}').", stacklevel=2)
-        held = held[key]
-    return held

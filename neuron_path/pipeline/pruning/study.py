@@ -17,6 +17,7 @@ from neuron_path.config import Config, DigitsConfig, LoggerConfig, ModelConfig, 
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import ImageDataModule
+from neuron_path.models.loading import EMBEDDED
 from neuron_path.pipeline.build import Study, build_data, build_trainer
 from neuron_path.pipeline.records.stored import open_study
 from neuron_path.pruning.description import PRUNED, read_pruned
@@ -167,7 +168,7 @@ def architecture(model: ModelConfig) -> tuple[str, dict[str, Any]]:
         assert model.checkpoint is not None
         described = read_pruned(Path(model.checkpoint))
         return described.name, described.kwargs
-    return model.name, dict(model.kwargs)
+    return model.name or EMBEDDED, dict(model.kwargs)
 
 
 def _own_images(config: Config, study: Study, paths: pd.DataFrame) -> Images:

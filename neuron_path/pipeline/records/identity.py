@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from neuron_path.config import Config
-from neuron_path.pipeline.build import Study
+from neuron_path.pipeline.build import Study, model_name
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.identity import digest
 
@@ -32,7 +32,7 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
     if split := getattr(config.data, "split", None):
         data["split"] = split
     return {
-        "model": {"name": config.model.name, "kwargs": config.model.kwargs, "weights": weights},
+        "model": {"name": model_name(config, study.session.model), "kwargs": config.model.kwargs, "weights": weights},
         "head": None if study.head is None else study.head.record["hash"],
         "data": data,
         "preprocessing": dict(dataset.preprocessing),
