@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from operator import attrgetter
@@ -13,6 +14,9 @@ from torch import nn
 from neuron_path.errors import NeuronPathError
 
 T = TypeVar("T")
+
+one_at_a_time = threading.RLock()
+"""Held by the thread that runs a model: the switches below are the process's."""
 
 
 @contextmanager
@@ -34,12 +38,29 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """No autocast, no TF32, no inference mode, and gradients off until the maths asks for them.
+    """No autocast, no TF32, no inference mode, no kernel without derivatives, and gradients off until the maths asks.
 
     Whatever the caller's context, the arithmetic is that of the model's own dtype.
     """
-    with _full_precision(), torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with (
+        _full_precision(),
+        _plain_attention(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
         yield
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """`nn.MultiheadAttention` without its fast path, which forward mode cannot go through."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager

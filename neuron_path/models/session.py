@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
@@ -15,12 +14,9 @@ from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Block, adapt
-from neuron_path.models.guard import check_finite, exact, frozen, standing
+from neuron_path.models.guard import check_finite, exact, frozen, one_at_a_time, standing
 
 _DIRECTIONS = 8  # in which an FFN's output is compared with what its weights tell
-
-# Held by the thread whose session is active.
-_ONE_AT_A_TIME = threading.RLock()
 
 # Models that were found to compute what their adapters do: for images of which size, and how they stood then.
 _verified: WeakKeyDictionary[nn.Module, set[Hashable]] = WeakKeyDictionary()
@@ -40,10 +36,10 @@ class Session:
     """
 
     def __init__(self, model: nn.Module, token_scope: str | None = None) -> None:
-        self.model = model
         self.adapter = adapt(model, token_scope)
-        check_finite(model)
-        if next(model.parameters()).is_inference():
+        self.model: nn.Module = self.adapter.model
+        check_finite(self.model)
+        if next(self.model.parameters()).is_inference():
             raise NeuronPathError(
                 "The model was made under torch.inference_mode, which keeps gradients from its weights for ever: make "
                 "or load it outside."
@@ -67,7 +63,7 @@ class Session:
 
         One thread of a process at a time: the switches of the arithmetic, and torch's forward mode, are the process's.
         """
-        with _ONE_AT_A_TIME, frozen(self.model), exact(self.device):
+        with one_at_a_time, frozen(self.model), exact(self.device):
             yield
 
     def double(self) -> Session:
@@ -179,7 +175,7 @@ class Session:
             ) from error
         for index in range(len(self.adapter.blocks)):
             h = self.adapter.run(index, h)
-        ours, theirs = self.adapter.head(h), self.model(image)
+        ours, theirs = self.adapter.head(h), self.adapter.logits(image)
         if theirs.shape != (1, self.adapter.n_classes):
             raise NeuronPathError(
                 f"The model returns a tensor of shape {tuple(theirs.shape)} for one image; expected logits of shape "
@@ -190,7 +186,7 @@ class Session:
                 "The model's logits are not finite for an image of the data: its weights are damaged, or need a wider "
                 "type than theirs."
             )
-        tolerance = 1e-2 if self.dtype in (torch.float16, torch.bfloat16) else 1e-4
+        tolerance = self.adapter.tolerance(self.dtype)
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
             raise NeuronPathError(
                 f"The model computes other logits than its family '{self.adapter.name}' does block by block: it "
