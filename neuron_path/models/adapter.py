@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.guard import check_not_quantised
 from neuron_path.models.unsupported import why_not
 from neuron_path.models.wrappers import unwrapped
 from neuron_path.registry import Registry
@@ -256,6 +257,8 @@ def adapt(model: nn.Module, token_scope: str | None = None) -> Adapter:
         NeuronPathError: no family handles the model; the message says why and which ones there are.
     """
     model = unwrapped(model)
+    if isinstance(model, nn.Module):
+        check_not_quantised(model)
     return check_supported(model)(model, token_scope)
 
 

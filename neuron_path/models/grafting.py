@@ -10,8 +10,6 @@ from torch import nn
 
 from neuron_path.models.wrappers import inside
 
-_OWN = ("_modules", "_parameters", "_buffers")
-
 
 def stand_in(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
     """What looks like a module to who reads its attributes, but computes something else when called."""
@@ -33,7 +31,7 @@ def _grafted(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
         twin = _grafted(inner, known)
         known[module] = module if twin is inner else twin
     elif module not in known:
-        children = {name: child and _grafted(child, known) for name, child in module._modules.items()}
+        children = {name: _grafted(child, known) for name, child in module._modules.items() if child is not None}
         known[module] = module
         if any(child is not module._modules[name] for name, child in children.items()):
             known[module] = _twin(module)
@@ -47,9 +45,7 @@ def _twin(module: nn.Module) -> nn.Module:
     for name, value in vars(module).items():
         own = isinstance(value, MethodType) and value.__self__ is module
         twin.__dict__[name] = MethodType(value.__func__, twin) if own else value
-        if name in _OWN:
-            twin.__dict__[name] = dict(value)
-        elif "hooks" in name and isinstance(value, dict):
+        if "hooks" in name and isinstance(value, dict):
             twin.__dict__[name] = type(value)()
-    twin.__dict__.update(training=False, _compiled_call_impl=None)
+    twin.__dict__.update(_modules=dict(module._modules), training=False, _compiled_call_impl=None)
     return twin

@@ -146,17 +146,40 @@ def standing(model: nn.Module) -> Hashable | None:
     return tuple(parts)
 
 
-def check_finite(model: nn.Module) -> None:
-    """Refuse a model whose weights hold NaN or infinity, or its buffers NaN (an infinite one may be a bound).
+def check_weights(model: nn.Module) -> None:
+    """Refuse a model whose weights hold NaN or infinity (its buffers NaN: an infinite one may be a bound), are whole
+    numbers, or were made under inference mode.
 
     Raises:
         NeuronPathError: names the first such weight.
     """
     learned = dict(model.named_parameters())
+    if next(iter(learned.values())).is_inference():
+        raise NeuronPathError(
+            "The model was made under torch.inference_mode, which keeps gradients from its weights for ever: make "
+            "or load it outside."
+        )
     for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
             continue
         if torch.isfinite(tensor.sum()):  # one pass: a sum hides no NaN and no infinity, it can only overflow
             continue
         if not (torch.isfinite(tensor) if name in learned else ~tensor.isnan()).all():
             raise NeuronPathError(f"The model's weight '{name}' holds NaN or infinity: the checkpoint is damaged.")
+
+
+def check_not_quantised(model: nn.Module) -> None:
+    """Refuse a model with layers whose weights are not floating-point numbers.
+
+    Raises:
+        NeuronPathError: names the first such layer.
+    """
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        packed = callable(weight)  # torch's own quantised layers
+        if packed or (isinstance(weight, torch.Tensor) and not (weight.is_floating_point() or weight.is_complex())):
+            kind = "packed" if packed else str(weight.dtype).removeprefix("torch.")
+            raise NeuronPathError(
+                f"The model's layer '{name}' is a {type(module).__name__} with {kind} weights: quantised models have "
+                "no gradients. Dequantise it first, or load the model in its floating type."
+            )

@@ -22,7 +22,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Adapter, Scope
 from neuron_path.models.blocks import Ffn, ResidualBlock, gamma_of, identity
 from neuron_path.models.grafting import graft, stand_in
-from neuron_path.models.guard import check_finite, exact, frozen, one_at_a_time
+from neuron_path.models.guard import check_weights, exact, frozen, one_at_a_time
 
 _NORMS = ("norm2", "layernorm_after", "layer_norm2", "ln_2")  # before the FFN, by the libraries' names
 _OTHERWISE = 224  # pixels, where a model does not say its image size
@@ -83,7 +83,7 @@ class ObjectAdapter(Adapter):
         self.model = model
         self._entered: Tensor | None = None  # what enters the first block, while `embed` runs
         self._h: Tensor | None = None  # what is to leave the last block, while `head` runs
-        check_finite(model)
+        check_weights(model)
         like = next(model.parameters())
         with one_at_a_time, frozen(model), exact(like.device):
             images = _probe(model, like)
@@ -94,7 +94,13 @@ class ObjectAdapter(Adapter):
             self._grafted = graft(
                 model, {call.block: stand_in(call.block, partial(self._pass, n)) for n, call in enumerate(calls)}
             )
-            n_prefix = self._n_prefix(self.embed(images))
+            h = self.embed(images)
+            if not torch.allclose(h, calls[0].x, rtol=1e-3, atol=1e-3):
+                raise self._refusal(
+                    "what enters its first block differs from pass to pass (load MAE's weights as a ViTModel or "
+                    "ViTForImageClassification, which neither masks nor shuffles patches)"
+                )
+            n_prefix = self._n_prefix(h)
             self._check(calls, logits)
             scopes = self._scopes(_stream(calls[-1].out)[:1], n_prefix)
         self.scope = self._choose_scope(token_scope, *scopes)
@@ -190,24 +196,26 @@ class ObjectAdapter(Adapter):
 
     def _check(self, calls: Sequence[_Call], logits: Tensor) -> None:
         """Each block must compute what its cut does, and the logits must come back from what leaves the last one."""
-        order = [0, 1, 0]  # of the images, as another number of them than the model embeds
         precision = torch.finfo(logits.dtype).eps
         for index, (block, call) in enumerate(zip(self.blocks, calls, strict=True)):
-            x, theirs = call.x[order], _stream(call.out)[order]
-            try:
-                off = (block.feed(block.mix(x)) - theirs).norm()
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise self._refusal(f"block {index} ({type(call.block).__name__}) cannot be cut ({error})") from error
-            if not off <= precision**0.5 * (theirs - x).norm() + 8 * precision * theirs.norm():
+            x, theirs = call.x[:1], _stream(call.out)[:1]  # of one image: not as many as the model embeds at once
+            ours = block.feed(block.mix(x))
+            allowed = precision**0.5 * (theirs - x).norm() + 8 * precision * theirs.norm()
+            if ours.shape != theirs.shape or not (ours - theirs).norm() <= allowed:
                 raise self._refusal(
                     f"block {index} ({type(call.block).__name__}) is not attention and then an FFN on a norm, each "
-                    "added to the stream"
+                    "added to the stream, or a hook changes it"
                 )
-        off = (self.head(_stream(calls[-1].out)) - logits).abs().max()
-        if not off <= self.tolerance(logits.dtype) * logits.abs().max().clamp(1):
+        with torch.enable_grad():
+            again = self.head(_stream(calls[-1].out).detach().requires_grad_())
+        if not again.requires_grad:
             raise self._refusal(
-                "its logits do not follow from what leaves its last block alone, or differ from pass to pass"
+                "no gradient flows back from its logits to its blocks: take torch.no_grad or detach out of its forward "
+                "pass"
             )
+        off = (again.detach() - logits).abs().max()
+        if not off <= self.tolerance(logits.dtype) * logits.abs().max().clamp(1):
+            raise self._refusal("its logits do not follow from what leaves its last block alone")
 
     def _scopes(self, last: Tensor, n_prefix: int) -> list[Scope]:
         """The scopes by what the head reads, its own first: where a token is no number, no logit that needs it is."""
@@ -220,7 +228,7 @@ class ObjectAdapter(Adapter):
         if patches:
             return [patch, Scope.cls()] if n_prefix else [patch]
         if not classes:
-            raise self._refusal("its logits depend on no token that leaves the last block")
+            raise self._refusal("it cannot be told which tokens its logits read: they hide what is no number")
         return [Scope.cls(classes[-1]), patch]
 
     def _refusal(self, why: str) -> NeuronPathError:
@@ -287,5 +295,3 @@ def _sizes(model: nn.Module) -> Iterator[Any]:
                 size = getattr(holder, name, None)
                 if isinstance(size, int) or (isinstance(size, list | tuple) and len(size) == 2):
                     yield size
-
-
