@@ -154,6 +154,8 @@ def check_weights(model: nn.Module) -> None:
         NeuronPathError: names the first such weight.
     """
     learned = dict(model.named_parameters())
+    if any(parameter.is_meta for parameter in learned.values()):
+        raise NeuronPathError("The model is on the meta device and has no weights: load them first.")
     if next(iter(learned.values())).is_inference():
         raise NeuronPathError(
             "The model was made under torch.inference_mode, which keeps gradients from its weights for ever: make "

@@ -163,8 +163,9 @@ class ObjectAdapter(Adapter):
                 f"{', '.join(str(len(stack)) for stack in stacks)} block(s); expected each block of one list to run "
                 "once, in order"
             )
-        if not all(_is_sequence(value, len(images)) for call in calls for value in (call.x, _stream(call.out))):
-            raise self._refusal("its blocks do not take and return tokens of shape (images, tokens, width)")
+        shapes = {getattr(value, "shape", None) for call in calls for value in (call.x, _stream(call.out))}
+        if len(shapes) != 1 or not _is_sequences(calls[0].x, len(images)):
+            raise self._refusal("its blocks do not all take and return tokens of one shape (images, tokens, width)")
         logits = self._logits(output)
         if isinstance(output, Tensor) and type(self.model).__module__.startswith("open_clip."):
             warnings.warn(
@@ -264,7 +265,7 @@ def _nothing(y: Tensor) -> Tensor:
     return y.new_zeros(y.shape[-1])
 
 
-def _is_sequence(value: Any, n_images: int) -> bool:
+def _is_sequences(value: Any, n_images: int) -> bool:
     return isinstance(value, Tensor) and value.ndim == 3 and len(value) == n_images
 
 

@@ -450,7 +450,7 @@ CANNOT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "twice": (lambda: Twice(make("net")), "4 runs of blocks were seen"),
     "beside": (lambda: Beside(make("net")), "do not follow from what leaves its last block alone"),
     "deeper": (lambda: Deeper(VisionTransformer(**VIT)), "do not follow from what leaves its last block alone"),
-    "turned": (lambda: Turned(VisionTransformer(**VIT)), "do not take and return tokens of shape"),
+    "turned": (lambda: Turned(VisionTransformer(**VIT)), "do not all take and return tokens of one shape"),
     "hidden": (lambda: Hidden(make("net")), "cannot be told which tokens its logits read"),
     "detached": (lambda: Detached(make("net")), "take torch.no_grad or detach out"),
     "post-norm": (
