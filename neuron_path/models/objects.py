@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Adapter, Scope
-from neuron_path.models.blocks import Ffn, ResidualBlock, gamma_of, identity
+from neuron_path.models.blocks import Ffn, Gamma, ResidualBlock, gamma_of, identity
 from neuron_path.models.grafting import graft, stand_in
 from neuron_path.models.guard import check_weights, exact, frozen, one_at_a_time
 
@@ -31,10 +31,9 @@ _OTHERWISE = 224  # pixels, where a model does not say its image size
 class OwnFfn(Ffn):
     """An FFN of any library, whose last linear layer reads the neurons: it runs without that layer."""
 
-    def __init__(self, block: nn.Module) -> None:
-        self.mlp, self.linear = _ffn(block)
-        self.gamma = gamma_of(block, 2)
-        self._first = graft(self.mlp, {self.linear: stand_in(self.linear, identity)})
+    def __init__(self, parts: _Parts, gamma: Gamma) -> None:
+        self.mlp, self.linear, self.gamma = parts.mlp, parts.linear, gamma
+        self._first = graft(parts.mlp, {parts.linear: stand_in(parts.linear, identity)})
 
     def neurons(self, y: Tensor) -> Tensor:
         return self._first(y)
@@ -48,10 +47,13 @@ class OwnBlock(ResidualBlock):
     """
 
     def __init__(self, block: nn.Module) -> None:
-        norm = _norm(block)
-        super().__init__(identity, OwnFfn(block), identity, identity, norm)
-        silent = {norm: stand_in(norm, identity), _ffn(block)[0]: stand_in(_ffn(block)[0], _nothing)}
-        self._silent = graft(block, silent)
+        parts = _parts(block)
+        assert parts is not None
+        norm, mlp, linear = parts
+        super().__init__(identity, OwnFfn(parts, gamma_of(block, 2)), identity, identity, norm)
+        is_whole = any(module is linear for module in mlp.modules())
+        silent = {norm: stand_in(norm, identity), mlp: stand_in(mlp, _nothing if is_whole else identity)}
+        self._silent = graft(block, {linear: stand_in(linear, _nothing), **silent})
         self.arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
@@ -88,7 +90,7 @@ class ObjectAdapter(Adapter):
         with one_at_a_time, frozen(model), exact(like.device):
             images = _probe(model, like)
             calls, logits = self._recorded(images)
-            self.blocks = [OwnBlock(call.block) for call in calls]
+            self.blocks = self._own = [OwnBlock(call.block) for call in calls]
             self.n_classes = logits.shape[1]
             self._tuples = isinstance(calls[-1].out, tuple)
             self._grafted = graft(
@@ -130,7 +132,7 @@ class ObjectAdapter(Adapter):
     def _pass(self, index: int, x: Tensor, *args: Any, **options: Any) -> Any:
         """In the place of block `index`: let pass what is to leave the last block, or keep what enters the first."""
         if self._h is None:
-            self.blocks[index].arguments = args, options
+            self._own[index].arguments = args, options
             if index == 0:
                 self._entered = x
         out = x if self._h is None or index < len(self.blocks) - 1 else self._h
@@ -240,24 +242,29 @@ class ObjectAdapter(Adapter):
 def _stacks(model: nn.Module) -> Iterator[list[nn.Module]]:
     """The lists of blocks in a model."""
     for module in model.modules():
-        if isinstance(module, nn.ModuleList | nn.Sequential) and len(module) and all(map(_is_block, module)):
+        if isinstance(module, nn.ModuleList | nn.Sequential) and len(module) and all(map(_parts, module)):
             yield list(module)
 
 
-def _is_block(module: nn.Module) -> bool:
-    """Whether a module looks like a block: it names a norm and an FFN with two linear layers or more."""
-    mlp = getattr(module, "mlp", None)
-    has_norm = any(isinstance(getattr(module, name, None), nn.Module) for name in _NORMS)
-    return has_norm and isinstance(mlp, nn.Module) and sum(isinstance(m, nn.Linear) for m in mlp.modules()) > 1
+class _Parts(NamedTuple):
+    """A block's norm before the FFN, the FFN, and its last linear layer, which transformers 4 has apart from it."""
+
+    norm: nn.Module
+    mlp: nn.Module
+    linear: nn.Linear
 
 
-def _norm(block: Any) -> nn.Module:
-    return next(getattr(block, name) for name in _NORMS if isinstance(getattr(block, name, None), nn.Module))
-
-
-def _ffn(block: Any) -> tuple[nn.Module, nn.Linear]:
-    """A block's FFN and its last linear layer."""
-    return block.mlp, [module for module in block.mlp.modules() if isinstance(module, nn.Linear)][-1]
+def _parts(block: Any) -> _Parts | None:
+    """The parts of a module that looks like a block, by the names that libraries give to them; None of any other."""
+    norm = next((part for name in _NORMS if isinstance(part := getattr(block, name, None), nn.Module)), None)
+    mlp, first = getattr(block, "mlp", None), getattr(block, "intermediate", None)
+    if isinstance(mlp, nn.Module):
+        layers = [module for module in mlp.modules() if isinstance(module, nn.Linear)][1:]
+    else:
+        mlp, layers = first, [getattr(getattr(block, "output", None), "dense", None)]
+    if norm is None or not isinstance(mlp, nn.Module) or not layers or not isinstance(layers[-1], nn.Linear):
+        return None
+    return _Parts(norm, mlp, layers[-1])
 
 
 def _nothing(y: Tensor) -> Tensor:
