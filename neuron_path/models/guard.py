@@ -178,7 +178,7 @@ def check_not_quantised(model: nn.Module) -> None:
     """
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        packed = callable(weight)  # torch's own quantised layers
+        packed = callable(weight) and "quantized" in type(module).__module__  # torch's own
         if packed or (isinstance(weight, torch.Tensor) and not (weight.is_floating_point() or weight.is_complex())):
             kind = "packed" if packed else str(weight.dtype).removeprefix("torch.")
             raise NeuronPathError(

@@ -526,6 +526,14 @@ def test_what_cannot_be_reproduced_is_refused_in_one_line(name: str) -> None:
     assert_untouched(model, before)
 
 
+@pytest.mark.parametrize(
+    ("shape", "told"), [((1, 3, 16, 16), r"\(3, 16, 16\) \(Input image size"), ((1, 1, 8, 8), r"Expected 3 but got 1")]
+)
+def test_images_of_another_shape_are_refused_by_the_models_own_word(shape: tuple[int, ...], told: str) -> None:
+    with pytest.raises(NeuronPathError, match=f"The model does not take images of shape .*{told}"):
+        neuron_path.find_paths(make("vit"), torch.zeros(shape))
+
+
 def test_mae_is_read_as_the_vit_that_it_is(tmp_path: Path) -> None:
     library = pytest.importorskip("transformers")
     mae: Any = hugging_face("ViTMAEForPreTraining", **SIZES, **DECODER, mask_ratio=0.0)
