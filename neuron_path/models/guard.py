@@ -177,9 +177,10 @@ def check_not_quantised(model: nn.Module) -> None:
         NeuronPathError: names the first such layer.
     """
     for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
+        weight: Any = getattr(module, "weight", None)
         packed = callable(weight) and "quantized" in type(module).__module__  # torch's own
-        if packed or (isinstance(weight, torch.Tensor) and not (weight.is_floating_point() or weight.is_complex())):
+        whole = isinstance(weight, torch.Tensor) and not (weight.is_floating_point() or weight.is_complex())
+        if packed or whole:
             kind = "packed" if packed else str(weight.dtype).removeprefix("torch.")
             raise NeuronPathError(
                 f"The model's layer '{name}' is a {type(module).__name__} with {kind} weights: quantised models have "
