@@ -179,9 +179,8 @@ def check_not_quantised(model: nn.Module) -> None:
     for name, module in model.named_modules():
         weight: Any = getattr(module, "weight", None)
         packed = callable(weight) and "quantized" in type(module).__module__  # torch's own
-        whole = isinstance(weight, torch.Tensor) and not (weight.is_floating_point() or weight.is_complex())
-        if packed or whole:
-            kind = "packed" if packed else str(weight.dtype).removeprefix("torch.")
+        kind = "packed" if packed else str(getattr(weight, "dtype", torch.float32)).removeprefix("torch.")
+        if packed or kind.lstrip("qu").startswith("int"):
             raise NeuronPathError(
                 f"The model's layer '{name}' is a {type(module).__name__} with {kind} weights: quantised models have "
                 "no gradients. Dequantise it first, or load the model in its floating type."
