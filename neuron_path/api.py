@@ -54,9 +54,11 @@ def find_paths(
     batch.
 
     Args:
-        model: a timm vision transformer; left exactly as it was.
+        model: a vision transformer of timm, torchvision, Hugging Face or open_clip, or a module that holds one and
+            returns logits (docs/models.md); left exactly as it was.
         images: (B, channels, height, width) preprocessed; moved to the model's device and dtype chunk by chunk.
-        targets: (B,) class indices, what each image's path drives; None takes each image's predicted class.
+        targets: (B,) class indices, what each image's path drives, or one index for all; None takes each image's
+            predicted class.
         scorer: what rates a neuron: a name (`joint_attribution`, `complete_attribution`, `activation`,
             `influence_pattern`, `guided_influence_pattern`, `gradient_x_activation`, `integrated_gradients`,
             `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
@@ -160,7 +162,7 @@ def score_paths(
 
     Args:
         model, images, quadrature, n_steps, target, token_scope: as for `find_paths`.
-        targets: (B,) class indices; None takes the predicted classes.
+        targets: (B,) class indices, or one for all; None takes the predicted classes.
         paths: (B, L) or (B, L, k) neuron indices, distinct within a block.
         measure: "joint" or "complete".
         return_convergence_delta: also return the delta, as captum does; of `complete` only.

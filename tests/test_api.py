@@ -180,6 +180,9 @@ BAD_IMAGES = [
     (lambda x: x[:, :1], "1, 8, 8), but this model takes (B, 3, 8, 8)"),
     (lambda x: x[..., :4], "but this model takes (B, 3, 8, 8): resize them"),
     (lambda x: x.numpy(), "Images are a ndarray; expected a torch tensor"),
+    (lambda x: x[0], "of shape (B, channels, height, width). A single image makes a batch of one: image[None]."),
+    (lambda x: x.to(torch.uint8), "as in training: ((images.float() / 255) - mean) / std."),
+    (lambda x: x.to(torch.int8), "Dequantise them"),
     (lambda x: x[:0], "the batch is empty"),
     (lambda x: x.index_fill(0, torch.tensor([1]), torch.nan), "Image 1 of the batch holds NaN or infinity"),
     (lambda x: x.index_fill(0, torch.tensor([2]), torch.inf), "Image 2 of the batch holds NaN or infinity"),
@@ -204,6 +207,39 @@ def test_bad_images(call: str, spoil: Callable, told: str, model: VisionTransfor
     assert_one_line(error, told)
 
 
+def test_one_target_for_all_images(model: VisionTransformer, images: Tensor) -> None:
+    expected = neuron_path.find_paths(model, images, [3, 3, 3], scorer="activation")
+    assert_same(neuron_path.find_paths(model, images, 3, scorer="activation"), expected)
+    scores = neuron_path.score_paths(model, images, 3, expected.paths)
+    assert isinstance(scores, Tensor)
+    torch.testing.assert_close(scores, expected.scores, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_pixels_are_warned_of(call: str, model: VisionTransformer, images: Tensor) -> None:
+    with pytest.warns(UserWarning, match=r"as pixels of 0 … 255 do: preprocess them as in training, by images / 255"):
+        CALLS[call](model, 255 * images.sigmoid())
+
+
+@pytest.mark.parametrize("channels", [1, 4, 13])
+def test_any_number_of_channels(channels: int) -> None:
+    model = tiny.make(in_chans=channels)
+    images = torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = neuron_path.find_paths(model, images, scorer="activation")
+    assert found.predictions.tolist() == model(images).argmax(1).tolist()
+
+
+def test_quantised_models_are_told_to_be_dequantised(images: Tensor) -> None:
+    model = tiny.make()
+    layer: Any = model.blocks[1].get_submodule("mlp.fc2")
+    layer.weight = nn.Parameter(torch.zeros(16, 24, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(neuron_path.NeuronPathError) as error:
+        neuron_path.find_paths(model, images)
+    assert_one_line(
+        error, "layer 'blocks.1.mlp.fc2' is a Linear with int8 weights: quantised models have no gradients."
+    )
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_bad_weights(call: str, model: VisionTransformer, images: Tensor) -> None:
     with torch.no_grad():
@@ -218,7 +254,7 @@ def test_unsupported_models(call: str, images: Tensor) -> None:
     other: Any = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).double()
     with pytest.raises(neuron_path.NeuronPathError) as error:
         CALLS[call](other, images)
-    assert_one_line(error, "Sequential are not supported: NeuronPath reads timm's modules.")
+    assert_one_line(error, "Sequential are not supported: no list of transformer blocks was found in them.")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +263,8 @@ def test_unsupported_models(call: str, images: Tensor) -> None:
         ([0, 5, 1], "Target 5 of image 1 is not a class of this model: expected 0 … 4"),
         ([0, 1, -1], "Target -1 of image 2"),
         ([0, 1], "shape (2,)"),
-        (3, "expected 3 integer class indices"),
+        (3.0, "expected 3 integer class indices, one per image, or one for all"),
+        (5, "Target 5 of image 0 is not a class"),
         ([0.0, 1.0, 2.0], "dtype torch.float32"),
         ([[0], [1], [2]], "shape (3, 1)"),
         (["cat", "dog", "cow"], "Targets are no integer class indices, one per image: "),
@@ -338,17 +375,11 @@ def test_unknown_target_function(function: Callable, model: VisionTransformer, i
     assert_one_line(error, "No target function is named 'logits'. Did you mean 'logit'?")
 
 
-@pytest.mark.parametrize(
-    ("wrap", "told"),
-    [
-        (nn.DataParallel, "The model is wrapped in a DataParallel: give what is inside, model.module."),
-        (lambda _: "vit", "Expected a model, found a str: load one with neuron_path.load_model(NAME)."),
-    ],
-)
-def test_a_wrapped_model_is_told_how_to_be_given(wrap: Callable, told: str, images: Tensor) -> None:
+def test_a_name_is_no_model(images: Tensor) -> None:
+    name: Any = "vit"
     with pytest.raises(neuron_path.NeuronPathError) as error:
-        neuron_path.find_paths(wrap(tiny.make()), images)
-    assert_one_line(error, told)
+        neuron_path.find_paths(name, images)
+    assert_one_line(error, "Expected a model, found a str: load one with neuron_path.load_model(NAME).")
 
 
 @pytest.mark.parametrize(

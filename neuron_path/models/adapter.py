@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.classes import count_classes
+from neuron_path.models.guard import check_not_quantised
 from neuron_path.models.unsupported import why_not
+from neuron_path.models.wrappers import unwrapped
 from neuron_path.registry import Registry
 from neuron_path.types import TokenScopeName
 
@@ -117,6 +119,7 @@ class Adapter(ABC):
     Attributes:
         name: the family's.
         special: what is special about the family, in a few words.
+        closeness: how nearly the model's own logits must be computed, in float32 and wider.
         modules: timm's modules whose models the family takes; where there are none, the one of the family's name.
         blocks: the blocks that a path runs through, from input to output; what comes before and after them is part of
             `embed` and `head`.
@@ -131,6 +134,7 @@ class Adapter(ABC):
     name: ClassVar[str]
     special: ClassVar[str] = ""
     modules: ClassVar[tuple[str, ...]] = ()
+    closeness: ClassVar[float] = 1e-4
     blocks: Sequence[Block]
     scope: Scope
     n_classes: int
@@ -159,6 +163,14 @@ class Adapter(ABC):
     @abstractmethod
     def head(self, h: Float[Tensor, "N R D"]) -> Float[Tensor, "N C"]:
         """Logits from the last block's output, at all tokens or at `head_rows` only."""
+
+    def logits(self, images: Float[Tensor, "N c H W"]) -> Float[Tensor, "N C"]:
+        """Logits by the model's own forward pass."""
+        return self.model(images)
+
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """How nearly logits of a type must agree with the model's own."""
+        return 1e-2 if dtype in (torch.float16, torch.bfloat16) else self.closeness
 
     def input_shape(self) -> tuple[int, int | None, int | None]:
         """Channels, height and width of the images that the model takes; None where any will do."""
@@ -240,11 +252,14 @@ families: Registry[Adapter] = Registry("model family", "neuron_path.models.famil
 
 
 def adapt(model: nn.Module, token_scope: str | None = None) -> Adapter:
-    """Wrap a model in its family's adapter.
+    """Wrap a model, looked through what wraps it, in its family's adapter.
 
     Raises:
         NeuronPathError: no family handles the model; the message says why and which ones there are.
     """
+    model = unwrapped(model)
+    if isinstance(model, nn.Module):
+        check_not_quantised(model)
     return check_supported(model)(model, token_scope)
 
 
@@ -254,8 +269,10 @@ def check_supported(model: nn.Module) -> type[Adapter]:
     Raises:
         NeuronPathError: there is none; the message says why and which ones there are.
     """
-    for _, family in families:
-        if family.handles(model):
+    from neuron_path.models.objects import ObjectAdapter  # which is built on this module
+
+    for family in (*(family for _, family in families), ObjectAdapter):
+        if isinstance(model, nn.Module) and family.handles(model):
             return family
     raise NeuronPathError(
         f"{why_not(model)} Supported families: {', '.join(families.names())}; neuron-path models lists the models."

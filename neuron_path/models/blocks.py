@@ -167,15 +167,19 @@ def post_norm(block: Any, attend: Map | None = None) -> ResidualBlock:
     return ResidualBlock(attend or block.attn, Ffn(block.mlp), identity, block.norm1, identity, block.norm2)
 
 
+# timm's names, then those of open_clip and Hugging Face.
+_GAMMAS = ("ls", "gamma_", "gamma", "ls_", "layer_scale", "lambda_")
+
+
 def gamma_of(block: Any, branch: int | str) -> Gamma:
-    """The layer scale of a block's branch (1, 2, or "" for the only one), under any of timm's names for it."""
-    names = [name for name in (f"ls{branch}", f"gamma_{branch}", f"gamma{branch}") if hasattr(block, name)]
+    """The layer scale of a block's branch (1, 2, or "" for the only one), under any library's name for it."""
+    names = [name for prefix in _GAMMAS if hasattr(block, name := f"{prefix}{branch}")]
     if not names:
         return lambda: None
 
     def gamma() -> Tensor | None:
         value = getattr(block, names[0])  # the factors, a layer that has them, or nothing of either kind
-        value = getattr(value, "gamma", value)
+        value = getattr(value, "gamma", getattr(value, "lambda1", value))
         return value if isinstance(value, Tensor) else None
 
     return gamma

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from operator import attrgetter
@@ -13,6 +14,9 @@ from torch import nn
 from neuron_path.errors import NeuronPathError
 
 T = TypeVar("T")
+
+one_at_a_time = threading.RLock()
+"""Held by the thread that runs a model: the switches below are the process's."""
 
 
 @contextmanager
@@ -34,12 +38,29 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """No autocast, no TF32, no inference mode, and gradients off until the maths asks for them.
+    """No autocast, no TF32, no inference mode, no kernel without derivatives, and gradients off until the maths asks.
 
     Whatever the caller's context, the arithmetic is that of the model's own dtype.
     """
-    with _full_precision(), torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with (
+        _full_precision(),
+        _plain_attention(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
         yield
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """`nn.MultiheadAttention` without its fast path, which forward mode cannot go through."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager
@@ -125,17 +146,42 @@ def standing(model: nn.Module) -> Hashable | None:
     return tuple(parts)
 
 
-def check_finite(model: nn.Module) -> None:
-    """Refuse a model whose weights hold NaN or infinity, or its buffers NaN (an infinite one may be a bound).
+def check_weights(model: nn.Module) -> None:
+    """Refuse a model whose weights hold NaN or infinity (its buffers NaN: an infinite one may be a bound), are whole
+    numbers, or were made under inference mode.
 
     Raises:
         NeuronPathError: names the first such weight.
     """
     learned = dict(model.named_parameters())
+    if any(parameter.is_meta for parameter in learned.values()):
+        raise NeuronPathError("The model is on the meta device and has no weights: load them first.")
+    if next(iter(learned.values())).is_inference():
+        raise NeuronPathError(
+            "The model was made under torch.inference_mode, which keeps gradients from its weights for ever: make "
+            "or load it outside."
+        )
     for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
             continue
         if torch.isfinite(tensor.sum()):  # one pass: a sum hides no NaN and no infinity, it can only overflow
             continue
         if not (torch.isfinite(tensor) if name in learned else ~tensor.isnan()).all():
             raise NeuronPathError(f"The model's weight '{name}' holds NaN or infinity: the checkpoint is damaged.")
+
+
+def check_not_quantised(model: nn.Module) -> None:
+    """Refuse a model with layers whose weights are not floating-point numbers.
+
+    Raises:
+        NeuronPathError: names the first such layer.
+    """
+    for name, module in model.named_modules():
+        weight: Any = getattr(module, "weight", None)
+        packed = callable(weight) and "quantized" in type(module).__module__  # torch's own
+        kind = "packed" if packed else str(getattr(weight, "dtype", torch.float32)).removeprefix("torch.")
+        if packed or kind.lstrip("qu").startswith("int"):
+            raise NeuronPathError(
+                f"The model's layer '{name}' is a {type(module).__name__} with {kind} weights: quantised models have "
+                "no gradients. Dequantise it first, or load the model in its floating type."
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import threading
+import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
@@ -15,17 +15,16 @@ from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Block, adapt
-from neuron_path.models.guard import check_finite, exact, frozen, standing
+from neuron_path.models.guard import check_weights, exact, frozen, one_at_a_time, standing
 
 _DIRECTIONS = 8  # in which an FFN's output is compared with what its weights tell
 
-# Held by the thread whose session is active.
-_ONE_AT_A_TIME = threading.RLock()
+_LARGEST_PIXEL = 16  # that preprocessing leaves, with much to spare; above it, and none below 0, are raw pixels
 
 # Models that were found to compute what their adapters do: for images of which size, and how they stood then.
 _verified: WeakKeyDictionary[nn.Module, set[Hashable]] = WeakKeyDictionary()
 
-Targets = Int[Tensor, "B"] | Sequence[int] | None
+Targets = Int[Tensor, "B"] | Sequence[int] | int | None
 
 
 class Session:
@@ -40,14 +39,9 @@ class Session:
     """
 
     def __init__(self, model: nn.Module, token_scope: str | None = None) -> None:
-        self.model = model
         self.adapter = adapt(model, token_scope)
-        check_finite(model)
-        if next(model.parameters()).is_inference():
-            raise NeuronPathError(
-                "The model was made under torch.inference_mode, which keeps gradients from its weights for ever: make "
-                "or load it outside."
-            )
+        self.model: nn.Module = self.adapter.model
+        check_weights(self.model)
         self._double: Session | None = None
         self._n_active = 0  # blocks of `active` that are entered, each inside the one before
         self._is_doubled = False  # whether the double was given its weights inside the outermost of them
@@ -69,7 +63,7 @@ class Session:
 
         One thread of a process at a time: the switches of the arithmetic, and torch's forward mode, are the process's.
         """
-        with _ONE_AT_A_TIME, frozen(self.model), exact(self.device):
+        with one_at_a_time, frozen(self.model), exact(self.device):
             self._n_active += 1
             try:
                 yield
@@ -114,9 +108,16 @@ class Session:
         if not isinstance(images, Tensor):
             raise NeuronPathError(f"Images are a {type(images).__name__}; expected a torch tensor (B, channels, H, W).")
         if images.ndim != 4 or not images.is_floating_point():
+            advice = ""
+            if images.ndim == 3:
+                advice = " A single image makes a batch of one: image[None]."
+            elif images.dtype == torch.int8:
+                advice = " Dequantise them: (images.float() - zero_point) * scale."
+            elif not images.is_floating_point():
+                advice = " Scale and normalise whole numbers as in training: ((images.float() / 255) - mean) / std."
             raise NeuronPathError(
                 f"Images are a {str(images.dtype).removeprefix('torch.')} tensor of shape {tuple(images.shape)}; "
-                "expected preprocessed floating-point images of shape (B, channels, height, width)."
+                f"expected preprocessed floating-point images of shape (B, channels, height, width).{advice}"
             )
         if len(images) == 0:
             raise NeuronPathError("There are no images: the batch is empty.")
@@ -125,9 +126,15 @@ class Session:
         for row in (~torch.isfinite(images.sum((1, 2, 3)))).nonzero().flatten().tolist():
             if not torch.isfinite(images[row]).all():
                 raise NeuronPathError(f"Image {row} of the batch holds NaN or infinity.")
+        if images.max() > _LARGEST_PIXEL and images.min() >= 0:
+            warnings.warn(
+                f"Images reach from {float(images.min()):.4g} to {float(images.max()):.4g}, as pixels of 0 … 255 do: "
+                "preprocess them as in training, by images / 255 and then mean and standard deviation.",
+                stacklevel=2,
+            )
 
     def check_targets(self, targets: Targets, n_images: int) -> Int[Tensor, "B"] | None:
-        """Targets as an int64 tensor on the model's device; None stays None (the predicted class).
+        """Targets as an int64 tensor on the model's device, one for all repeated; None (the predicted class) stays.
 
         Raises:
             NeuronPathError: not one per image, not integers, or outside the model's classes.
@@ -136,12 +143,13 @@ class Session:
             return None
         try:
             tensor = torch.as_tensor(targets)
+            tensor = tensor.expand(n_images) if tensor.ndim == 0 else tensor
         except (TypeError, ValueError, RuntimeError) as error:
             raise NeuronPathError(f"Targets are no integer class indices, one per image: {error}.") from error
         if tensor.shape != (n_images,) or tensor.is_floating_point() or tensor.dtype == torch.bool:
             raise NeuronPathError(
                 f"Targets have shape {tuple(tensor.shape)} and dtype {tensor.dtype}; expected {n_images} integer class "
-                "indices, one per image."
+                "indices, one per image, or one for all."
             )
         tensor = tensor.to(torch.int64)
         n_classes = self.adapter.n_classes
@@ -192,7 +200,7 @@ class Session:
             ) from error
         for index in range(len(self.adapter.blocks)):
             h = self.adapter.run(index, h)
-        ours, theirs = self.adapter.head(h), self.model(image)
+        ours, theirs = self.adapter.head(h), self.adapter.logits(image)
         if theirs.shape != (1, self.adapter.n_classes):
             raise NeuronPathError(
                 f"The model returns a tensor of shape {tuple(theirs.shape)} for one image; expected logits of shape "
@@ -203,8 +211,9 @@ class Session:
                 "The model's logits are not finite for an image of the data: its weights are damaged, or need a wider "
                 "type than theirs."
             )
-        tolerance = 1e-2 if self.dtype in (torch.float16, torch.bfloat16) else 1e-4
-        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
+        tolerance = self.adapter.tolerance(self.dtype)
+        largest = float(theirs.abs().max().clamp(1))  # rounding is as large for all logits
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=0, atol=tolerance * largest):
             raise NeuronPathError(
                 f"The model computes other logits than its family '{self.adapter.name}' does block by block: it "
                 "changes the forward pass (a subclass or a hook) in a way that NeuronPath cannot follow."

@@ -35,12 +35,9 @@ def why_not(model: nn.Module) -> str:
     kind, module = type(model).__name__, type(model).__module__
     if not isinstance(model, nn.Module):
         return f"Expected a model, found a {kind}: load one with neuron_path.load_model(NAME)."
-    for name in ("_orig_mod", "module"):  # of torch.compile, of parallel and averaged models
-        if isinstance(getattr(model, name, None), nn.Module):
-            return f"The model is wrapped in a {kind}: give what is inside, model.{name}."
     if not module.startswith("timm.models."):
         bases = [cls.__name__ for cls in type(model).__mro__ if cls.__module__.startswith("timm.models.")]
-        why = f"the class changes timm's {bases[0]}" if bases else "NeuronPath reads timm's modules"
+        why = f"the class changes timm's {bases[0]}" if bases else "no list of transformer blocks was found in them"
         return (
             f"Models of type {module}.{kind} are not supported: {why}. Load your weights into the timm model of the "
             "same architecture with model.checkpoint=FILE."

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import neuron_path
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.guard import check_finite, exact, frozen
+from neuron_path.models.guard import check_weights, exact, frozen
 from tests import tiny
 from tests.models.state import assert_untouched, snapshot
 
@@ -191,8 +191,8 @@ def test_guards_work_each_on_its_own() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_must_be_finite(value: float) -> None:
     model = tiny.make()
-    check_finite(model)
+    check_weights(model)
     with torch.no_grad():
         model.get_parameter("blocks.1.mlp.fc2.weight")[3, 2] = value
     with pytest.raises(NeuronPathError, match=r"'blocks\.1\.mlp\.fc2\.weight' holds NaN or infinity"):
-        check_finite(model)
+        check_weights(model)
