@@ -96,15 +96,17 @@ class DigitsConfig(DataConfig):
 
 @dataclass
 class PicturesConfig(DataConfig):
-    """Pictures from files; the last five settings go before the group `preprocessing`."""
+    """Pictures from files; the last six settings go before the group `preprocessing`."""
 
     root: str = MISSING
     class_index: str | None = None
+    max_pixels: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     crop_pct: float | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
+    orientation: str | None = None
 
 
 @dataclass
@@ -150,6 +152,7 @@ class PreprocessingConfig:
     crop_pct: float | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
+    orientation: str | None = None
 
 
 @dataclass

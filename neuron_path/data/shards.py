@@ -23,10 +23,9 @@ from torch import Tensor
 from neuron_path.data.cache import recall, remember, stamp
 from neuron_path.data.labels import KnownClasses, number_classes, numbered
 from neuron_path.data.listing import check_text
-from neuron_path.data.pictures import PictureDataset
+from neuron_path.data.pictures import ENDINGS, PictureDataset
 from neuron_path.errors import NeuronPathError
 
-SUFFIXES = frozenset(["bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp"])
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _BLOCK = 512  # bytes, of a tar file
 _LARGEST_LABEL = 4096  # bytes
@@ -193,7 +192,7 @@ def _rows(file: Path, name: str, label_key: str, image_key: str | None) -> list[
         if not sample.pictures and sample.label is not None:
             raise NeuronPathError(
                 f"The sample '{sample.key}' of shard '{file}' has a label and no picture: expected one named as one of "
-                f"{', '.join(sorted(SUFFIXES))}, or name what follows the first dot with data.image_key."
+                f"{', '.join(sorted(ENDINGS))}, or name what follows the first dot with data.image_key."
             )
         rows += [
             (f"{name}/{member.name}", member.offset_data, member.size if member.type in _PLAIN else -1, sample.label)
@@ -260,7 +259,7 @@ def _split(name: str) -> tuple[str, str, str]:
 def _is_picture(extension: str, image_key: str | None) -> bool:
     if image_key is not None:
         return extension == image_key
-    return extension.rpartition(".")[2].lower() in SUFFIXES
+    return extension.rpartition(".")[2].lower() in ENDINGS
 
 
 def _folder_keys(names: Sequence[str]) -> list[str | None]:
