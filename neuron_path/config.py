@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuron_path.attribution.quadrature import RULES
 from neuron_path.attribution.scorer import scorers
+from neuron_path.data.labels import ORDERS
 from neuron_path.errors import NeuronPathError
 from neuron_path.registry import Registry
 from neuron_path.search.search import searches
@@ -115,6 +116,7 @@ class ImageFolderConfig(PicturesConfig):
 
     name: str = "image_folder"
     labels: str | None = None
+    labels_only: bool = False
     cache: bool = True
 
 
@@ -296,7 +298,9 @@ def located(config: Config) -> Config:
 
 
 def _absolute(value: str) -> str:
-    """Of a file, a folder or a pattern for files in a folder; what is not there stays as it is."""
+    """Of a file, a folder or a pattern for files in a folder; what is not there stays as it is, and so does a word."""
+    if value in ORDERS:
+        return value
     try:
         path = Path(value).expanduser()
         is_there = path.exists() or (has_magic(path.name) and path.parent.is_dir())

@@ -63,6 +63,7 @@ class PictureDataset(Dataset[PictureItem]):
         sample_ids, labels: of the pictures taken.
         classes: class names by index; empty where there are no labels.
         is_indexed: whether labels are the model's class indices by the data's own word; see `Classes`.
+        is_ordered: whether classes stand in an order that was asked for.
         preprocessing: as given.
     """
 
@@ -70,6 +71,7 @@ class PictureDataset(Dataset[PictureItem]):
     labels: list[int | None]
     classes: list[str]
     is_indexed: bool
+    is_ordered: bool
 
     def __init__(self, transform: Callable[[Image.Image], Tensor], preprocessing: Mapping[str, Any]) -> None:
         self.preprocessing = dict(preprocessing)
@@ -164,7 +166,8 @@ class PictureDataset(Dataset[PictureItem]):
         part = choose_part(labels, classes.names, only=chosen, limit=limit)
         if not part:
             raise NeuronPathError(f"{where} holds no picture of the classes {list(only or [])}.")
-        self.classes, self.is_indexed = list(classes.names), classes.is_indexed
+        self.classes = list(classes.names)
+        self.is_indexed, self.is_ordered = classes.is_indexed, classes.is_ordered
         self.sample_ids = [names[place] for place in part]
         self.labels = [labels[place] for place in part]
         return part

@@ -95,9 +95,8 @@ class ShardDataset(PictureDataset):
                 f"The sample '{names[keys.index(None)]}' has no label ({n_lacking} of {len(keys)} lack one): expected "
                 f"a member '.{label_key}' for each, or for none; data.label_key names another."
             )
-        index_file = None if class_index is None else Path(class_index).expanduser()
-        own = numbered(keys) if is_labelled and index_file is None else None
-        numbering = own or number_classes(keys, class_index=index_file, known=known)
+        own = numbered(keys) if is_labelled and class_index is None else None
+        numbering = own or number_classes(keys, class_index=class_index, known=known)
         where = f"'{root}'"
         places = self._take(names, keys, numbering, only=classes, limit=limit, where=where)
         taken = table.take(pa.array(places, pa.int64()))
