@@ -137,8 +137,8 @@ class HuggingFaceConfig(PicturesConfig):
     name: str = "huggingface"
     split: str = MISSING
     subset: str | None = None
-    image_column: str = "image"
-    label_column: str | None = "label"
+    image_column: str = "auto"
+    label_column: str | None = "auto"
     id_column: str | None = None
 
 
