@@ -122,8 +122,7 @@ class PictureDataset(Dataset[PictureItem]):
         """Whether a picture has several frames of which the model sees one; those of a camera (MPO) show the same."""
         with suppress(Exception):  # the first frame may be whole
             if picture.format != "MPO" and getattr(picture, "is_animated", False):
-                as_bands = picture.format == "TIFF" and self._channels not in (1, 3)
-                return not (as_bands and getattr(picture, "n_frames", 1) == self._channels)
+                return picture.format != "TIFF" or self._channels in (1, 3)  # else its pages are bands
         return False
 
     def content(self) -> dict[str, str]:
@@ -184,7 +183,8 @@ def _pillow(max_pixels: int | None) -> Iterator[None]:
     _add_heif()
     usual = Image.MAX_IMAGE_PIXELS
     if max_pixels is not None:
-        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # it warns of more, and refuses twice as many
+        # It refuses more than twice its limit.
+        Image.MAX_IMAGE_PIXELS = max_pixels / 2  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
