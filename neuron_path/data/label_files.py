@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from neuron_path.data.labels import read_text
@@ -96,26 +97,14 @@ def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list
     """
     table, place = _choose_table(file, names)
     named, cells = table.column(place), table.column(_class_column(file, table, place))
-    rows = _Rows(named)
-    owners: dict[int, str] = {}
     keys: list[str | None] = []
-    for name in names:
-        found = rows.of(name)
-        labels = {label for row in found for label in _labels(cells[row])}
+    for name, labels in zip(names, _labels_of(file, names, named, cells), strict=True):
         if len(labels) > 1:
             raise NeuronPathError(
                 f"Labels '{file}' give '{name}' several labels ({', '.join(sorted(labels)[:5])}): leave one for each "
                 "picture."
             )
-        if found and not labels:
-            raise NeuronPathError(f"Labels '{file}' give '{name}' no class: fill it in, or remove the row.")
-        for row in found:
-            if owners.setdefault(row, name) != name:
-                raise NeuronPathError(
-                    f"Labels '{file}' name '{owners[row]}' and '{name}' by the one row '{named[row]}': name each with "
-                    "its folders and its ending."
-                )
-        keys.append(labels.pop() if labels else None)
+        keys.append(next(iter(labels), None))
     n_absent = keys.count(None)
     if n_absent == len(keys) or (n_absent and not only):
         advice = "" if n_absent == len(keys) else ", or data.labels_only=true leaves the others out"
@@ -126,10 +115,41 @@ def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list
     return keys
 
 
+def _labels_of(
+    file: Path, names: Sequence[str], named: Sequence[str], cells: Sequence[str]
+) -> Iterator[frozenset[str]]:
+    """The labels of each image; none where no row is its own."""
+    exact = dict(zip(named, cells, strict=True))
+    is_exact = len(exact) == len(named) and all(name in exact for name in names)
+    if is_exact and not any("./" in name or "\\" in name for name in named):  # the same, soon, for a million files
+        yield from (_some(file, name, _labels(exact[name])) for name in names)
+        return
+    rows = _Rows(named)
+    owners: dict[int, str] = {}
+    for name in names:
+        found = rows.of(name)
+        for row in found:
+            if owners.setdefault(row, name) != name:
+                raise NeuronPathError(
+                    f"Labels '{file}' name '{owners[row]}' and '{name}' by the one row '{named[row]}': name each with "
+                    "its folders and its ending."
+                )
+        labels = frozenset(label for row in found for label in _labels(cells[row]))
+        yield _some(file, name, labels) if found else labels
+
+
+def _some(file: Path, name: str, labels: frozenset[str]) -> frozenset[str]:
+    if not labels:
+        raise NeuronPathError(f"Labels '{file}' give '{name}' no class: fill it in, or remove the row.")
+    return labels
+
+
 def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
     """The table that names the most pictures, and the column that does."""
     text = read_text(file, "Labels")
     first = next((line for line in text.splitlines() if line.strip()), "")
+    bases = {name.rpartition("/")[2] for name in names}
+    wanted = bases | {_stem(base) for base in bases}
     best: tuple[int, _Table, int] | None = None
     reason = "expected lines such as a.png,cat"
     unclear: _Table | None = None
@@ -140,7 +160,7 @@ def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
             reason = str(error)
             continue
         known = table.places(_FILE_HEADS)
-        counts = {place: _n_named(table.column(place), names) for place in range(table.n_columns)}
+        counts = {place: _n_named(table.column(place), wanted) for place in range(table.n_columns)}
         place = max(counts, key=lambda place: (counts[place] > 0, place in known, counts[place]))
         unclear = unclear or table
         if not known and list(counts.values()).count(counts[place]) > 1:
@@ -193,26 +213,28 @@ def _class_column(file: Path, table: _Table, file_column: int) -> int:
     )
 
 
-def _labels(cell: str) -> set[str]:
+@cache
+def _labels(cell: str) -> frozenset[str]:
     """The labels in a cell, which is one unless it looks like a list.
 
-    >>> _labels("n03995372 85 1 499 272 n03995372 0 0 9 9"), _labels("golden retriever"), sorted(_labels("[3, 5]"))
-    ({'n03995372'}, {'golden retriever'}, ['3', '5'])
+    >>> list(_labels("n03995372 85 1 499 272 n03995372 0 0 9 9")), list(_labels("golden retriever"))
+    (['n03995372'], ['golden retriever'])
+    >>> sorted(_labels("[3, 5]"))
+    ['3', '5']
     """
     cell = cell.strip()
     if _LOCALIZATION.fullmatch(cell):
-        return set(re.findall(r"n\d{8}", cell))
+        return frozenset(re.findall(r"n\d{8}", cell))
     parts = [part for part in re.split(r"[\s,;|]+", cell.strip("[]()")) if part]
     is_list = cell.startswith("[") or "|" in cell or all(re.fullmatch(r"n\d{8}|\d+", part) for part in parts)
     if len(parts) > 1 and is_list:
-        return set(parts)
-    return {cell} if cell else set()
+        return frozenset(parts)
+    return frozenset([cell] if cell else [])
 
 
-def _n_named(cells: Iterable[str], names: Sequence[str]) -> int:
-    """How many pictures have a file name that is in a column."""
-    bases = {_stem(cell.strip().replace("\\", "/").rpartition("/")[2]) for cell in cells}
-    return sum(_stem(name.rpartition("/")[2]) in bases for name in names)
+def _n_named(cells: Iterable[str], wanted: Collection[str]) -> int:
+    """How many cells end in a file name that is asked for."""
+    return sum(cell.rpartition("/")[2].rpartition("\\")[2].strip() in wanted for cell in cells)
 
 
 def _stem(base: str) -> str:
