@@ -316,7 +316,8 @@ def placed(config: AnyConfig, directory: str) -> AnyConfig:
             reference = config.evaluation.reference
             if reference and not isinstance(config.data, DigitsConfig | HuggingFaceConfig):  # whose are splits
                 found["evaluation"] = replace(config.evaluation, reference=_absolute(reference))
-    return replace(config, **found)
+    changed: Any = config
+    return replace(changed, **found)
 
 
 def _absolute(value: str) -> str:

@@ -19,6 +19,7 @@ from neuron_path.config import Config, ImageFolderConfig, PreprocessingConfig
 from neuron_path.data.pictures import PictureDataset
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.images import build_data
+from neuron_path.pipeline.report import picture
 from tests import pictures
 from tests.models.test_pixels import as_bytes, noise, png, tiff
 
@@ -41,7 +42,8 @@ def bring(folder: Path, files: dict[str, bytes], channels: int = 3, **settings: 
     for name in ("labels", "class_index"):
         if name in settings and (folder / settings[name]).is_file():
             settings[name] = str(folder / settings[name])
-    data = ImageFolderConfig(**PLAIN | own | {"root": str(folder / settings.pop("root", ""))} | settings)
+    options: dict[str, Any] = PLAIN | own | {"root": str(folder / settings.pop("root", ""))} | settings
+    data = ImageFolderConfig(**options)
     dataset = build_data(Config(data=data, preprocessing=PreprocessingConfig()), model(channels)).dataset
     assert isinstance(dataset, PictureDataset)
     return dataset
@@ -229,3 +231,23 @@ def test_what_is_not_clear_is_refused_in_one_line(kind: str, tmp_path: Path) -> 
         bring(tmp_path, files, **settings)
     assert re.search(expected, str(caught.value))
     assert "\n" not in str(caught.value)
+
+
+def test_the_advice_for_four_channels_works_when_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(as_bytes(Image.fromarray(RGBA), "PNG"))
+    settings: dict[str, Any] = {"root": str(tmp_path)}
+    for name in ("mean", "std"):
+        with pytest.raises(NeuronPathError, match=f"3 value.* of {name}, but the model takes 4") as caught:
+            build_data(Config(data=ImageFolderConfig(**settings), preprocessing=PreprocessingConfig()), model(4))
+        advice = re.findall(r"'data\.(\w+)=\[(.*)\]'", str(caught.value))
+        settings |= {key: [float(value) for value in values.split(",")] for key, values in advice}
+    data = build_data(Config(data=ImageFolderConfig(**settings), preprocessing=PreprocessingConfig()), model(4))
+    assert data.dataset[0]["image"].shape == (4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"), [(1, (5, 6)), (2, (5, 6)), (3, (5, 6, 3)), (4, (5, 6, 3)), (7, (5, 6, 3))]
+)
+def test_the_report_shows_pictures_of_any_number_of_bands(channels: int, shown: tuple[int, ...]) -> None:
+    made = {"mean": [0.5] * channels, "std": [0.5] * channels}
+    assert picture(np.zeros((channels, 5, 6)), made).shape == shown
