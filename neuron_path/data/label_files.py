@@ -186,7 +186,7 @@ def _split(text: str, delimiter: str) -> _Table:
         raise ValueError(" ".join(str(error).split())) from error
     if delimiter == " " and len({len(row) for row in rows}) > 1:  # names with spaces in them
         rows = [line.rsplit(None, 1) for line in text.splitlines() if line.strip()]
-    n_columns = len(rows[0])
+    n_columns = len(rows[0]) if rows else 0
     if n_columns < 2:
         raise ValueError("expected lines such as a.png,cat")
     if uneven := next((row for row in rows if len(row) != n_columns), None):
@@ -222,14 +222,14 @@ def _labels(cell: str) -> frozenset[str]:
     >>> sorted(_labels("[3, 5]"))
     ['3', '5']
     """
-    cell = cell.strip()
+    whole, cell = cell, cell.strip()
     if _LOCALIZATION.fullmatch(cell):
         return frozenset(re.findall(r"n\d{8}", cell))
     parts = [part for part in re.split(r"[\s,;|]+", cell.strip("[]()")) if part]
-    is_list = cell.startswith("[") or "|" in cell or all(re.fullmatch(r"n\d{8}|\d+", part) for part in parts)
+    is_list = cell.startswith("[") or all(re.fullmatch(r"n\d{8}|\d+", part) for part in parts)
     if len(parts) > 1 and is_list:
         return frozenset(parts)
-    return frozenset([cell] if cell else [])
+    return frozenset([whole] if cell else [])
 
 
 def _n_named(cells: Iterable[str], wanted: Collection[str]) -> int:
