@@ -7,12 +7,14 @@ options of the registered classes, so a new one needs its YAML file only.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from glob import has_magic
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -20,13 +22,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuron_path.attribution.quadrature import RULES
 from neuron_path.attribution.scorer import scorers
+from neuron_path.data.labels import ORDERS
 from neuron_path.errors import NeuronPathError
 from neuron_path.registry import Registry
 from neuron_path.search.search import searches
 
 _CHOSEN_BY = {"quadrature": "rule"}  # the setting that names a group's option, where that is not `name`
 _PLACES = {"model": ("checkpoint",), "head": ("path", "root"), "data": ("root", "class_index", "labels")}
+_TOP_PLACES = ("run_dir", "resume", "evaluate_on")
 OUTSIDE = ("experiment", "hydra")  # groups beside the configuration
+
+
+AnyConfig = TypeVar("AnyConfig")
 
 
 @dataclass
@@ -98,15 +105,17 @@ class DigitsConfig(DataConfig):
 
 @dataclass
 class PicturesConfig(DataConfig):
-    """Pictures from files; the last five settings go before the group `preprocessing`."""
+    """Pictures from files; the last six settings go before the group `preprocessing`."""
 
     root: str = MISSING
     class_index: str | None = None
+    max_pixels: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     crop_pct: float | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
+    orientation: str | None = None
 
 
 @dataclass
@@ -115,6 +124,7 @@ class ImageFolderConfig(PicturesConfig):
 
     name: str = "image_folder"
     labels: str | None = None
+    labels_only: bool = False
     cache: bool = True
 
 
@@ -135,8 +145,8 @@ class HuggingFaceConfig(PicturesConfig):
     name: str = "huggingface"
     split: str = MISSING
     subset: str | None = None
-    image_column: str = "image"
-    label_column: str | None = "label"
+    image_column: str = "auto"
+    label_column: str | None = "auto"
     id_column: str | None = None
 
 
@@ -152,6 +162,7 @@ class PreprocessingConfig:
     crop_pct: float | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
+    orientation: str | None = None
 
 
 @dataclass
@@ -332,6 +343,7 @@ def read_config(composed: DictConfig) -> Config:
     for group in ("head", "data", "scorer", "search"):
         _check_name(group, getattr(config, group))
     _check_rule(config.quadrature)
+    _check_model_name(config.model.name)
     return config
 
 
@@ -344,8 +356,26 @@ def located(config: Config) -> Config:
     return config
 
 
+def placed(config: AnyConfig, directory: str) -> AnyConfig:
+    """The same configuration from any working directory, of one whose paths are relative to `directory`."""
+    from neuron_path.data.digits import SPLITS  # which are no folders
+
+    names = [name for name in _TOP_PLACES if getattr(config, name, None) and getattr(config, name) not in SPLITS]
+    with chdir(directory):
+        found: dict[str, Any] = {name: _absolute(getattr(config, name)) for name in names}
+        if isinstance(config, Config):
+            config = located(config)
+            reference = config.evaluation.reference
+            if reference and not isinstance(config.data, DigitsConfig | HuggingFaceConfig):  # whose are splits
+                found["evaluation"] = replace(config.evaluation, reference=_absolute(reference))
+    changed: Any = config
+    return replace(changed, **found)
+
+
 def _absolute(value: str) -> str:
-    """Of a file, a folder or a pattern for files in a folder; what is not there stays as it is."""
+    """Of a file, a folder or a pattern for files in a folder; what is not there stays as it is, and so does a word."""
+    if value in ORDERS:
+        return value
     try:
         path = Path(value).expanduser()
         is_there = path.exists() or (has_magic(path.name) and path.parent.is_dir())
@@ -449,6 +479,17 @@ def _check_name(group: str, part: Any) -> None:
             f"The setting '{group}.name' is '{part.name}', but the option '{own}' of '{group}' was chosen: choose "
             f"with {group}={part.name} instead."
         )
+
+
+def _check_model_name(name: str) -> None:
+    """The option of a group is no name of a model, unless it is that model's own."""
+    for file in (conf_dir() / "model").glob("*.yaml"):
+        own = re.search(r"^name: *(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if file.stem == name and own is not None and own[1] != name:
+            raise NeuronPathError(
+                f"The setting 'model.name' is '{name}', which is no model but an option of 'model': choose with "
+                f"model={name} instead."
+            )
 
 
 def _check_rule(quadrature: Any) -> None:

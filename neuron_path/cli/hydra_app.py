@@ -31,7 +31,8 @@ from omegaconf.errors import (
 )
 
 from neuron_path.cli import sweep_failures
-from neuron_path.config import Config, PruneConfig, conf_dir, read_config, register_schemas, unknown_setting
+from neuron_path.cli.overrides import as_overrides
+from neuron_path.config import Config, PruneConfig, conf_dir, placed, read_config, register_schemas, unknown_setting
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.store.recovery import holds_run
 
@@ -58,6 +59,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     Raises:
         NeuronPathError: the overrides make no configuration.
     """
+    overrides = as_overrides(overrides)
     _check_flags(overrides)
     sweep_failures.begin()
     register_schemas()
@@ -123,7 +125,7 @@ def _prune(composed: DictConfig) -> None:
     from neuron_path.pipeline.pruning.settings import read_prune_config
 
     try:
-        config = read_prune_config(composed)
+        config = _in_place(read_prune_config(composed))
     except OmegaConfBaseException as error:
         raise NeuronPathError(explain(error)) from error
     prune(_grouped(config), Path(HydraConfig.get().runtime.output_dir))
@@ -215,9 +217,15 @@ def _check_flags(arguments: Sequence[str]) -> None:
 
 def _read(composed: DictConfig) -> Config:
     try:
-        return read_config(composed)
+        return _in_place(read_config(composed))
     except OmegaConfBaseException as error:
         raise NeuronPathError(explain(error)) from error
+
+
+def _in_place(config: AnyConfig) -> AnyConfig:
+    """The same with the paths that were given, where Hydra has changed the working directory."""
+    job = HydraConfig.get()
+    return placed(config, job.runtime.cwd) if job.job.chdir else config
 
 
 def _grouped(config: AnyConfig) -> AnyConfig:
@@ -248,7 +256,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return (
             f"Cannot read the override '{error.override}': expected KEY=VALUE, as in data.limit=10; a value with "
-            "special characters needs quotes of its own, as in 'data.root=\"~/my pictures\"'."
+            "special characters needs quotes of its own, as in 'data.classes=[\"fox, red\"]'."
         )
     if isinstance(error, OSError):
         return f"Cannot write the run directory ({error}): choose another with hydra.run.dir=DIR."
@@ -274,7 +282,8 @@ def _unknown_option(error: MissingConfigException) -> str:
     options = [str(name) for name in error.options or ()]
     if not group or not options:
         return f"{_first(error)}."
-    return f"There is no option '{option}' of '{group}'.{nearest(option, options)} Options: {', '.join(options)}."
+    own = f" A model of timm is model=timm model.name={option}." if group == "model" else ""
+    return f"There is no option '{option}' of '{group}'.{nearest(option, options)}{own} Options: {', '.join(options)}."
 
 
 def _first(error: Exception) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from os.path import commonpath, dirname
 from pathlib import Path
 from stat import S_ISREG
 from sys import intern
@@ -11,29 +15,34 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from neuron_path.data.labels import KnownClasses, number_classes, numbered, read_labels
+from neuron_path.data.label_files import read_labels
+from neuron_path.data.labels import KnownClasses, number_classes, numbered
 from neuron_path.data.listing import list_files
-from neuron_path.data.pictures import PictureDataset
+from neuron_path.data.pictures import ENDINGS, PictureDataset
 from neuron_path.errors import NeuronPathError
+
+_SPLIT = re.compile(r"(train|training|val|valid|validation|dev|test|testing)([-_ ]?(\d{4}|set|images))?", re.IGNORECASE)
 
 
 class ImageFolderDataset(PictureDataset):
     """The pictures below a folder, named by their relative path, in the order of those names.
 
-    With sub-folders, each is a class; pictures directly in the folder have no label. Hidden files are left out; any
-    other file must be a picture.
+    With sub-folders, each is a class; pictures directly in the folder have no label. Hidden files are left out, and so
+    are files with an ending that is no picture's, which one warning counts; any other file must be a picture.
 
     Args:
         root: the folder.
         transform, preprocessing: as for `PictureDataset`.
         class_index, known: how classes are numbered; see `neuron_path.data.labels.number_classes`.
-        labels: CSV with the columns file and class, which goes before the folders.
+        labels: table of files and classes, which goes before the folders; see `neuron_path.data.label_files`.
+        labels_only: whether pictures that it lacks are left out.
         classes: names of the classes to take, or of their folders; None takes all.
         limit: at most so many pictures, spread evenly; None takes all.
         cache: whether the listing of a large folder is remembered; see `neuron_path.data.listing.list_files`.
 
     Raises:
-        NeuronPathError: no such folder, no files, pictures beside class folders, bad labels or class index.
+        NeuronPathError: no such folder, no files, pictures beside class folders, splits in the place of classes, bad
+            labels or class index.
     """
 
     def __init__(
@@ -44,6 +53,7 @@ class ImageFolderDataset(PictureDataset):
         preprocessing: Mapping[str, Any],
         class_index: str | Path | None = None,
         labels: str | Path | None = None,
+        labels_only: bool = False,
         known: KnownClasses | None = None,
         classes: Sequence[str | int] | None = None,
         limit: int | None = None,
@@ -51,17 +61,19 @@ class ImageFolderDataset(PictureDataset):
     ) -> None:
         super().__init__(transform, preprocessing)
         self.root = Path(root).expanduser()
-        files = list_files(self.root, cached=cache)
-        if not files:
-            raise NeuronPathError(f"Folder '{self.root}' is empty: expected pictures, or class folders with pictures.")
-        index_file = None if class_index is None else Path(class_index).expanduser()
+        files = _pictures(list_files(self.root, cached=cache), self.root)
+        own = None
         if labels is None:
             keys = _folder_keys(files, self.root)
-            own = None
+            if class_index is None:
+                _check_level(files, keys, self.root, known)
         else:
-            keys = read_labels(Path(labels).expanduser(), files)
-            own = numbered(keys) if index_file is None else None
-        numbering = own or number_classes(keys, class_index=index_file, known=known)
+            keys = read_labels(Path(labels).expanduser(), files, only=labels_only)
+            if labels_only:
+                files = [file for file, key in zip(files, keys, strict=True) if key is not None]
+                keys = [key for key in keys if key is not None]
+            own = numbered(keys) if class_index is None else None
+        numbering = own or number_classes(keys, class_index=class_index, known=known)
         self._take(files, keys, numbering, only=classes, limit=limit, where=f"Folder '{self.root}'")
 
     def _source(self, index: int) -> Path:
@@ -69,6 +81,64 @@ class ImageFolderDataset(PictureDataset):
         if not S_ISREG(file.stat().st_mode):  # a pipe would be waited for, and for ever
             raise ValueError("it is no ordinary file")
         return file
+
+
+def _pictures(files: Sequence[str], root: Path) -> list[str]:
+    """The files that are pictures by their names: those without an ending too."""
+    usual = ENDINGS | {ending.upper() for ending in ENDINGS}  # so that a million names take no more than a look
+    found = [file for file in files if file.rpartition(".")[2] in usual or _may_be_picture(file)]
+    n_others = len(files) - len(found)
+    if not found:
+        what = f"has only files with other endings, as '{files[0]}'" if files else "is empty"
+        raise NeuronPathError(f"Folder '{root}' {what}: expected pictures, or class folders with pictures.")
+    if n_others:
+        taken = set(found)
+        other = next(file for file in files if file not in taken)
+        warnings.warn(
+            f"{n_others} of {len(files)} files in '{root}' are passed over, as their endings are no picture's, such as "
+            f"'{other}'.",
+            stacklevel=3,
+        )
+    return found
+
+
+def _may_be_picture(file: str) -> bool:
+    _, dot, ending = file.rpartition("/")[2].rpartition(".")
+    return not dot or ending.lower() in ENDINGS
+
+
+def _check_level(files: Sequence[str], keys: Sequence[str | None], root: Path, known: KnownClasses | None) -> None:
+    """Raise a NeuronPathError where the folders are no classes, but what holds them.
+
+    Args:
+        files: in the order of their names, so that the folders that all share are those that the ends share.
+        keys: their class folders.
+        root: names the folder.
+        known: knows the classes of some models.
+    """
+    shared = commonpath([dirname(files[0]), dirname(files[-1])])
+    begin = len(shared) + 1 if shared else 0
+    folders = sorted({file[begin:].partition("/")[0] for file in files} if begin else {key for key in keys if key})
+    if begin and any("/" not in file[begin:] for file in files):
+        folders = []
+    above = [part for part in shared.split("/") if part]
+    split = next((place for place, part in enumerate(above) if _SPLIT.fullmatch(part)), None)
+    if folders and all(map(_SPLIT.fullmatch, folders)):
+        told = f"holds the splits {', '.join(folders)} and no classes"
+        deeper = Path(
+            *above, next((folder for folder in folders if not folder.lower().startswith("train")), folders[0])
+        )
+    elif split is not None:
+        told, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
+    elif above and len(folders) > 1 and known is not None and known(above[:1]) is None and known(folders) is not None:
+        told, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
+    else:
+        return
+    setting = shlex.quote(f"data.root={root / deeper}")
+    raise NeuronPathError(
+        f"Folder '{root}' {told}: take a folder of classes, as {setting}, or say with data.class_index=text that these "
+        "are."
+    )
 
 
 def _folder_keys(files: Sequence[str], root: Path) -> list[str | None]:

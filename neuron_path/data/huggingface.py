@@ -16,6 +16,9 @@ from neuron_path.data.labels import Classes, KnownClasses, number_classes, numbe
 from neuron_path.data.pictures import PictureDataset
 from neuron_path.errors import NeuronPathError, unknown_name
 
+AUTO = "auto"
+"""The column that is of the kind that is looked for."""
+
 
 class HuggingFaceDataset(PictureDataset):
     """A split of a data set with a column of images, named SPLIT/ROW or by a column of names.
@@ -25,7 +28,9 @@ class HuggingFaceDataset(PictureDataset):
         transform, preprocessing: as for `PictureDataset`.
         split: its name.
         subset: the configuration's name, of data sets that have several.
-        image_column, label_column: the columns' names; None, or labels that are all −1, is a data set without labels.
+        image_column: its name; "auto" is the one column of images.
+        label_column: its name; "auto" is the one column of class labels, or the one named `label`. None, or labels that
+            are all −1, is a data set without labels.
         id_column: a column of names that are all different; None numbers the rows as they are stored.
         class_index, known: how classes are numbered, where their column has no order of its own or is to have another;
             see `neuron_path.data.labels.number_classes`.
@@ -43,8 +48,8 @@ class HuggingFaceDataset(PictureDataset):
         preprocessing: Mapping[str, Any],
         split: str,
         subset: str | None = None,
-        image_column: str = "image",
-        label_column: str | None = "label",
+        image_column: str = AUTO,
+        label_column: str | None = AUTO,
         id_column: str | None = None,
         class_index: str | Path | None = None,
         known: KnownClasses | None = None,
@@ -53,11 +58,11 @@ class HuggingFaceDataset(PictureDataset):
     ) -> None:
         super().__init__(transform, preprocessing)
         rows = _open(str(root), subset, split)
-        self._column = image_column
+        self._column = _image_column(rows, image_column)
         names = _names(rows, split, id_column)
-        index_file = None if class_index is None else Path(class_index).expanduser()
-        keys, numbering = _labels(rows, label_column, index_file, known)
-        self._rows = _undecoded(rows, image_column)
+        column = _label_column(rows) if label_column == AUTO else label_column
+        keys, numbering = _labels(rows, column, class_index, known)
+        self._rows = rows.select_columns([self._column]).cast_column(self._column, _library().Image(decode=False))
         self._places = self._take(names, keys, numbering, only=classes, limit=limit, where=f"'{root}'")
 
     def _source(self, index: int) -> Path | BinaryIO:
@@ -124,7 +129,7 @@ def _names(rows: Any, split: str, id_column: str | None) -> list[str]:
 
 
 def _labels(
-    rows: Any, column: str | None, class_index: Path | None, known: KnownClasses | None
+    rows: Any, column: str | None, class_index: str | Path | None, known: KnownClasses | None
 ) -> tuple[Sequence[str | None], Classes]:
     """The class key of each image, and the classes."""
     if column is None:
@@ -137,6 +142,11 @@ def _labels(
         raise NeuronPathError(
             f"{n_lacking} of {len(values)} images have no '{column}': expected a label for each, or for none; "
             "data.label_column=null leaves all unlabelled."
+        )
+    if any(isinstance(value, list) for value in values):
+        raise NeuronPathError(
+            f"The column '{column}' holds several labels for an image: name a column of single ones with "
+            "data.label_column, or data.label_column=null leaves all unlabelled."
         )
     if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
         raise NeuronPathError(f"The column '{column}' holds no labels: expected class indices or names.")
@@ -151,7 +161,7 @@ def _labels(
 
 
 def _own_classes(
-    names: list[str], values: list[int], class_index: Path | None, known: KnownClasses | None
+    names: list[str], values: list[int], class_index: str | Path | None, known: KnownClasses | None
 ) -> tuple[Sequence[str | None], Classes]:
     """The same for a column that has names for its numbers, which are all classes, also those without an image."""
     keys = [names[value] for value in values]
@@ -169,14 +179,36 @@ def _values(rows: Any, column: str, setting: str) -> list[Any]:
     return rows.select_columns([column]).with_format("arrow")[:][column].to_pylist()
 
 
-def _undecoded(rows: Any, column: str) -> Any:
-    """The rows with the column's images as bytes or paths."""
-    datasets = _library()
+def _image_column(rows: Any, column: str) -> str:
+    """The column of images that is named, or the only one."""
+    images = [name for name, feature in rows.features.items() if isinstance(feature, _library().Image)]
+    binary = [name for name, feature in rows.features.items() if getattr(feature, "dtype", None) == "binary"]
+    if column == AUTO:
+        found = images or binary
+        if len(found) != 1:
+            held = f"has several columns of images ({', '.join(found)})" if found else "has no column of images"
+            raise NeuronPathError(
+                f"The data set {held}: name one with data.image_column. Columns: {', '.join(rows.column_names)}."
+            )
+        return found[0]
     if column not in rows.column_names:
         raise NeuronPathError(
             f"The data set has no column '{column}' (data.image_column). Columns: {', '.join(rows.column_names)}."
         )
-    feature = rows.features[column]
-    if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", None) != "binary":
+    if column not in (*images, *binary):
         raise NeuronPathError(f"The column '{column}' holds no images: name one that does with data.image_column.")
-    return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return column
+
+
+def _label_column(rows: Any) -> str:
+    """The only column of class labels; without one, the column named label."""
+    found = [name for name, feature in rows.features.items() if isinstance(feature, _library().ClassLabel)]
+    if not found and "label" in rows.column_names:
+        return "label"
+    if len(found) != 1:
+        held = f"several columns of labels ({', '.join(found)})" if found else "no column of labels"
+        raise NeuronPathError(
+            f"The data set has {held}: name one with data.label_column, or data.label_column=null leaves all "
+            f"unlabelled. Columns: {', '.join(rows.column_names)}."
+        )
+    return found[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections import Counter
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -12,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from neuron_path.errors import NeuronPathError
+
+ORDERS = ("number", "natural", "text")
+"""Words for how class folders are numbered: by the number that is their name; in an order that has 2 before 10, as
+timm's; in the order of their letters, as torchvision's."""
+
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 # From class keys to (key → index, names by index, whether these are the model's), where it knows them; else None.
 KnownClasses = Callable[[Collection[str]], tuple[Mapping[str, int], Sequence[str], bool] | None]
@@ -26,11 +33,13 @@ class Classes:
         names: class names by index.
         is_indexed: whether these are the model's indices by the data's own word; else they follow an order, which is
             the model's only where all of its classes are there.
+        is_ordered: whether that order was asked for.
     """
 
     index: Mapping[str, int] = field(default_factory=dict)
     names: Sequence[str] = ()
     is_indexed: bool = False
+    is_ordered: bool = False
 
     def name_of(self, key_or_name: str) -> str:
         """The class name of a key; anything else as it is."""
@@ -38,29 +47,33 @@ class Classes:
 
 
 def number_classes(
-    keys: Iterable[str | None], *, class_index: Path | None = None, known: KnownClasses | None = None
+    keys: Iterable[str | None], *, class_index: str | Path | None = None, known: KnownClasses | None = None
 ) -> Classes:
     """Give the classes of a data set their indices and names.
 
-    They are numbered by the file `class_index`, else as the model has them, where `known` knows them all, else by the
+    They are numbered by `class_index`, else as the model has them, where `known` knows them all, else by the
     order of their names.
 
     Args:
         keys: the class key of each image; None where it has none.
-        class_index: JSON {key: index}, or CSV with the columns key, index and perhaps name.
+        class_index: one of `ORDERS`, or a file: JSON {key: index}, or CSV with the columns key, index and perhaps name.
         known: knows the classes of some models.
 
     Raises:
-        NeuronPathError: a class index that cannot be read, or that lacks a key.
+        NeuronPathError: a class index that cannot be read, or that lacks a key; names that are no numbers.
 
+    >>> number_classes(["10", "2"], class_index="natural").names, number_classes(["10", "2"], class_index="text").names
+    (['2', '10'], ['10', '2'])
     >>> number_classes(["dog", "cat", "dog"])
-    Classes(index={'cat': 0, 'dog': 1}, names=['cat', 'dog'], is_indexed=False)
+    Classes(index={'cat': 0, 'dog': 1}, names=['cat', 'dog'], is_indexed=False, is_ordered=False)
     """
     found = sorted({key for key in keys if key is not None})
     if not found:
         return Classes()
+    if class_index in ORDERS:
+        return _in_order(str(class_index), found)
     if class_index is not None:
-        return _read_class_index(class_index, found)
+        return _read_class_index(Path(class_index).expanduser(), found)
     if known is not None and (classes := known(found)) is not None:
         return Classes(*classes)
     return Classes({key: number for number, key in enumerate(found)}, found)
@@ -73,7 +86,7 @@ def numbered(keys: Iterable[str | None]) -> Classes | None:
         NeuronPathError: indices beside numbers that are none.
 
     >>> numbered(["2", "0"])
-    Classes(index={'0': 0, '2': 2}, names=['0', '1', '2'], is_indexed=True)
+    Classes(index={'0': 0, '2': 2}, names=['0', '1', '2'], is_indexed=True, is_ordered=False)
     """
     found = {key for key in keys if key is not None}
     others = sorted(key for key in found if not (key.isascii() and key.isdigit() and len(key) < 7))
@@ -85,6 +98,24 @@ def numbered(keys: Iterable[str | None]) -> Classes | None:
         return None
     index = {key: int(key) for key in sorted(found, key=int)}
     return Classes(index, [str(number) for number in range(max(index.values()) + 1)], is_indexed=True)
+
+
+def _in_order(word: str, keys: Sequence[str]) -> Classes:
+    if word == "number":
+        if (classes := numbered(keys)) is None:
+            odd = next(key for key in keys if numbered([key]) is None)
+            raise NeuronPathError(
+                f"data.class_index is 'number', and the class '{odd}' is none from 0 to 999999: say natural or "
+                "text, or give a file."
+            )
+        return classes
+    ordered = sorted(keys, key=_natural) if word == "natural" else list(keys)
+    return Classes({key: place for place, key in enumerate(ordered)}, ordered, is_ordered=True)
+
+
+def _natural(key: str) -> tuple[list[int | str], str]:
+    """As timm sorts folders: digits count as numbers, and case does not."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", key.lower())], key
 
 
 def are_numbers(keys: Iterable[str]) -> bool:
@@ -99,31 +130,25 @@ def are_numbers(keys: Iterable[str]) -> bool:
         return False
 
 
-def read_labels(file: Path, names: Sequence[str]) -> list[str | None]:
-    """The class key of each image by a CSV with the columns file and class.
-
-    Args:
-        file: the CSV; rows of files that are not asked for are passed over.
-        names: the images.
+def read_text(file: Path, what: str) -> str:
+    """The text of a file in UTF-8 or UTF-16, with a byte order mark or without.
 
     Raises:
-        NeuronPathError: a file that is no such CSV, names a file twice, or lacks one.
+        NeuronPathError: no such file, or another encoding; it begins with `what`, which says what the file is for.
     """
-    table = _read_csv(file, "Labels", ["file", "class"])
-    named = [name.replace("\\", "/").removeprefix("./") for name in table["file"]]
-    if len(set(named)) < len(named):
-        doubled = Counter(named).most_common(1)[0][0]
-        raise NeuronPathError(f"Labels '{file}' name '{doubled}' twice: leave one row for each file.")
-    if "" in table["class"]:
-        nameless = named[table["class"].index("")]
-        raise NeuronPathError(f"Labels '{file}' give '{nameless}' no class: fill it in, or remove the row.")
-    by_file = dict(zip(named, table["class"], strict=True))
-    if absent := [name for name in names if name not in by_file]:
+    try:
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise NeuronPathError(f"{what} '{file}' cannot be read: {' '.join(str(error).split())}.") from error
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in data[:2]:  # the first letter is ASCII
+        encoding = "utf-16-be" if data.startswith(b"\0") else "utf-16-le"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
         raise NeuronPathError(
-            f"Labels '{file}' lack the file '{absent[0]}' ({len(absent)} of {len(names)} in all): expected a row for "
-            "each, named relative to data.root."
-        )
-    return [by_file[name] for name in names]
+            f"{what} '{file}' cannot be read as {encoding[:6].upper()} ({error.reason}): save it as UTF-8."
+        ) from None
 
 
 def _read_class_index(file: Path, keys: Sequence[str]) -> Classes:
@@ -165,10 +190,10 @@ def _fits(number: int) -> bool:
 
 def _read_csv(file: Path, what: str, columns: Sequence[str]) -> dict[str, list[str]]:
     """The columns of a CSV by their names, which its first line gives."""
+    stream = io.StringIO(read_text(file, what), newline="")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            head, *rows = [row for row in csv.reader(stream, strict=True, skipinitialspace=True) if row] or [[]]
-    except (OSError, ValueError, csv.Error) as error:
+        head, *rows = [row for row in csv.reader(stream, strict=True, skipinitialspace=True) if row] or [[]]
+    except csv.Error as error:
         raise NeuronPathError(f"{what} '{file}' cannot be read: {' '.join(str(error).split())}.") from error
     if absent := [name for name in columns if name not in head]:
         raise NeuronPathError(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
@@ -18,6 +24,14 @@ from neuron_path.data.part import choose_part
 from neuron_path.errors import NeuronPathError
 
 ON_ERROR = ("raise", "skip")
+# fmt: off
+ENDINGS = frozenset([
+    "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "hif", "icb", "ico", "im", "j2c", "j2k", "jfif", "jp2",
+    "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "mpo", "pbm", "pcx", "pfm", "pgm", "png", "pnm", "ppm",
+    "psd", "qoi", "ras", "rgb", "rgba", "sgi", "tga", "tif", "tiff", "webp", "xbm", "xpm",
+])
+# fmt: on
+"""What follows the last dot in a picture's name, in lower case; some are read only with a plug-in of Pillow's."""
 CHECKED = 1000
 """Pictures whose headers are looked at before a run; the others are found out when their turn comes."""
 
@@ -38,13 +52,18 @@ class PictureDataset(Dataset[PictureItem]):
     """Pictures with stable names, whatever keeps them.
 
     Args:
-        transform: from a picture to the model's input.
+        transform: from a picture to the model's input. One with methods `decode` and `prepare`, as
+            `neuron_path.models.preprocessing.ImageTransform`, does it in two steps, the first of which may refuse a
+            picture; of any other a picture is loaded before.
         preprocessing: what the transform does, in values that JSON can hold.
 
     Attributes:
+        max_pixels: pictures of more pixels are problems; None is Pillow's own limit, twice its
+            `MAX_IMAGE_PIXELS`.
         sample_ids, labels: of the pictures taken.
         classes: class names by index; empty where there are no labels.
         is_indexed: whether labels are the model's class indices by the data's own word; see `Classes`.
+        is_ordered: whether classes stand in an order that was asked for.
         preprocessing: as given.
     """
 
@@ -52,10 +71,14 @@ class PictureDataset(Dataset[PictureItem]):
     labels: list[int | None]
     classes: list[str]
     is_indexed: bool
+    is_ordered: bool
 
     def __init__(self, transform: Callable[[Image.Image], Tensor], preprocessing: Mapping[str, Any]) -> None:
         self.preprocessing = dict(preprocessing)
-        self._transform = transform
+        self.max_pixels: int | None = None
+        self._channels: int = getattr(transform, "channels", 3)
+        self._decode: Callable[[Image.Image], Any] = getattr(transform, "decode", _loaded)
+        self._prepare: Callable[[Any], Tensor] = getattr(transform, "prepare", transform)
 
     @abstractmethod
     def _source(self, index: int) -> Path | BinaryIO:
@@ -66,21 +89,41 @@ class PictureDataset(Dataset[PictureItem]):
 
     def __getitem__(self, index: int) -> PictureItem:
         name, label = self.sample_ids[index], self.labels[index]
-        picture = self._open(index, decode=True)
-        if isinstance(picture, str):
-            return PictureItem(image=None, label=label, sample_id=name, problem=picture)
-        return PictureItem(image=self._transform(picture), label=label, sample_id=name, problem=None)
+        pixels = self._open(index, self._decode)
+        if isinstance(pixels, str):
+            return PictureItem(image=None, label=label, sample_id=name, problem=pixels)
+        return PictureItem(image=self._prepare(pixels), label=label, sample_id=name, problem=None)
 
-    def check(self) -> None:
-        """Raise a NeuronPathError that names the first file which is no picture, by headers alone.
+    def check(self, *, strict: bool = True) -> None:
+        """Look at headers alone: raise a NeuronPathError that names the first file which is no picture.
 
         Of more than `CHECKED` pictures so many are looked at, spread evenly: a start must not wait for a million files.
+        Pictures of several frames are counted in one warning.
+
+        Args:
+            strict: False passes over what is no picture.
         """
         n_checked = min(len(self), CHECKED)
+        moving: list[str] = []
         for index in np.arange(n_checked) * len(self) // n_checked:
-            problem = self._open(int(index), decode=False)
-            if isinstance(problem, str):
-                raise unreadable(self.sample_ids[index], problem)
+            found = self._open(int(index), self._moves)
+            if found is True:
+                moving.append(self.sample_ids[index])
+            elif strict and isinstance(found, str):
+                raise unreadable(self.sample_ids[index], found)
+        if moving:
+            warnings.warn(
+                f"{len(moving)} of the {n_checked} pictures looked at have several frames, as '{moving[0]}': the model "
+                "sees the first.",
+                stacklevel=2,
+            )
+
+    def _moves(self, picture: Image.Image) -> bool:
+        """Whether a picture has several frames of which the model sees one; those of a camera (MPO) show the same."""
+        with suppress(Exception):  # the first frame may be whole
+            if picture.format != "MPO" and getattr(picture, "is_animated", False):
+                return picture.format != "TIFF" or self._channels in (1, 3)  # else its pages are bands
+        return False
 
     def content(self) -> dict[str, str]:
         """A digest of the bytes of a few pictures, spread evenly, by name; what cannot be read is left out."""
@@ -89,18 +132,20 @@ class PictureDataset(Dataset[PictureItem]):
         return {
             self.sample_ids[place]: hashlib.sha256(_bytes(self._source(place))).hexdigest()[:16]
             for place in places
-            if not isinstance(self._open(place, decode=True), str)
+            if not isinstance(self._open(place, _loaded), str)
         }
 
-    def _open(self, index: int, *, decode: bool) -> Image.Image | str:
-        """A picture, or why there is none."""
+    def _open(self, index: int, use: Callable[[Image.Image], Any]) -> Any:
+        """What `use` makes of a picture before its file is closed, or why there is nothing."""
         try:
-            with Image.open(self._source(index)) as picture:
-                if decode:
-                    picture.load()
-                return picture
+            source = self._source(index)
+            with _pillow(self.max_pixels), Image.open(source) as picture:
+                return use(picture)
         except UnidentifiedImageError:
-            return "its format is not known"
+            return "its format is not known" + _plugin(self.sample_ids[index])
+        except Image.DecompressionBombError as error:
+            size = re.search(r"\d+", str(error))
+            return f"it is too large: data.max_pixels={size[0] if size else 'N'} allows it"
         except Exception as error:  # damaged files make the decoders raise anything
             return " ".join(str(error).split()) or type(error).__name__
 
@@ -120,10 +165,45 @@ class PictureDataset(Dataset[PictureItem]):
         part = choose_part(labels, classes.names, only=chosen, limit=limit)
         if not part:
             raise NeuronPathError(f"{where} holds no picture of the classes {list(only or [])}.")
-        self.classes, self.is_indexed = list(classes.names), classes.is_indexed
+        self.classes = list(classes.names)
+        self.is_indexed, self.is_ordered = classes.is_indexed, classes.is_ordered
         self.sample_ids = [names[place] for place in part]
         self.labels = [labels[place] for place in part]
         return part
+
+
+def _loaded(picture: Image.Image) -> Image.Image:
+    picture.load()
+    return picture
+
+
+@contextmanager
+def _pillow(max_pixels: int | None) -> Iterator[None]:
+    """Set Pillow's limit, and keep back its remarks about odd metadata, which name no file."""
+    _add_heif()
+    usual = Image.MAX_IMAGE_PIXELS
+    if max_pixels is not None:
+        # It refuses more than twice its limit.
+        Image.MAX_IMAGE_PIXELS = max_pixels / 2  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
+
+
+@cache
+def _add_heif() -> None:
+    """Let Pillow read HEIC, the format of some telephones, where its plug-in is installed."""
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+
+
+def _plugin(name: str) -> str:
+    """What to install for a picture, by its name."""
+    is_heif = name.lower().endswith((".heic", ".heif", ".hif"))
+    return ": pip install pillow-heif" if is_heif and find_spec("pillow_heif") is None else ""
 
 
 def _bytes(source: Path | BinaryIO) -> bytes:

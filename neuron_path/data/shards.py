@@ -23,10 +23,9 @@ from torch import Tensor
 from neuron_path.data.cache import recall, remember, stamp
 from neuron_path.data.labels import KnownClasses, number_classes, numbered
 from neuron_path.data.listing import check_text
-from neuron_path.data.pictures import PictureDataset
+from neuron_path.data.pictures import ENDINGS, PictureDataset
 from neuron_path.errors import NeuronPathError
 
-SUFFIXES = frozenset(["bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp"])
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _BLOCK = 512  # bytes, of a tar file
 _LARGEST_LABEL = 4096  # bytes
@@ -96,9 +95,8 @@ class ShardDataset(PictureDataset):
                 f"The sample '{names[keys.index(None)]}' has no label ({n_lacking} of {len(keys)} lack one): expected "
                 f"a member '.{label_key}' for each, or for none; data.label_key names another."
             )
-        index_file = None if class_index is None else Path(class_index).expanduser()
-        own = numbered(keys) if is_labelled and index_file is None else None
-        numbering = own or number_classes(keys, class_index=index_file, known=known)
+        own = numbered(keys) if is_labelled and class_index is None else None
+        numbering = own or number_classes(keys, class_index=class_index, known=known)
         where = f"'{root}'"
         places = self._take(names, keys, numbering, only=classes, limit=limit, where=where)
         taken = table.take(pa.array(places, pa.int64()))
@@ -193,7 +191,7 @@ def _rows(file: Path, name: str, label_key: str, image_key: str | None) -> list[
         if not sample.pictures and sample.label is not None:
             raise NeuronPathError(
                 f"The sample '{sample.key}' of shard '{file}' has a label and no picture: expected one named as one of "
-                f"{', '.join(sorted(SUFFIXES))}, or name what follows the first dot with data.image_key."
+                f"{', '.join(sorted(ENDINGS))}, or name what follows the first dot with data.image_key."
             )
         rows += [
             (f"{name}/{member.name}", member.offset_data, member.size if member.type in _PLAIN else -1, sample.label)
@@ -260,7 +258,7 @@ def _split(name: str) -> tuple[str, str, str]:
 def _is_picture(extension: str, image_key: str | None) -> bool:
     if image_key is not None:
         return extension == image_key
-    return extension.rpartition(".")[2].lower() in SUFFIXES
+    return extension.rpartition(".")[2].lower() in ENDINGS
 
 
 def _folder_keys(names: Sequence[str]) -> list[str | None]:

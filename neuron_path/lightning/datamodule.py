@@ -212,6 +212,6 @@ class PictureDataModule(ImageDataModule):
         self._pictures = pictures
         super().__init__(pictures, batch_size=batch_size, num_workers=num_workers)
 
-    def check(self) -> None:
+    def check(self, *, strict: bool = True) -> None:
         """Raise a NeuronPathError that names the first file which is no picture; see `PictureDataset.check`."""
-        self._pictures.check()
+        self._pictures.check(strict=strict)

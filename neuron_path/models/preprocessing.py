@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from PIL import Image
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.models.pixels import ORIENTATIONS, read_pixels
 
 INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
 CROP_MODES = ("border", "center", "squash")
@@ -18,42 +21,73 @@ CROP_MODES = ("border", "center", "squash")
 bends the aspect ratio; with `crop_pct` 1 it is a plain resize."""
 
 
+@dataclass(frozen=True)
+class ImageTransform:
+    """From a picture, as `PIL.Image.open` gives it, to a model's input (c, H, W).
+
+    Attributes:
+        channels: c.
+        orientation: one of `neuron_path.models.pixels.ORIENTATIONS`.
+        whole: what is done to a picture of mode L or RGB.
+        by_band: where to resize and cut each of several bands.
+        mean, std: of each channel, of pixels in [0, 1].
+    """
+
+    channels: int
+    orientation: str
+    whole: Callable[[Image.Image], Tensor]
+    by_band: Sequence[Callable[[Image.Image], Tensor]]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        return self.prepare(self.decode(picture))
+
+    def decode(self, picture: Image.Image) -> list[Image.Image]:
+        """The picture's pixels; see `read_pixels`, also for what it raises."""
+        return read_pixels(picture, self.channels, self.orientation)
+
+    def prepare(self, images: Sequence[Image.Image]) -> Tensor:
+        """The model's input from what `decode` has returned."""
+        if len(images) == 1 and images[0].mode in ("L", "RGB"):
+            return self.whole(images[0])
+        bands = [made(image) for made, image in zip(self.by_band, images, strict=True)]
+        pixels = torch.cat(bands).float().clamp(0, 255) / 255  # bicubic interpolation of floats overshoots
+        mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
 def image_transform(
     model: nn.Module, overrides: Mapping[str, Any] | None = None
-) -> tuple[Callable[[Image.Image], Tensor], dict[str, Any]]:
+) -> tuple[ImageTransform, dict[str, Any]]:
     """The transform from a picture to the model's input, and a description of it that JSON can hold.
 
     Args:
         model: a timm model; its `pretrained_cfg` says size, crop, interpolation, mean and standard deviation.
         overrides: any of `mean`, `std` (per channel, of pixels in [0, 1]), `crop_pct`, `crop_mode` (`center`, `border`
-            or `squash`), `interpolation`; None values leave the model's own.
+            or `squash`), `interpolation`, `orientation` (`exif` or `stored`); None values leave the model's own, and
+            follow EXIF.
 
     Raises:
         NeuronPathError: a mean or standard deviation with another number of channels than the model's, a standard
-            deviation or crop out of range, an unknown crop mode or interpolation.
+            deviation or crop out of range, an unknown crop mode, interpolation or orientation.
     """
     config: dict[str, Any] = resolve_model_data_config(model)
     config["input_size"] = input_size(model)
+    config["orientation"] = (getattr(model, "pretrained_cfg", None) or {}).get("orientation") or "exif"
     config |= {name: value for name, value in (overrides or {}).items() if value is not None}
     channels = config["input_size"][0]
     _check(config, channels)
-    transform = create_transform(
-        input_size=config["input_size"],
-        is_training=False,
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        crop_pct=config["crop_pct"],
-        crop_mode=config["crop_mode"],
-    )
-    mode = "L" if channels == 1 else "RGB"
-
-    def apply(picture: Image.Image) -> Tensor:
-        return transform(picture.convert(mode))  # pyright: ignore[reportReturnType, reportCallIssue, reportArgumentType]
-
-    names = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    shaping = {name: config[name] for name in ("input_size", "interpolation", "crop_pct", "crop_mode")}
+    whole: Any = create_transform(is_training=False, mean=mean, std=std, **shaping)
+    by_band: Any = [
+        create_transform(is_training=False, mean=(one,), std=(1.0,), normalize=False, **shaping) for one in mean
+    ]
+    names = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode", "orientation")
     described = {name: config[name] for name in names if name in config}
-    return apply, {name: list(value) if isinstance(value, tuple) else value for name, value in described.items()}
+    transform = ImageTransform(channels, config["orientation"], whole, by_band, mean, std)
+    return transform, {name: list(value) if isinstance(value, tuple) else value for name, value in described.items()}
 
 
 def input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -92,7 +126,7 @@ def _check(config: Mapping[str, Any], channels: int) -> None:
         if len(config[name]) != channels:
             raise NeuronPathError(
                 f"Preprocessing has {len(config[name])} value(s) of {name}, but the model takes {channels} channel(s): "
-                f"set data.{name} to a list of {channels}."
+                f"set data.{name} to a list of {channels}, as in 'data.{name}=[{','.join(['0.5'] * channels)}]'."
             )
     if min(config["std"]) <= 0:
         raise NeuronPathError(f"data.std is {list(config['std'])}; expected numbers above 0.")
@@ -104,3 +138,5 @@ def _check(config: Mapping[str, Any], channels: int) -> None:
         raise unknown_name("interpolation (data.interpolation)", config["interpolation"], INTERPOLATIONS)
     if config["crop_mode"] not in CROP_MODES:
         raise unknown_name("crop mode (data.crop_mode)", config["crop_mode"], CROP_MODES)
+    if config["orientation"] not in ORIENTATIONS:
+        raise unknown_name("orientation of pictures (data.orientation)", config["orientation"], ORIENTATIONS)

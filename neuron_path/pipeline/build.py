@@ -132,6 +132,11 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     rule = config.target_class
     is_indexed = getattr(data.dataset, "is_indexed", False)
     mended = "give data.class_index=FILE.json ({folder: class index})"
+    if are_numbers(data.dataset.classes):
+        mended = (
+            "say data.class_index=number (folders are class indices), data.class_index=natural (2 stands before 10, as "
+            "with timm) or data.class_index=text (10 before 2, as with torchvision)"
+        )
     if is_indexed:
         mended = "mend the labels or data.class_index"
     if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
@@ -313,10 +318,11 @@ def _unlike_labels(n_classes: int, data: ImageDataModule, is_indexed: bool, clas
     largest = max((label for label in data.dataset.labels if label is not None), default=0)
     if largest >= n_classes:
         return f"The data has label {largest}, which is outside the model's classes 0 … {n_classes - 1}"
-    return None if is_indexed else _unlike_order(names, n_classes, classes)
+    is_ordered = getattr(data.dataset, "is_ordered", False)
+    return None if is_indexed else _unlike_order(names, n_classes, classes, is_ordered)
 
 
-def _unlike_order(names: Sequence[str], n_classes: int, classes: Sequence[str]) -> str | None:
+def _unlike_order(names: Sequence[str], n_classes: int, classes: Sequence[str], is_ordered: bool) -> str | None:
     """Why classes that are numbered by their order are not the model's: they must be all of them."""
     if len(names) != n_classes and classes:
         stranger = next((name for name in names if name not in classes), names[0])
@@ -326,7 +332,7 @@ def _unlike_order(names: Sequence[str], n_classes: int, classes: Sequence[str]) 
     for own, theirs in zip(names, classes, strict=False):
         if own != theirs:
             return f"The data's class '{own}' stands where the model has '{theirs}'"
-    if not classes and (unclear := _unclear_order(names)):
+    if not (classes or is_ordered) and (unclear := _unclear_order(names)):
         return f"The data's class '{unclear[0]}' stands before '{unclear[1]}' as text and behind it as a number"
     return None
 

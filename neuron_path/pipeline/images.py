@@ -29,7 +29,7 @@ from neuron_path.models.preprocessing import image_transform
 
 # Of each kind of pictures, the data set and the settings that only it has.
 _OWN: dict[type[PicturesConfig], tuple[Callable[..., PictureDataset], tuple[str, ...]]] = {
-    ImageFolderConfig: (ImageFolderDataset, ("labels", "cache")),
+    ImageFolderConfig: (ImageFolderDataset, ("labels", "labels_only", "cache")),
     WebDatasetConfig: (ShardDataset, ("label_key", "image_key", "cache")),
     HuggingFaceConfig: (HuggingFaceDataset, ("split", "subset", "image_column", "label_column", "id_column")),
 }
@@ -48,8 +48,8 @@ def build_data(config: Config, model: nn.Module, *, is_fitted: bool = False) -> 
     data = config.data
     if data.on_error not in ON_ERROR:
         raise unknown_name("way to treat broken images (data.on_error)", data.on_error, ON_ERROR)
-    for name, least in (("batch_size", 1), ("num_workers", 0), ("max_skipped", 0)):
-        if (found := getattr(data, name)) is not None and found < least:
+    for name, least in (("batch_size", 1), ("num_workers", 0), ("max_skipped", 0), ("max_pixels", 1)):
+        if (found := getattr(data, name, None)) is not None and found < least:
             raise NeuronPathError(f"data.{name} is {found}; expected at least {least}.")
     if isinstance(data, PicturesConfig):
         return _with_pictures(data, model, preprocessing_of(config), is_fitted=is_fitted)
@@ -66,8 +66,8 @@ def build_folder(root: str, data: DataConfig, model: nn.Module, preprocessing: M
         model: that the pictures are prepared for.
         preprocessing: as the overrides of `image_transform`.
     """
-    names = ("batch_size", "num_workers", "on_error")
-    folder = ImageFolderConfig(root=root, **{name: getattr(data, name) for name in names})
+    names = ("batch_size", "num_workers", "on_error", "max_pixels")
+    folder = ImageFolderConfig(root=root, **{name: getattr(data, name) for name in names if hasattr(data, name)})
     return _with_pictures(folder, model, preprocessing, is_fitted=True)
 
 
@@ -79,7 +79,7 @@ def reference_of(data: DataConfig, name: str) -> DataConfig:
     else:
         changed |= {"root": name, "class_index": None}
     if isinstance(data, ImageFolderConfig):
-        changed["labels"] = None
+        changed |= {"labels": None, "labels_only": False}
     return replace(data, **changed)
 
 
@@ -106,7 +106,7 @@ def _with_pictures(
         limit=data.limit,
         **{name: getattr(data, name) for name in own},
     )
+    pictures.max_pixels = data.max_pixels
     module = PictureDataModule(pictures, batch_size=data.batch_size, num_workers=data.num_workers)
-    if data.on_error == "raise":
-        module.check()
+    module.check(strict=data.on_error == "raise")
     return module

@@ -75,7 +75,7 @@ def _table(scores: np.ndarray, path: np.ndarray) -> pd.DataFrame:
 
 
 def picture(image: np.ndarray, preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """Undo the normalisation: a (c, H, W) input as an (H, W) or (H, W, 3) picture in [0, 1]."""
+    """Undo the normalisation: a (c, H, W) input as an (H, W) or (H, W, 3) picture in [0, 1], of its first bands."""
     mean, std = (np.reshape(preprocessing[name], (-1, 1, 1)) for name in ("mean", "std"))
     pixels = np.clip(image * std + mean, 0, 1)
-    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    return pixels[0] if len(pixels) < 3 else pixels[:3].transpose(1, 2, 0)

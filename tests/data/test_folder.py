@@ -174,6 +174,88 @@ def test_pictures_beside_class_folders_are_refused(tmp_path: Path) -> None:
     assert "the file 'stray.png' beside them" in refusal(tmp_path)
 
 
+STRAY = ("Thumbs.db", "desktop.ini", "README.txt", "labels.csv", "cat/notes.v2.TXT", "cat/Thumbs.db")
+
+
+@pytest.mark.parametrize("beside", ["root", "classes"])
+def test_files_that_are_no_pictures_by_name_are_passed_over_and_counted_once(tmp_path: Path, beside: str) -> None:
+    pictures.save(tmp_path / "cat" / "a.PNG")
+    names = [name for name in STRAY if ("/" in name) == (beside == "classes")]
+    for name in names:
+        (tmp_path / name).write_text("")
+    with pytest.warns(UserWarning, match="are passed over") as told:
+        data = open_folder(tmp_path)
+    assert data.sample_ids == ["cat/a.PNG"]
+    message = (
+        f"{len(names)} of {len(names) + 1} files in '{tmp_path}' are passed over, as their endings are no picture's"
+    )
+    assert [message in str(one.message) for one in told] == [True]
+    assert f"such as '{sorted(names)[0]}'" in str(told[0].message)
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("")
+    assert "has only files with other endings, as 'a.txt': expected pictures" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "told", "deeper"),
+    [
+        (("train/cat/a.png", "val/cat/b.png"), "holds the splits train, val and no classes", "val"),
+        (("Train/a.png", "TEST/b.png"), "holds the splits TEST, Train and no classes", "TEST"),
+        (
+            ("train2017/cat/a.png", "val2017/cat/a.png", "test-set/a.png"),
+            "holds the splits test-set, train2017, v",
+            "te",
+        ),
+        (("train/cat/a.png", "train/dog/a.png"), "holds the split 'train' and no classes", "train"),
+        (("train/cat/a.png",), "holds the split 'train'", "train"),
+        (
+            ("Data/CLS-LOC/train/n1/a.png", "Data/CLS-LOC/val/n1/a.png"),
+            "holds the splits train, val",
+            "Data/CLS-LOC/val",
+        ),
+        (("images/n01440764/a.png", "images/n02099601/a.png"), "holds the classes n01440764, n02099601, …", "images"),
+    ],
+)
+def test_a_root_above_the_classes_is_refused(tmp_path: Path, files: tuple[str, ...], told: str, deeper: str) -> None:
+    for name in files:
+        pictures.save(tmp_path / name)
+    known = partial(imagenet_classes, n_classes=1000)
+    line = refusal(tmp_path, known=known)
+    assert told in line
+    assert f"as data.root={tmp_path}/{deeper}" in line
+    named = line.partition("data.root=")[2].partition(", or")[0]
+    assert open_folder(named, known=known).sample_ids  # the advice, followed
+    assert open_folder(tmp_path, known=known, class_index="text").classes == sorted({f.split("/")[0] for f in files})
+
+
+@pytest.mark.parametrize(
+    "files", [("train/a.png", "bus/a.png"), ("trainer/a.png", "value/a.png"), ("cat/in/a.png", "cat/out/a.png")]
+)
+def test_classes_that_look_like_splits_are_classes(tmp_path: Path, files: tuple[str, ...]) -> None:
+    for name in files:
+        pictures.save(tmp_path / name)
+    assert len(open_folder(tmp_path).sample_ids) == 2
+
+
+def test_splits_with_labels_from_a_file_are_taken_as_they_are(tmp_path: Path) -> None:
+    for name in ("train/a.png", "val/b.png"):
+        pictures.save(tmp_path / "data" / name)
+    file = tmp_path / "labels.csv"
+    file.write_text("a,cat\nb,dog\n")
+    assert open_folder(tmp_path / "data", labels=file).classes == ["cat", "dog"]
+
+
+def test_pictures_that_the_labels_lack_may_be_left_out(tmp_path: Path) -> None:
+    pictures.flat_folder(tmp_path / "data", n=3)
+    file = tmp_path / "labels.csv"
+    file.write_text("2.png 7\n0.png 3\n")
+    data = open_folder(tmp_path / "data", labels=file, labels_only=True)
+    assert (data.sample_ids, data.labels) == (["0.png", "2.png"], [3, 7])
+    assert "data.labels_only=true leaves the others out" in refusal(tmp_path / "data", labels=file)
+
+
 def broken(folder: Path, kind: str) -> Path:
     """A folder with the good picture a.png and a broken file, whose path is returned."""
     pictures.save(folder / "a.png")

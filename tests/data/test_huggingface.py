@@ -118,14 +118,49 @@ def test_images_without_labels(tmp_path: Path) -> None:
     rows = table().remove_columns("label")
     plain = save(rows, tmp_path / "plain")
     assert open_set(plain, label_column=None).labels == [None] * 4
-    assert "no column 'label' (data.label_column)" in refusal(plain)
+    assert "no column of labels: name one with data.label_column, or data.label_column=null" in refusal(plain)
+    assert "no column 'label' (data.label_column)" in refusal(plain, label_column="label")
     hidden = save(rows.add_column("label", [-1] * 4), tmp_path / "hidden")
     assert (open_set(hidden).labels, open_set(hidden).classes) == ([None] * 4, [])
     some = save(rows.add_column("label", [1, -1, 0, 1]), tmp_path / "some")
     assert "1 of 4 images have no 'label'" in refusal(some)
 
 
-@pytest.mark.parametrize("labels", [[0.5] * 4, [True] * 4, [-2, 0, 1, 2], [10**9] * 4, [[1]] * 4])
+def renamed(n: int = 4) -> Any:
+    """The same with names of columns that say little, and a column of text beside them."""
+    return table(n, note=["label"] * n).rename_columns({"image": "pixel_values", "label": "y"})
+
+
+def test_columns_are_told_by_their_kind(tmp_path: Path) -> None:
+    data = open_set(save(renamed(), tmp_path / "set"))
+    assert (data.labels, data.classes, data[3]["problem"]) == ([0, 1, 2, 0], ["ant", "bee", "cat"], None)
+    held = {"bytes": [pictures.save(tmp_path / "a.png").read_bytes()], "y": [0]}
+    kinds = {"bytes": datasets.Value("binary"), "y": datasets.ClassLabel(names=["ant"])}
+    binary = datasets.Dataset.from_dict(held, features=datasets.Features(kinds))
+    assert open_set(save(binary, tmp_path / "binary"))[0]["problem"] is None
+
+
+def test_columns_of_one_kind_must_be_named(tmp_path: Path) -> None:
+    rows = renamed()
+    both = rows.add_column("coarse", [0] * 4).cast_column("coarse", datasets.ClassLabel(names=["animal"]))
+    root = save(both, tmp_path / "labels")
+    assert "several columns of labels (y, coarse): name one with data.label_column" in refusal(root)
+    assert open_set(root, label_column="y").labels == [0, 1, 2, 0]
+    mask = datasets.concatenate_datasets(
+        [rows, rows.select_columns(["pixel_values"]).rename_column("pixel_values", "mask")], axis=1
+    )
+    root = save(mask, tmp_path / "images")
+    assert "several columns of images (pixel_values, mask): name one with data.image_column" in refusal(root)
+    assert open_set(root, image_column="mask")[0]["problem"] is None
+    assert "no column of images" in refusal(save(rows.remove_columns("pixel_values"), tmp_path / "none"))
+
+
+def test_several_labels_for_an_image_are_refused_by_that_name(tmp_path: Path) -> None:
+    rows = table().remove_columns("label").add_column("label", [[1], [0, 2], [1], [2]])
+    assert "The column 'label' holds several labels for an image" in refusal(save(rows, tmp_path / "set"))
+
+
+@pytest.mark.parametrize("labels", [[0.5] * 4, [True] * 4, [-2, 0, 1, 2], [10**9] * 4])
 def test_labels_of_another_kind_are_refused(labels: list[Any], tmp_path: Path) -> None:
     rows = table().remove_columns("label").add_column("label", labels)
     assert re.search("The column 'label' holds no|is no class index", refusal(save(rows, tmp_path / "set")))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from timm.data.readers.reader_image_folder import find_images_and_targets
 
-from neuron_path.data.labels import number_classes, numbered, read_labels
+from neuron_path.data.labels import ORDERS, number_classes, numbered
 from neuron_path.errors import NeuronPathError
 
 
@@ -74,36 +75,44 @@ def test_a_bad_class_index_is_one_line(text: str, expected: str, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_of_files(tmp_path: Path) -> None:
-    assert read_labels(csv(tmp_path, "file, class\na.png, 10\n"), ["a.png"]) == ["10"]
-    file = csv(tmp_path, '\ufefffile,class,other\n./b.png,NA,1\n"c,d.png",x y,2\nunused.png,z,3\nsub\\a.png,null,4\n')
-    assert read_labels(file, ["b.png", "c,d.png", "sub/a.png"]) == ["NA", "x y", "null"]
-
-
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("name,class\na.png,x\n", "has no column 'file'"),
-        ("file,class\nb.png,x\n", "lack the file 'a.png' (1 of 1 in all): expected a row for each"),
-        ("file,class\na.png,x\na.png,y\n", "name 'a.png' twice"),
-        ("file,class\na.png,x\n./a.png,x\n", "name 'a.png' twice"),
-        ("file,class\na.png,\n", "give 'a.png' no class"),
-        ("file,class\na.png\n", "has a row of 1 cells, 'a.png': expected 2"),
-        ("file,class\na.png,x,y,z\nb,c\n", "has a row of 4 cells, 'a.png,x,y,z': expected 2"),
-    ],
+    ("word", "order"),
+    [("text", ["1", "10", "2", "a10", "a9"]), ("natural", ["1", "2", "10", "a9", "a10"])],
 )
-def test_bad_labels_are_one_line(text: str, expected: str, tmp_path: Path) -> None:
-    with pytest.raises(NeuronPathError) as caught:
-        read_labels(csv(tmp_path, text), ["a.png"])
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_an_order_is_a_word(word: str, order: list[str]) -> None:
+    classes = number_classes(["a10", "2", "10", "a9", "1"], class_index=word)
+    assert (classes.names, [classes.index[name] for name in order]) == (order, [0, 1, 2, 3, 4])
+    assert (classes.is_indexed, classes.is_ordered) == (False, True)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"file,class\n\xff,x\n"])
-def test_labels_that_cannot_be_read_are_one_line(content: bytes | None, tmp_path: Path) -> None:
+def test_the_natural_order_is_timm_s(tmp_path: Path) -> None:
+    names = ["img12", "img2", "10", "9", "Z", "b", "01", "n02", "n1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_text("")
+    _, theirs = find_images_and_targets(str(tmp_path))
+    assert number_classes(names, class_index="natural").index == theirs
+
+
+def test_folders_may_be_class_indices() -> None:
+    classes = number_classes(["10", "2"], class_index="number")
+    assert (classes.index, len(classes.names), classes.is_indexed) == ({"2": 2, "10": 10}, 11, True)
+    with pytest.raises(NeuronPathError, match=r"'number', and the class 'cat' is none from 0 to 999999"):
+        number_classes(["10", "cat"], class_index="number")
+
+
+def test_a_word_goes_before_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in ORDERS:
+        (tmp_path / word).write_text("{}")
+        assert number_classes(["1"], class_index=word).index["1"] in (0, 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_class_index_may_be_in_unicode_of_any_kind(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "table.csv"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(NeuronPathError, match=r"cannot be read|has no column") as caught:
-        read_labels(file, ["a.png"])
-    assert "\n" not in str(caught.value)
+    file.write_text("key,index,name\nä,1,ü\n", encoding=encoding)
+    assert number_classes(["ä"], class_index=file).names == ["0", "ü"]
+    file.write_text("key,index,name\nä,1,ü\n", encoding="latin-1")
+    with pytest.raises(NeuronPathError, match=r"cannot be read as UTF-8 .*: save it as UTF-8"):
+        number_classes(["ä"], class_index=file)

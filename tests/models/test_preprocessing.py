@@ -42,17 +42,6 @@ def test_it_is_what_timm_does(model: nn.Module, tmp_path: Path, mode: str, size:
         assert torch.equal(ours(picture), expected)
 
 
-def test_a_photograph_s_orientation_is_left_as_timm_leaves_it(model: nn.Module, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    pictures.picture(size=(200, 170)).save(tmp_path / "turned.png", exif=exif)
-    pictures.picture(size=(200, 170)).save(tmp_path / "straight.png")
-    ours, _ = image_transform(model)
-    with Image.open(tmp_path / "turned.png") as turned, Image.open(tmp_path / "straight.png") as straight:
-        assert turned.getexif()[0x0112] == 6
-        assert torch.equal(ours(turned), ours(straight))
-
-
 def test_the_description_is_json_and_says_what_is_done(model: nn.Module) -> None:
     _, described = image_transform(model)
     config = resolve_model_data_config(model)
@@ -167,6 +156,8 @@ def test_every_interpolation_works(model: nn.Module, interpolation: str) -> None
         ({"crop_pct": 0.0}, "data.crop_pct is 0.0"),
         ({"crop_pct": 1.5}, "data.crop_pct is 1.5"),
         ({"interpolation": "bicubik"}, "Did you mean 'bicubic'?"),
+        ({"orientation": "exiff"}, "Did you mean 'exif'? Known: exif, stored"),
+        ({"mean": [0.5] * 4}, "set data.mean to a list of 3, as in 'data.mean=[0.5,0.5,0.5]'"),
         ({"crop_mode": "squish"}, "Did you mean 'squash'? Known: border, center, squash"),
     ],
 )

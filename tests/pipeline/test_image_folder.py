@@ -141,7 +141,13 @@ def test_folders_that_are_numbers_in_another_order_are_no_labels(checkpoint: Pat
     assert set(neuron_path.load_paths(tmp_path / "run")["label"].isna()) == {True}
     refused = run_in(tmp_path / "labels", "search", *options, "target_class=label")
     assert refused.is_refusal()
-    assert "give data.class_index=FILE.json" in refused.err
+    assert "data.class_index=natural (2 stands before 10" in refused.err
+    for word, labels in {"natural": [0, 3, 1, 2], "text": [0, 1, 2, 3]}.items():  # of 1, 10, 2, 3
+        made = run_in(tmp_path / word, "search", *options, f"data.class_index={word}")
+        assert (made.code, made.err) == (0, "")
+        assert neuron_path.load_paths(made.run_dir)["label"].tolist() == labels
+    refused = run_in(tmp_path / "number", "search", *options, "data.class_index=number")
+    assert "label 10, which is outside the model's classes 0 … 3" in refused.err
 
 
 def test_workers_and_batches_change_nothing(checkpoint: Path, tmp_path: Path) -> None:
@@ -160,7 +166,7 @@ def test_workers_and_batches_change_nothing(checkpoint: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -> None:
     folder = pictures.flat_folder(tmp_path / "data", n=4)
-    (folder / "1b.txt").write_text("hello")
+    (folder / "1b.png").write_text("hello")
     pictures.truncated(folder / "3b.jpg")
     options = ["data=image_folder", f"data.root={folder}", "data.on_error=skip", f"data.num_workers={workers}"]
     outcome = run_in(tmp_path / "run", "run", *options, "data.batch_size=1", "baselines=[random]")
@@ -171,6 +177,6 @@ def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -
     table = neuron_path.load_paths(tmp_path / "run")
     assert table["sample_id"].tolist() == ["0.png", "1.png", "2.png", "3.png"] * 2
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "1b.txt" in page
+    assert "1b.png" in page
     assert "3b.jpg" in page
     assert "2 images were skipped</strong>" in page

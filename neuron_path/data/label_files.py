@@ -1,0 +1,247 @@
+"""Files of labels as people have them: which column names the pictures, which their class, and which row is whose.
+
+A table is split at commas, semicolons, tabs or spaces, whichever names the most pictures, with a header or without. A
+row belongs to a picture when both have the same file name, with or without its ending, and when the folders before one
+are the end of the folders before the other. What is not clear is refused with the columns that were found.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from neuron_path.data.labels import read_text
+from neuron_path.data.pictures import ENDINGS
+from neuron_path.errors import NeuronPathError
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
+_FILE_HEADS = re.compile(r"(file|image|img|picture)(id|name|path)?|fname|id|name|path")
+_CLASS_HEADS = re.compile(r"(class|label)(id|index|name)?|labels|category|predictionstring|synset|target|wnid|y")
+_LOCALIZATION = re.compile(r"(n\d{8}( -?\d+){4} ?)+")  # ImageNet's synsets, each with the corners of a box
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A file's rows, split in one way."""
+
+    delimiter: str
+    head: list[str] | None
+    rows: list[list[str]]
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.rows[0]) if self.rows else len(self.head or ())
+
+    def column(self, place: int) -> list[str]:
+        return [row[place] for row in self.rows]
+
+    def places(self, known: re.Pattern[str]) -> list[int]:
+        """The columns whose heads are such."""
+        return [place for place, name in enumerate(self.head or ()) if known.fullmatch(_plain(name))]
+
+    def __str__(self) -> str:
+        shown = (self.head or self.rows[0])[:10]
+        of = "columns" if self.head else "columns (of the first row)"
+        return f"{of} {', '.join(repr(cell[:40]) for cell in shown)}, split at {_DELIMITERS[self.delimiter]}"
+
+
+class _Rows:
+    """Which rows name a picture.
+
+    >>> rows = _Rows(["val/a.png", "b"])
+    >>> rows.of("a.png"), rows.of("x/b.jpg"), rows.of("c.png"), rows.of("train/a.png")
+    ([0], [1], [], [])
+    """
+
+    def __init__(self, named: Sequence[str]) -> None:
+        self._parts = [name.strip().replace("\\", "/").removeprefix("./").split("/") for name in named]
+        self._by_stem: dict[str, list[int]] = {}
+        for row, parts in enumerate(self._parts):
+            self._by_stem.setdefault(_stem(parts[-1]), []).append(row)
+
+    def of(self, picture: str) -> list[int]:
+        """The rows that share the most folders with a picture."""
+        *folders, base = picture.split("/")
+        best: list[int] = []
+        most = -1
+        for row in self._by_stem.get(_stem(base), ()):
+            *others, name = self._parts[row]
+            n_shared = min(len(others), len(folders))
+            if (
+                name not in (base, _stem(base))
+                or others[len(others) - n_shared :] != folders[len(folders) - n_shared :]
+            ):
+                continue
+            if (shared := 2 * n_shared + (others == folders)) > most:
+                best, most = [], shared
+            if shared == most:
+                best.append(row)
+        return best
+
+
+def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list[str | None]:
+    """The class key of each image by a table of files and classes.
+
+    Args:
+        file: CSV or other text, in UTF-8 or UTF-16; rows of files that are not asked for are passed over.
+        names: the images, relative to their folder.
+        only: whether images without a row get None.
+
+    Raises:
+        NeuronPathError: no such table, columns that are not clear, several labels for an image, or none.
+    """
+    table, place = _choose_table(file, names)
+    named, cells = table.column(place), table.column(_class_column(file, table, place))
+    keys: list[str | None] = []
+    for name, labels in zip(names, _labels_of(file, names, named, cells), strict=True):
+        if len(labels) > 1:
+            raise NeuronPathError(
+                f"Labels '{file}' give '{name}' several labels ({', '.join(sorted(labels)[:5])}): leave one for each "
+                "picture."
+            )
+        keys.append(next(iter(labels), None))
+    n_absent = keys.count(None)
+    if n_absent == len(keys) or (n_absent and not only):
+        advice = "" if n_absent == len(keys) else ", or data.labels_only=true leaves the others out"
+        raise NeuronPathError(
+            f"Labels '{file}' lack the file '{names[keys.index(None)]}' ({n_absent} of {len(names)} in all): expected "
+            f"a row for each, named relative to data.root{advice}."
+        )
+    return keys
+
+
+def _labels_of(
+    file: Path, names: Sequence[str], named: Sequence[str], cells: Sequence[str]
+) -> Iterator[frozenset[str]]:
+    """The labels of each image; none where no row is its own."""
+    exact = dict(zip(named, cells, strict=True))
+    is_exact = len(exact) == len(named) and all(name in exact for name in names)
+    if is_exact and not any("./" in name or "\\" in name for name in named):  # the same, soon, for a million files
+        yield from (_some(file, name, _labels(exact[name])) for name in names)
+        return
+    rows = _Rows(named)
+    owners: dict[int, str] = {}
+    for name in names:
+        found = rows.of(name)
+        for row in found:
+            if owners.setdefault(row, name) != name:
+                raise NeuronPathError(
+                    f"Labels '{file}' name '{owners[row]}' and '{name}' by the one row '{named[row]}': name each with "
+                    "its folders and its ending."
+                )
+        labels = frozenset(label for row in found for label in _labels(cells[row]))
+        yield _some(file, name, labels) if found else labels
+
+
+def _some(file: Path, name: str, labels: frozenset[str]) -> frozenset[str]:
+    if not labels:
+        raise NeuronPathError(f"Labels '{file}' give '{name}' no class: fill it in, or remove the row.")
+    return labels
+
+
+def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
+    """The table that names the most pictures, and the column that does."""
+    text = read_text(file, "Labels")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    bases = {name.rpartition("/")[2] for name in names}
+    wanted = bases | {_stem(base) for base in bases}
+    best: tuple[int, _Table, int] | None = None
+    reason = "expected lines such as a.png,cat"
+    unclear: _Table | None = None
+    for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first.strip()):
+        try:
+            table = _split(text, delimiter)
+        except ValueError as error:
+            reason = str(error)
+            continue
+        known = table.places(_FILE_HEADS)
+        counts = {place: _n_named(table.column(place), wanted) for place in range(table.n_columns)}
+        place = max(counts, key=lambda place: (counts[place] > 0, place in known, counts[place]))
+        unclear = unclear or table
+        if not known and list(counts.values()).count(counts[place]) > 1:
+            continue  # two columns of numbers, and pictures named by numbers
+        if (counts[place] or known) and (best is None or counts[place] > best[0]):
+            best = counts[place], table, place
+    if best is not None:
+        return best[1], best[2]
+    if unclear is not None:
+        raise NeuronPathError(
+            f"Labels '{file}' have the {unclear}, and it is not clear that one names the pictures, such as "
+            f"'{names[0]}': expected one with their paths and one with their classes, below the line file,class."
+        )
+    raise NeuronPathError(f"Labels '{file}' cannot be read as a table: {reason}.")
+
+
+def _split(text: str, delimiter: str) -> _Table:
+    """The rows of a table; a ValueError says why it is none."""
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+        rows = [row for row in reader if any(row)]
+    except csv.Error as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if delimiter == " " and len({len(row) for row in rows}) > 1:  # names with spaces in them
+        rows = [line.rsplit(None, 1) for line in text.splitlines() if line.strip()]
+    n_columns = len(rows[0]) if rows else 0
+    if n_columns < 2:
+        raise ValueError("expected lines such as a.png,cat")
+    if uneven := next((row for row in rows if len(row) != n_columns), None):
+        raise ValueError(f"it has a row of {len(uneven)} cells, {delimiter.join(uneven)[:60]!r}; expected {n_columns}")
+    heads = [_plain(cell) for cell in rows[0]]
+    has_head = not any(_stem(cell) != cell for cell in rows[0]) and any(
+        known.fullmatch(head) for head in heads for known in (_FILE_HEADS, _CLASS_HEADS)
+    )
+    return _Table(delimiter, rows[0] if has_head else None, rows[1:] if has_head else rows)
+
+
+def _class_column(file: Path, table: _Table, file_column: int) -> int:
+    known = [place for place in table.places(_CLASS_HEADS) if place != file_column]
+    exact = [place for place in known if _plain((table.head or [])[place]) == "class"]
+    others = [place for place in range(table.n_columns) if place != file_column]
+    for places in (exact, known, others):
+        if len(places) == 1:
+            return places[0]
+        if places:
+            break
+    raise NeuronPathError(
+        f"Labels '{file}' have the {table}: which holds the class is not clear; name that column 'class' in the first "
+        "line, and the one with the pictures 'file'."
+    )
+
+
+@cache
+def _labels(cell: str) -> frozenset[str]:
+    """The labels in a cell, which is one unless it looks like a list.
+
+    >>> list(_labels("n03995372 85 1 499 272 n03995372 0 0 9 9")), list(_labels("golden retriever"))
+    (['n03995372'], ['golden retriever'])
+    >>> sorted(_labels("[3, 5]"))
+    ['3', '5']
+    """
+    whole, cell = cell, cell.strip()
+    if _LOCALIZATION.fullmatch(cell):
+        return frozenset(re.findall(r"n\d{8}", cell))
+    parts = [part for part in re.split(r"[\s,;|]+", cell.strip("[]()")) if part]
+    is_list = cell.startswith("[") or all(re.fullmatch(r"n\d{8}|\d+", part) for part in parts)
+    if len(parts) > 1 and is_list:
+        return frozenset(parts)
+    return frozenset([whole] if cell else [])
+
+
+def _n_named(cells: Iterable[str], wanted: Collection[str]) -> int:
+    """How many cells end in a file name that is asked for."""
+    return sum(cell.rpartition("/")[2].rpartition("\\")[2].strip() in wanted for cell in cells)
+
+
+def _stem(base: str) -> str:
+    """A file's name without a picture's ending."""
+    stem, dot, ending = base.rpartition(".")
+    return stem if dot and stem and ending.lower() in ENDINGS else base
+
+
+def _plain(head: str) -> str:
+    return re.sub(r"[\W_]+", "", head).lower()
