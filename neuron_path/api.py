@@ -68,8 +68,9 @@ def find_paths(
             ``Linearized(measure="effect")`` from `neuron_path.search.searches.linearized`.
         quadrature: rule of the integral over α: a name (`gauss_legendre`, `adaptive`, `riemann_left`, `riemann_right`,
             `midpoint`, `trapezoid`), or a `Quadrature` with its own options.
-        n_steps: number of nodes of a named rule; None: 8, of which Gauss–Legendre's are closer to the integral than the
-            paper's 20 of `riemann_left`. `adaptive` begins with 4 and doubles them where a choice is not yet sure.
+        n_steps: number of nodes of a named rule; None: 8 of Gauss–Legendre, which are closer to the integral than the
+            paper's 20 that the sums of equal steps take (`trapezoid` 21). `adaptive` begins with 4 and doubles them
+            where a choice is not yet sure.
         target: what of the target class is attributed: "probability" (softmax), "logit", or "margin", its log-odds
             z_y − log Σ exp of the other logits, which does not saturate.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.

@@ -52,7 +52,8 @@ RULES: dict[str, Callable[[int], _Nodes]] = {
     "adaptive": _legendre_coefficients,
 }
 _LEAST = {"trapezoid": 2, "adaptive": 4}
-_DEFAULT = {"adaptive": 4}
+_DEFAULT = {"gauss_legendre": 8, "adaptive": 4, "trapezoid": 21}  # 20 intervals
+_PAPER = 20
 
 
 def is_whole(value: object) -> bool:
@@ -84,7 +85,7 @@ class Quadrature:
     Args:
         rule: one of the names above.
         n_steps: m, the number of nodes, which `adaptive` begins with; at least 1, for `trapezoid` 2, for `adaptive` 4.
-            None: 8, for `adaptive` 4.
+            None: 8 of `gauss_legendre`, 4 of `adaptive`, 21 of `trapezoid`, and of the others the paper's 20.
         tolerance: of `adaptive`: the relative error of a path's score.
         max_steps: of `adaptive`: nodes beyond which it takes what it has.
 
@@ -104,7 +105,7 @@ class Quadrature:
         if self.rule not in RULES:
             raise unknown_name("quadrature rule", self.rule, RULES)
         if self.n_steps is None:
-            object.__setattr__(self, "n_steps", _DEFAULT.get(self.rule, 8))
+            object.__setattr__(self, "n_steps", _DEFAULT.get(self.rule, _PAPER))
         least = _LEAST.get(self.rule, 1)
         for name in ("n_steps", "max_steps") if self.is_adaptive else ("n_steps",):
             value = getattr(self, name)

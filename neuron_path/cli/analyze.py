@@ -15,7 +15,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.report.classes.files import headline_table, write_analysis
 from neuron_path.report.classes.sentences import method_in_words, pairs_in_words
 
-USAGE = """\
+USAGE = f"""\
 Say what the paths of one or several runs tell about classes, from what is on disk: no model is needed.
 
 usage: neuron-path analyze DIR… [--out=DIR] [--by=KIND] [--scorer=NAME] [--distances=FILE] [--shuffles=N]
@@ -26,8 +26,8 @@ usage: neuron-path analyze DIR… [--out=DIR] [--by=KIND] [--scorer=NAME] [--dis
   --by          what classes are: auto (labels where every image has one, else targets), label or target
   --scorer      analyse this scorer's paths only; default: all that the runs hold
   --distances   semantic distances between classes: a matrix as .csv, a tree as .json, or wordnet
-  --shuffles    of the permutation tests; default: 999
-  --seed        of all draws; default: 0
+  --shuffles    of the permutation tests; default: {Settings.n_permutations}
+  --seed        of all draws; default: {Settings.seed}
   --no-figures  tables only
 
 Several methods or models are analysed on the images that all of them have, and compared with each other.

@@ -15,14 +15,14 @@ from neuron_path.report.comparison.console import print_comparison
 from neuron_path.report.comparison.files import write_comparison
 from neuron_path.report.comparison.sections import make_sections
 
-USAGE = """\
+USAGE = f"""\
 Compare the methods of several runs on the same images: means with intervals, paired tests, and what they show.
 
 usage: neuron-path compare DIR… [--out=DIR] [--reference=SCORER]
 
   DIR          a run directory, or a folder above several, such as a sweep's
   --out        where the tables go; default: the folder comparison in the first DIR
-  --reference  the scorer that every other one is tested against; default: joint_attribution
+  --reference  the scorer that every other one is tested against; default: {Settings.reference}
 
 Runs of one model must agree in data, preprocessing, target, token scope and the options of their evaluation. Runs
 without results are listed as missing.

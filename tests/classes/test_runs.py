@@ -54,9 +54,10 @@ def test_each_method_has_its_own_statistics(tmp_path: Path) -> None:
     found = analyze_runs([run], QUICK)
     assert [method.name for method in found.methods] == ["joint attribution", "random"]
     for method in found.methods:
-        alone = group_paths(run, scorer=method.found.paths.scorer)
+        alone = group_paths(run, scorer=method.paths.scorer)
+        assert method.found is not None
         assert method.found.overlap.within == overlap_test(alone, n_permutations=19).within
-        assert method.found.paths.n_neurons.tolist() == [32] * 5
+        assert method.paths.n_neurons.tolist() == [32] * 5
         assert method.class_names == list("abcd")
     assert len(found.pairs) == 1
     assert (found.notes, found.missing) == ([], [])
@@ -91,7 +92,7 @@ def test_what_only_some_runs_have_is_said(tmp_path: Path) -> None:
     kept.merge([(name, "joint_attribution") for name in names])
     found = analyze_runs([run, tmp_path / "c"], QUICK)
     assert found.notes == ["Only the 20 images that all methods have are analysed; some have 40."]
-    assert {method.found.paths.n_images for method in found.methods} == {20}
+    assert {method.paths.n_images for method in found.methods} == {20}
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "run.json").write_text("{}")
     found = analyze_runs([other, tmp_path / "failed"], QUICK)
@@ -101,9 +102,9 @@ def test_what_only_some_runs_have_is_said(tmp_path: Path) -> None:
 def test_unlabelled_runs_are_analysed_by_target(tmp_path: Path) -> None:
     labelled = write(tmp_path / "a", {"joint_attribution": 0}, targets=1)
     without = write(tmp_path / "b", {"activation": 0}, labelled=False, targets=1)
-    assert analyze_runs([labelled], QUICK).methods[0].found.paths.source == "label"
+    assert analyze_runs([labelled], QUICK).methods[0].paths.source == "label"
     both = analyze_runs([labelled, without], QUICK)
-    assert {method.found.paths.source for method in both.methods} == {"target"}
+    assert {method.paths.source for method in both.methods} == {"target"}
     with pytest.raises(NeuronPathError, match=r"target of image 'image/000' is 1 in .* and 2 in .* or both by label"):
         analyze_runs([labelled, write(tmp_path / "c", {"random": 0}, targets=2)], Settings(by="target"))
 
@@ -130,12 +131,13 @@ def test_tables_hold_what_was_computed(tmp_path: Path) -> None:
     found = analyze_runs([write(tmp_path / "a", {"joint_attribution": 0, "random": 1})], QUICK)
     tables = all_tables(found)
     assert list(tables) == [
-        "summary", "methods", "classes", "class_pairs", "concentration", "usage", "neurons", "images"
+        "summary", "methods", "concentration", "usage", "neurons", "classes", "class_pairs", "images"
     ]  # fmt: skip
     for name, table in tables.items():
         if name not in ("summary", "methods"):
             assert table["method"].unique().tolist() == ["joint attribution", "random"], name
     own = found.methods[0].found
+    assert own is not None
     classes = class_table(own)
     assert classes["within"].tolist() == own.overlap.class_overlap.diagonal().tolist()
     others = [np.mean(own.overlap.class_overlap[c, [d for d in range(4) if d != c]]) for c in range(4)]
