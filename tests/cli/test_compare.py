@@ -32,7 +32,7 @@ def test_a_sweep_becomes_a_table(sweep: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sorted(os.listdir(sweep / "comparison")) == FILES
     assert out.startswith("Methods compared (digits_vit, 1 neuron per block, n = 30)\n")
     assert max(map(len, out.split("Tables: ")[0].splitlines())) <= 80
-    assert "it beats every other method" in " ".join(out.split())
+    assert "it beats the 2 other methods compared" in " ".join(out.split())
     assert out.endswith(f"\nin      {sweep / 'comparison'}\n")
 
 

@@ -56,7 +56,9 @@ def _verdicts(name: str, rows: Sequence[Record], reference: str, several: bool) 
     undecided = [row for row in others if row["p_reference"] >= CLAIM]
     verdict = ""
     if beaten:
-        whole = "every other method" if len(beaten) == len(others) else f"{len(beaten)} of {len(others)} other methods"
+        # "Every other method" would claim those, too, that nobody ran.
+        n_others = f"{len(others)} other methods" if len(others) > 1 else "other method"
+        whole = f"the {n_others} compared" if len(beaten) == len(others) else f"{len(beaten)} of {n_others}"
         verdict = f": it beats {whole} (corrected p < {CLAIM:g}), by {_list(beaten, several)}"
     sentences = [f"{head} (n = {first['n']}){verdict}."]
     if undecided:
