@@ -6,7 +6,7 @@ Three things that rounding does, and what is done about each:
 - it can turn a choice between two candidates that score alike: such a choice is made again in float64 (`close_call`);
 - it leaves no order among candidates that are equal in truth, as twin neurons are: these go by index (`ranked`).
 
-See docs/decisions/0003-close-calls.md.
+See docs/how-it-works.md and docs/decisions/0003-close-calls.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Forward passes: the clean one that records the neurons, and ones with other neurons."""
+"""Forward passes: the clean one that records the neurons, and ones with other neurons.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

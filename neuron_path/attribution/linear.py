@@ -6,6 +6,8 @@ Of the paths Q of an image, near a path P whose gradients D are known, the *mode
 - for the complete score, and for the effect of an edit, Σ_Q g, with what each neuron contributes alone (`Sum`).
 
 Both are exact at Q = P.
+
+Its place in a search: docs/how-it-works.md.
 """
 
 from __future__ import annotations

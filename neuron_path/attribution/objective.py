@@ -1,4 +1,7 @@
-"""The final score of whole paths as what a search maximises, and what it would be with one neuron swapped."""
+"""The final score of whole paths as what a search maximises, and what it would be with one neuron swapped.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

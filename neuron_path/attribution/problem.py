@@ -1,4 +1,7 @@
-"""One chunk of images with everything a scorer needs to rate their neurons."""
+"""One chunk of images with everything a scorer needs to rate their neurons.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

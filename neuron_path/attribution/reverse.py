@@ -1,4 +1,7 @@
-"""The prefix in reverse mode: a backward through visited blocks that keeps the tokens in scope apart."""
+"""The prefix in reverse mode: a backward through visited blocks that keeps the tokens in scope apart.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

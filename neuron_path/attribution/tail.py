@@ -1,4 +1,7 @@
-"""The tail: the live blocks after the one whose neurons are looked at, down to the target function."""
+"""The tail: the live blocks after the one whose neurons are looked at, down to the target function.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

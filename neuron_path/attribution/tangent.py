@@ -1,4 +1,7 @@
-"""The prefix in forward mode: state and tangent advance one block at a time, and no backward ever enters them."""
+"""The prefix in forward mode: state and tangent advance one block at a time, and no backward ever enters them.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A family is one file in `neuron_path.models.families` with an `Adapter`; most take their blocks from
 `neuron_path.models.blocks`. Nothing else in the package knows an attribute name of a model.
+
+Its place in a search: docs/how-it-works.md.
 """
 
 from __future__ import annotations

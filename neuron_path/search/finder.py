@@ -1,4 +1,7 @@
-"""A model with its search settings: turns a batch of images into neuron paths, chunk by chunk."""
+"""A model with its search settings: turns a batch of images into neuron paths, chunk by chunk.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a search maximises of a whole path: a score in the frozen graph, or an edit's effect in the live network."""
+"""What a search maximises of a whole path: a score in the frozen graph, or an edit's effect in the live network.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a search is cut to fit memory: images a chunk, sequences a pass."""
+"""How a search is cut to fit memory: images a chunk, sequences a pass.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

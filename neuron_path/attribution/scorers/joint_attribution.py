@@ -1,4 +1,7 @@
-"""The paper's objective: a candidate's joint attribution together with the path before it."""
+"""The paper's objective: a candidate's joint attribution together with the path before it.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The paper's layer-progressive greedy search."""
+"""The paper's layer-progressive greedy search.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Linearised search: a few passes over the whole path, and arithmetic in between."""
+"""Linearised search: a few passes over the whole path, and arithmetic in between.
+
+Its place in a search: docs/how-it-works.md.
+"""
 
 from __future__ import annotations
 
