@@ -24,7 +24,7 @@ from neuron_path.pipeline.report import report_stage
 from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
 from neuron_path.report.effects import read_effects
 from neuron_path.report.markdown import markdown_table
-from neuron_path.report.run_page.headline import effects_table
+from neuron_path.report.run_page.headline import effects_in_words, effects_table
 from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import stored_files, write_checksums
 from neuron_path.store.identity import differences
@@ -85,7 +85,7 @@ def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None
             page = report_stage(run_dir, study.data.dataset, job.finders[0])
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(metrics, result_files(run_dir), {"effects": summary})
-    _say(searched, study.head, page)
+    _say(searched, study.head, page, effects_in_words(read_effects(summary)))
 
 
 def evaluate(config: Config, overridden: Collection[str]) -> None:
@@ -174,7 +174,7 @@ def _with_stored_head(config: Config, run_dir: Path) -> Config:
     return config
 
 
-def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None) -> None:
+def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None, effects: Sequence[str] = ()) -> None:
     console = Console(highlight=False, soft_wrap=True)
     metrics = searched.metrics
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
@@ -184,6 +184,8 @@ def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None) 
     speed = metrics["images_per_second"]
     shown = f", {speed:.1f} images/s" if speed and before < metrics["images"] else ""
     console.print(f"{images}{skipped}{earlier}{shown}")
+    for sentence in effects:
+        console.print(sentence, markup=False)
     if head is not None and head.is_new:
         console.print(f"Head:   {searched.run_dir / HEAD_FILE}, {describe(head.record)}")
     console.print(f"Paths:  {searched.run_dir / PATHS_FILE}")

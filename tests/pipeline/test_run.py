@@ -88,9 +88,13 @@ def test_the_directory_holds_the_results_and_nothing_else(finished: Outcome) -> 
             assert min(picture.size) > 200
 
 
-def test_the_last_lines_say_where_things_are(finished: Outcome) -> None:
-    first, second, third = finished.out.splitlines()
+def test_the_last_lines_say_what_was_found_and_where_it_is(finished: Outcome) -> None:
+    first, removed, enhanced, second, third = finished.out.splitlines()
     assert re.fullmatch(rf"{LIMIT} images, [\d.]+ images/s", first)
+    number = r"[−+][\d.]+ % \[[−+]?[\d.]+, [−+]?[\d.]+\]"
+    assert re.match(rf"Removing the path changes the target probability by {number} .*for joint attribution", removed)
+    assert "for random" in removed
+    assert enhanced.startswith("Enhancing the path changes the target probability by ")
     assert second == f"Paths:  {finished.run_dir / 'paths.parquet'}"
     assert third == f"Report: {finished.run_dir / 'report.html'}"
 
