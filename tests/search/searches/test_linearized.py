@@ -47,7 +47,8 @@ def find(model: VisionTransformer, images: Tensor, targets: Tensor, search: Any,
         lent = {"reference_images": references(images)}
     elif search.borrows == "donor_images":
         lent = {"donor_images": images.flip(3)}
-    return neuron_path.find_paths(model, images, targets, search=search, quadrature=RULE, **lent, **options)
+    options = {"quadrature": RULE} | lent | options
+    return neuron_path.find_paths(model, images, targets, search=search, **options)
 
 
 def effects(model: VisionTransformer, images: Tensor, targets: Tensor, paths: Tensor, operation: Any) -> Tensor:
@@ -173,7 +174,7 @@ def test_the_best_path_of_all_is_found(options: dict[str, Any]) -> None:
         model, images = small("cls" if seed % 2 else "avg", seed), tiny.make_images(5, seed)
         targets = torch.arange(5) % tiny.N_CLASSES
         best, found = (
-            find(model, images, targets, search)
+            find(model, images, targets, search, quadrature=Quadrature("gauss_legendre", 3), micro_batch=4096)
             for search in (Exhaustive(**options), Linearized(n_steps=n_steps, polish=True, **options))
         )
         assert best.objectives is not None
