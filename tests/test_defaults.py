@@ -81,7 +81,7 @@ SAME = {
     "a finder": (PathFinder, ("",), {"target", "top_k", "micro_batch", "memory_budget", "precision", "compile"}),
     "scores": (neuron_path.score_paths, ("",), {"target", "token_scope"}),
     "interventions": (neuron_path.intervene, ("evaluation",), {"tokens"}),
-    "a model": (neuron_path.load_model, ("model",), {"name", "checkpoint", "pretrained"}),
+    "a model": (neuron_path.load_model, ("model",), {"checkpoint", "pretrained"}),
     "a fitted head": (fit_linear_head, ("head", "head=linear_probe"), {"C", "max_iter"}),
     "fine-tuning": (
         Recipe,

@@ -21,6 +21,7 @@ from neuron_path.models.adapter import check_supported
 from neuron_path.models.checkpoint import Checkpoint, open_checkpoint, put
 from neuron_path.models.checkpoint.fetching import fetch, first_line, hushed
 from neuron_path.models.checkpoint.fitting import fit
+from neuron_path.models.checkpoint.layouts import in_timm_names
 
 EMBEDDED = "digits_vit"
 
@@ -144,7 +145,8 @@ def _embedded(with_weights: bool, overrides: Mapping[str, Any]) -> nn.Module:
         except (TypeError, ValueError, AssertionError) as error:
             raise _unmakeable(EMBEDDED, overrides, error) from error
         if with_weights:
-            fit(model, load_file(file), file)
+            # Renamed for what it leaves out: the head, where the model is to have none.
+            fit(model, in_timm_names(load_file(file), model, file).weights, file)
     made = json.loads(metadata["preprocessing"])
     model.pretrained_cfg = {
         "input_size": (made["channels"], *made["size"]),

@@ -30,13 +30,20 @@ CASES = {
 }
 
 
+class Evil:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("exit 1",)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, one of them broken, and a checkpoint with an object of Python's."""
+    """Pictures, one of them broken, and a checkpoint that would run a command."""
     tmp = tmp_path_factory.mktemp("processes")
     pictures.flat_folder(tmp / "pictures", n=1)
     (tmp / "pictures" / "bad.png").write_text("hello")
-    torch.save({"weights": Path("x")}, tmp / "evil.pth")
+    torch.save({"weights": Evil()}, tmp / "evil.pth")
     return tmp
 
 

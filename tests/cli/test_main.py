@@ -168,7 +168,7 @@ MISTAKES = {
     "unknown hydra setting": ("hydra.rundir=3", "Did you mean 'hydra.run'?"),
     "no value": ("data.limit", "Cannot read the override 'data.limit': expected KEY=VALUE"),
     "no key": ("=3", "string or a list"),
-    "unquoted tilde": ("data.root=~/pictures", "quotes of its own"),
+    "unquoted tilde": ("logger.group=~/pictures", "quotes of its own"),
     "two commands": ("search", "Cannot read the override 'search'"),
     "unknown flag": ("--foo", "Unrecognized arguments: --foo: neuron-path run --help shows the settings"),
     "bad flag": ("--cfg foo", "invalid choice: 'foo'"),
@@ -233,8 +233,6 @@ def checkpoint(kind: str, folder: Path) -> Path:
     file = folder / ("weights.safetensors" if kind in ("shape", "nan", "garbage safetensors") else "weights.pth")
     if kind == "namespace":
         torch.save(argparse.Namespace(lr=0.1), file)
-    elif kind == "weights and namespace":
-        torch.save({"model": weights, "args": argparse.Namespace(lr=0.1)}, file)
     elif kind == "shape":
         save_file(dict(weights, **{"head.bias": torch.zeros(5)}), file)
     elif kind == "nan":
@@ -246,8 +244,7 @@ def checkpoint(kind: str, folder: Path) -> Path:
 
 CHECKPOINTS = {
     "missing": "No checkpoint file '{file}': expected a .safetensors or PyTorch file of weights",
-    "namespace": "Checkpoint '{file}' is refused: it is no PyTorch file of tensors alone",
-    "weights and namespace": "Checkpoint '{file}' is refused: it is no PyTorch file of tensors alone",
+    "namespace": "Checkpoint '{file}' is no state dict",
     "shape": "Checkpoint '{file}' does not fit the model: 1 of another shape (head.bias is (5,), expected (10,))",
     "nan": "The model's weight 'norm.bias' holds NaN or infinity",
     "garbage": "Checkpoint '{file}' is refused",
@@ -269,7 +266,7 @@ def bad_folder(kind: str, folder: Path) -> Path:
     if kind in ("text file", "truncated", "truncated, later"):
         pictures.flat_folder(folder)
     if kind == "text file":
-        (folder / "notes.txt").write_text("hello")
+        (folder / "notes.png").write_text("hello")
     elif kind.startswith("truncated"):
         pictures.truncated(folder / "broken.jpg")
     elif kind == "broken only":
@@ -291,7 +288,7 @@ FOLDERS = {
     "missing": ("", "No image folder '{folder}'"),
     "file": ("", "No image folder '{folder}'"),
     "empty": ("", "Folder '{folder}' is empty"),
-    "text file": ("", "File 'notes.txt' is no image that can be read"),
+    "text file": ("", "File 'notes.png' is no image that can be read"),
     "truncated": ("", "File 'broken.jpg' is no image that can be read (image file is truncated"),
     "broken only": ("data.on_error=skip", "None of the 2 images can be read; the first is 'a.png'"),
     "too many classes": ("target_class=label", "The data has label 11, which is outside the model's classes 0 … 9"),

@@ -24,7 +24,7 @@ from tests.bad_input.refusals import check_refusal
 from tests.command import call, run_in
 
 QUICK = ("quadrature.n_steps=1", "data.num_workers=0", "trainer=cpu")
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def read(argument: str, *others: str) -> Any:

@@ -55,14 +55,14 @@ def test_a_part_of_the_digits() -> None:
 def test_broken_pictures_are_set_apart(num_workers: int, tmp_path: Path) -> None:
     root = pictures.class_folders(tmp_path, classes=2, each=2)
     pictures.truncated(root / "00" / "aa.jpg")
-    (root / "01" / "c.txt").write_text("hello")
+    (root / "01" / "c.png").write_text("hello")
     folder = ImageFolderDataset(root, transform, preprocessing={})
     module = PictureDataModule(folder, batch_size=3, num_workers=num_workers)
     first, second = batches(module)
     assert (first.sample_ids, first.labels, first.images.shape) == (["00/a.png", "00/b.png"], [0, 0], (2, 3, 10, 12))
     assert [name for name, _ in first.problems] == ["00/aa.jpg"]
-    assert (second.sample_ids, [name for name, _ in second.problems]) == (["01/a.png", "01/b.png"], ["01/c.txt"])
-    with pytest.raises(NeuronPathError, match=r"File '01/c\.txt' is no image"):
+    assert (second.sample_ids, [name for name, _ in second.problems]) == (["01/a.png", "01/b.png"], ["01/c.png"])
+    with pytest.raises(NeuronPathError, match=r"File '01/c\.png' is no image"):
         module.check()
 
 

@@ -64,7 +64,7 @@ def test_class_folders_and_broken_pictures_of_any_name(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(NAMES):
         pictures.save(tmp_path / "data" / name / f"{name}.png", seed)
-        (tmp_path / "data" / name / name).write_text(MARKUP)
+        (tmp_path / "data" / name / f"broken {name}.png").write_text(MARKUP)
     before = files(tmp_path)
     outcome = run_on("run", tmp_path, "data=image_folder", f"data.root={tmp_path / 'data'}", "data.on_error=skip")
     check_outputs(outcome, tmp_path, before)
