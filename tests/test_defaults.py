@@ -50,7 +50,7 @@ def on_the_command_line(group: str, *overrides: str, config: str = "config") -> 
     node = compose(config, list(overrides))
     chosen = OmegaConf.select(node, group) if group else node
     assert isinstance(chosen, DictConfig)
-    return {name: chosen[name] for name in chosen if not OmegaConf.is_missing(chosen, name)}
+    return {str(name): chosen[name] for name in chosen if not OmegaConf.is_missing(chosen, name)}
 
 
 @pytest.mark.parametrize(("name", "made"), list(scorers))
