@@ -405,6 +405,8 @@ def stored_config(stored: Mapping[str, Any] | None) -> Config:
     }
     try:
         parts = dict(stored or {})
+        # Runs of before took pictures as they are stored.
+        parts["preprocessing"] = {"orientation": "stored"} | parts["preprocessing"]
         for name, kind in kinds.items():
             make = kind[parts[name][_CHOSEN_BY.get(name, "name")]] if isinstance(kind, dict) else kind
             parts[name] = make(**parts[name])

@@ -289,6 +289,13 @@ def test_places_are_located_where_they_are_there(tmp_path: Path, monkeypatch: py
         assert located(read("data=webdataset", f"data.root='{given}'")).data.root == expected
 
 
+def test_runs_of_before_took_pictures_as_they_are_stored() -> None:
+    stored = asdict(read())
+    assert stored_config(stored).preprocessing.orientation is None
+    del stored["preprocessing"]["orientation"]
+    assert stored_config(stored).preprocessing.orientation == "stored"
+
+
 @pytest.mark.parametrize("odd", [{"seed": "x"}, {"baselines": 3}, {"target": [1]}, {"top_k": None}, {"more": 1}])
 def test_a_stored_configuration_of_other_types_is_one_line(odd: dict[str, Any]) -> None:
     with pytest.raises(NeuronPathError, match=r"is of another version of NeuronPath \(.+\): search again\.$"):

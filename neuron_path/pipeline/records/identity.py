@@ -35,7 +35,10 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
         "model": {"name": model_name(config, study.session.model), "kwargs": config.model.kwargs, "weights": weights},
         "head": None if study.head is None else study.head.record["hash"],
         "data": data,
-        "preprocessing": dict(dataset.preprocessing),
+        # Runs of before have no word on the orientation: pictures were taken as they are stored.
+        "preprocessing": {
+            name: value for name, value in dataset.preprocessing.items() if (name, value) != ("orientation", "stored")
+        },
         "token_scope": study.session.adapter.scope.name,
         "scorer": asdict(config.scorer),
         "search": asdict(config.search),
