@@ -104,7 +104,13 @@ def test_an_offline_run_says_nothing_and_stays_in_the_run_directory(
 ) -> None:
     _, home, said = ran
     assert (said.returncode, said.stderr) == (0, "")
-    assert [line.split()[0] for line in said.stdout.splitlines()] == ["3", "Paths:", "Report:"]
+    assert [line.split()[0] for line in said.stdout.splitlines()] == [
+        "3",
+        "Removing",
+        "Enhancing",
+        "Paths:",
+        "Report:",
+    ]
     outside = [path for path in home.rglob("*") if path.is_file() and "wandb" in path.parts and path.suffix != ".log"]
     assert outside == []
 
