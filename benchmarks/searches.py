@@ -22,7 +22,7 @@ import neuron_path
 from benchmarks import real
 from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, show
 from benchmarks.models import Shape, random_images, random_vit
-from neuron_path.search.searches.linearized import Linearized
+from neuron_path.searches import Linearized
 from neuron_path.stats.paired import paired_test
 
 SEARCHES: dict[str, Any] = {

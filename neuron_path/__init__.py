@@ -14,6 +14,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neuron_path import scorers as scorers
+    from neuron_path import searches as searches
     from neuron_path.api import find_paths as find_paths
     from neuron_path.api import intervene as intervene
     from neuron_path.api import score_paths as score_paths
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Imported on first use, so that `neuron-path --help` does not wait for torch.
+# Imported on first use, so that `neuron-path --help` does not wait for torch; "" for modules.
 _HOMES = {
     "LinearHead": "neuron_path.models.heads",
     "NeuronPathError": "neuron_path.errors",
@@ -44,6 +46,8 @@ _HOMES = {
     "load_model": "neuron_path.models.loading",
     "load_paths": "neuron_path.store.reader",
     "score_paths": "neuron_path.api",
+    "scorers": "",
+    "searches": "",
     "supported_models": "neuron_path.models.catalogue",
 }
 __all__ = [
@@ -60,6 +64,8 @@ __all__ = [
     "load_model",
     "load_paths",
     "score_paths",
+    "scorers",
+    "searches",
     "supported_models",
 ]
 
@@ -67,7 +73,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'neuron_path' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    return getattr(importlib.import_module(home), name) if home else importlib.import_module(f"neuron_path.{name}")
 
 
 def __dir__() -> list[str]:

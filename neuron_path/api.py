@@ -38,6 +38,7 @@ def find_paths(
     target: TargetName = "probability",
     token_scope: TokenScopeName | None = None,
     top_k: int = 1,
+    per_block: bool = True,
     micro_batch: int | None = None,
     memory_budget: float | str | None = None,
     precision: str = "fp32",
@@ -62,10 +63,10 @@ def find_paths(
         scorer: what rates a neuron: a name (`joint_attribution`, `complete_attribution`, `activation`,
             `influence_pattern`, `guided_influence_pattern`, `gradient_x_activation`, `integrated_gradients`,
             `conductance`, `knowledge_neurons`, `ablation`, `random`, `activation_matched_random`) or an object with its
-            options.
+            options, from `neuron_path.scorers`.
         search: how a path is picked: `greedy`, the paper's; `linearized`, which finds paths with a higher score in a
             fraction of the time and asks no scorer; `exhaustive`, for tiny models; or an object with its options, as
-            ``Linearized(measure="effect")`` from `neuron_path.search.searches.linearized`.
+            ``neuron_path.searches.Linearized(measure="effect")``.
         quadrature: rule of the integral over α: a name (`gauss_legendre`, `adaptive`, `riemann_left`, `riemann_right`,
             `midpoint`, `trapezoid`), or a `Quadrature` with its own options.
         n_steps: number of nodes of a named rule; None: 8 of Gauss–Legendre, which are closer to the integral than the
@@ -75,6 +76,8 @@ def find_paths(
             z_y − log Σ exp of the other logits, which does not saturate.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
         top_k: neurons per block.
+        per_block: False: the `top_k` neurons may be of any blocks, a circuit in place of a path: with the search
+            `linearized`, or by a scorer that rates each block on its own. What one in each block costs is then seen.
         micro_batch: most sequences, i.e. (node, image) pairs, in one pass; None suits it to the device. Only speed and
             memory depend on it.
         memory_budget: bytes that the search may take above the loaded model, as 2e9 or "1.5GB"; None: on a GPU most of
@@ -113,6 +116,7 @@ def find_paths(
         Quadrature.of(quadrature, n_steps),
         target=target,
         top_k=top_k,
+        per_block=per_block,
         micro_batch=micro_batch,
         memory_budget=None if memory_budget is None else in_bytes(memory_budget),
         precision=precision,
@@ -164,7 +168,7 @@ def score_paths(
     Args:
         model, images, quadrature, n_steps, target, token_scope: as for `find_paths`.
         targets: (B,) class indices, or one for all; None takes the predicted classes.
-        paths: (B, L) or (B, L, k) neuron indices, distinct within a block.
+        paths: (B, L) or (B, L, k) neuron indices, distinct within a block; −1 stands for none.
         measure: "joint" or "complete".
         return_convergence_delta: also return the delta, as captum does; of `complete` only.
 
@@ -193,7 +197,8 @@ def score_paths(
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = session.check_paths(paths, len(images))
-    if bool((whole.sort(2).values.diff(dim=2) == 0).any()):
+    ordered = whole.sort(2).values
+    if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
         raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
     settings = (rule, target)
     parts = []
@@ -254,7 +259,7 @@ def intervene(
 
     Args:
         model, images, token_scope: as for `find_paths`.
-        paths: (B, L) or (B, L, k) neuron indices; one that a block names twice is edited once.
+        paths: (B, L) or (B, L, k) neuron indices; one that a block names twice is edited once, −1 stands for none.
         operation: one of the five names above.
         factor: of `enhance`, by default 2.
         tokens: "scope" edits at the tokens in scope, "all" at every token that the FFN sees.

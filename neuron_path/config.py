@@ -244,6 +244,7 @@ class Config:
     target: str = "probability"
     token_scope: str | None = None
     top_k: int = 1
+    per_block: bool = True
     micro_batch: int | None = None
     memory_budget: Any = None
     precision: str = "fp32"

@@ -42,12 +42,14 @@ class PathResult:
     """The neuron paths of a batch of images.
 
     Attributes:
-        paths: (B, L), or (B, L, k) for `top_k` > 1: chosen neurons, in descending order of the scorer's objective.
+        paths: (B, L), or (B, L, k) for `top_k` > 1: chosen neurons, in descending order of the scorer's objective. Of
+            k neurons of any blocks (`per_block=False`) each block has its own first, and −1 in the places left.
         scores: (B,) the final joint attribution score of `paths`, whatever the scorer, in units of the target
             function; see `neuron_path.score_paths`.
         margins: (B, L) how far each block's choice is from changing: (last chosen − best left out) / |last chosen|,
             which for one neuron a block is the relative gap of best to runner-up. Of searches other than `greedy`:
-            how much of the final score the most promising swap in the block would cost, to first order.
+            how much of the final score the most promising swap in the block, of neurons of any blocks the most
+            promising of all, would cost, to first order.
         targets: (B,) the attributed class of each image.
         predictions: (B,) the class the untouched model predicts.
         target_probabilities: (B,) softmax probability of the target class, untouched model.

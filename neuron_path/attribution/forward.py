@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.models.adapter import Adapter
+from neuron_path.models.adapter import Adapter, taken
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,15 @@ class CleanPass:
     def chosen(
         self, index: int, neurons: Int[Tensor, "n k"], rows: Int[Tensor, "n"] | None = None
     ) -> Float[Tensor, "n S k"]:
-        """Clean activations of the given neurons of block `index`, for the images `rows`; of every one by default."""
+        """Clean activations of the given neurons of block `index`, for the images `rows`; of every one by default.
+
+        An index of −1 stands for no neuron, and gives 0."""
         w = self.activations[index]
         if rows is None:
-            return w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
+            return taken(w, neurons)
         tokens = torch.arange(w.shape[1], device=w.device)
-        return w[rows.view(-1, 1, 1), tokens.view(1, -1, 1), neurons.unsqueeze(1)]
+        chosen = w[rows.view(-1, 1, 1), tokens.view(1, -1, 1), neurons.clamp(min=0).unsqueeze(1)]
+        return chosen * (neurons >= 0).unsqueeze(1)
 
 
 def clean_pass(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.exactness import TIE, largest, ranked
-from neuron_path.models.adapter import Block
 
 _ANGLES = 32  # directions in which the two sums of a product are traded against each other
 _MOST_ROUNDS = 20  # of an ascent, which was seen to end after 2 to 5
+
+
+class Written(Protocol):
+    """What a `Product` asks of a block; see `Block`."""
+
+    def pullback(self, g: Float[Tensor, "*N D"], /) -> Float[Tensor, "*N F"]: ...
+
+    def columns(self, neurons: Int[Tensor, "B k"], /) -> Float[Tensor, "B k D"]: ...
 
 
 class Proposal(NamedTuple):
@@ -61,6 +68,10 @@ class Linear(ABC):
     n_blocks: int
 
     @abstractmethod
+    def joined(self) -> Linear:
+        """The same over one block that has the neurons of all, those of the first block first."""
+
+    @abstractmethod
     def best(self, top_k: int, start: Int[Tensor, "n L k"] | None = None) -> Proposal:
         """The path with the largest value by the model, k neurons a block.
 
@@ -78,8 +89,8 @@ class Linear(ABC):
         """Per block, the model's values of the paths without each of its neurons."""
 
     @abstractmethod
-    def replaced(self, paths: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Float[Tensor, "n L"]:
-        """The model's values of the paths with the neurons of one block as others have them."""
+    def exchanged(self, paths: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Float[Tensor, "n L k"]:
+        """The model's values of the paths with one neuron as others have it in its place."""
 
     @abstractmethod
     def candidates(self, paths: Int[Tensor, "n L k"]) -> list[tuple[Float[Tensor, "n F"], Int[Tensor, "n"]]]:
@@ -118,6 +129,9 @@ class Sum(Linear):
     def __init__(self, gains: Sequence[Float[Tensor, "n F"]]) -> None:
         self.gains, self.n_blocks = gains, len(gains)
 
+    def joined(self) -> Linear:
+        return Sum([torch.cat(list(self.gains), 1)])
+
     def best(self, top_k: int, start: Tensor | None = None) -> Proposal:
         paths, clearance = [], []
         for gains in self.gains:
@@ -134,9 +148,9 @@ class Sum(Linear):
         whole = self.value(paths).unsqueeze(1)
         return [whole - gains for gains in self._of(paths).unbind(1)]
 
-    def replaced(self, paths: Tensor, others: Tensor) -> Tensor:
-        before, after = self._of(paths).sum(2), self._of(others).sum(2)
-        return before.sum(1, keepdim=True) + after - before
+    def exchanged(self, paths: Tensor, others: Tensor) -> Tensor:
+        before = self._of(paths)
+        return before.sum((1, 2), keepdim=True) + self._of(others) - before
 
     def candidates(self, paths: Tensor) -> list[tuple[Tensor, Tensor]]:
         found = []
@@ -161,7 +175,7 @@ class Product(Linear):
 
     def __init__(
         self,
-        blocks: Sequence[Block],
+        blocks: Sequence[Written],
         w: Sequence[Float[Tensor, "n s F"]],
         gradients: Sequence[Float[Tensor, "n s D"]],
         own: Sequence[Float[Tensor, "n F"]],
@@ -169,6 +183,12 @@ class Product(Linear):
         self.blocks, self.w, self.gradients, self.own, self.n_blocks = blocks, w, gradients, own, len(blocks)
         self.mean_w = [values.mean(1) for values in w]
         self.mean_g = [block.pullback(g.mean(1)) for block, g in zip(blocks, gradients, strict=True)]
+
+    def joined(self) -> Linear:
+        widths = [(w.shape[2], g.shape[2]) for w, g in zip(self.w, self.gradients, strict=True)]
+        own = [torch.cat(list(self.own), 1)] if self.own else []
+        block = _Joined(self.blocks, widths)
+        return Product([block], [torch.cat(list(self.w), 2)], [torch.cat(list(self.gradients), 2)], own)
 
     def best(self, top_k: int, start: Tensor | None = None) -> Proposal:
         starts = self._starts(top_k)
@@ -206,10 +226,11 @@ class Product(Linear):
         weight, slope, chosen = self._sums(paths)
         return [((weight.unsqueeze(2) - w) * (slope.unsqueeze(2) - g)).mean(1) for w, g in chosen]
 
-    def replaced(self, paths: Tensor, others: Tensor) -> Tensor:
+    def exchanged(self, paths: Tensor, others: Tensor) -> Tensor:
         weight, slope, chosen = self._sums(paths)
+        weight, slope = weight.unsqueeze(2), slope.unsqueeze(2)
         values = [
-            ((weight + w2.sum(2) - w.sum(2)) * (slope + g2.sum(2) - g.sum(2))).mean(1)
+            ((weight + w2 - w) * (slope + g2 - g)).mean(1)
             for (w, g), (w2, g2) in zip(chosen, self._sums(others)[2], strict=True)
         ]
         return torch.stack(values, 1)
@@ -290,6 +311,32 @@ class Product(Linear):
         crossed = self.blocks[index].pullback((rest_w.unsqueeze(2) * self.gradients[index]).mean(1))
         other = (rest_g.unsqueeze(1) @ w).squeeze(1) / w.shape[1]
         return (rest_w * rest_g).mean(1, keepdim=True) + crossed + other + self.own[index]
+
+
+class _Joined:
+    """One block with the neurons of several, whose projection is theirs side by side.
+
+    Args:
+        blocks: L of them.
+        widths: of each, how many neurons it has and how wide its projection is.
+    """
+
+    def __init__(self, blocks: Sequence[Written], widths: Sequence[tuple[int, int]]) -> None:
+        self._blocks, self._widths = blocks, widths
+
+    def pullback(self, g: Float[Tensor, "*N E"]) -> Float[Tensor, "*N G"]:
+        parts = g.split([width for _, width in self._widths], -1)
+        return torch.cat([block.pullback(part) for block, part in zip(self._blocks, parts, strict=True)], -1)
+
+    def columns(self, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B k E"]:
+        """A neuron writes to its own block's part only."""
+        parts, first = [], 0
+        for block, (n_neurons, _) in zip(self._blocks, self._widths, strict=True):
+            own = neurons - first
+            is_own = (own >= 0) & (own < n_neurons)
+            parts.append(block.columns(own.clamp(0, n_neurons - 1)) * is_own.unsqueeze(2))
+            first += n_neurons
+        return torch.cat(parts, 2)
 
 
 def _without_least(weight: Tensor, slope: Tensor, w: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -118,7 +118,9 @@ class Objective:
         for index, gradient in enumerate(gradients):
             neurons = paths[:, index]
             w = self.problem.clean.chosen(index, neurons, rows)  # (n, S, k)
-            columns = self.problem.adapter.blocks[index].columns(neurons)  # (n, k, D)
+            # −1 stands for no neuron: it has no activation, and its column is to have no part either.
+            is_one = (neurons >= 0).unsqueeze(2)
+            columns = self.problem.adapter.blocks[index].columns(neurons) * is_one  # (n, k, D)
             g = gradient.unflatten(0, (-1, len(rows))) @ columns.mT  # (m, n, S, k)
             weight, slope = (self.problem.pooled(values).sum(-1) for values in (w, g))
             by_block.append((weight, slope, (w * g).sum((-2, -1))))

@@ -48,6 +48,7 @@ class Scorer(ABC):
     """Options of a way to rate neurons; `start` puts it to work. Its `name` is the one it is registered under.
 
     Attributes:
+        blockwise: whether it rates each block on its own, whatever was chosen before.
         by_nodes: whether its ratings are integrals over the problem's nodes; else it is much cheaper.
         in_double: whether it works in float64 whatever the model's type, because float32 would lose its ratings.
         shortlist: at most how many neurons of a block it rates; None: all. The ratings of the others are −∞.
@@ -56,6 +57,7 @@ class Scorer(ABC):
     """
 
     name: ClassVar[str]
+    blockwise: ClassVar[bool] = True
     by_nodes: ClassVar[bool] = True
     in_double: ClassVar[bool] = False
     keeps_every_block: ClassVar[bool] = False

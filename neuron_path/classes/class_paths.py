@@ -186,7 +186,10 @@ def _check_paths(paths: Any) -> NDArray[np.int64]:
         raise NeuronPathError(f"The paths have values of type {array.dtype}, expected integer neuron indices.")
     array = array.astype(np.int64).reshape(*array.shape[:2], -1)
     if array.min() < 0:
-        raise NeuronPathError(f"The paths hold the neuron index {array.min()}, expected 0 or more.")
+        raise NeuronPathError(
+            f"The paths hold the neuron index {array.min()}, expected 0 or more: classes are compared by paths with "
+            "neurons in every block, as searches find them with per_block=true."
+        )
     ordered = np.sort(array, axis=2)
     if (ordered[:, :, 1:] == ordered[:, :, :-1]).any():
         raise NeuronPathError(

@@ -8,7 +8,7 @@ from torch import Tensor
 from neuron_path.attribution.forward import through
 from neuron_path.attribution.problem import Problem
 from neuron_path.interventions.operations import Operation, ResampleAblation
-from neuron_path.models.adapter import Adapter
+from neuron_path.models.adapter import Adapter, taken
 
 
 def edited_logits(
@@ -51,7 +51,7 @@ def donate(
     others: list[Tensor] = []
 
     def chosen(a: Tensor, index: int) -> Tensor:
-        return a.gather(2, paths[:, index].unsqueeze(1).expand(-1, a.shape[1], -1))
+        return taken(a, paths[:, index])
 
     def scoped(index: int, u: Tensor) -> Tensor:
         a = adapter.blocks[index].activations(u)

@@ -9,10 +9,12 @@ from numbers import Real
 from typing import get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.models.adapter import listed
 from neuron_path.types import OperationName, TokensName
 
 OPERATIONS: tuple[str, ...] = get_args(OperationName)
@@ -27,7 +29,9 @@ class Operation(ABC):
     def edit(
         self, index: int, a: Float[Tensor, "B n F"], neurons: Int[Tensor, "B k"], *, in_scope: bool
     ) -> Float[Tensor, "B n F"]:
-        """Block `index`'s activations with the path's neurons edited, at the n tokens in scope or at the other ones."""
+        """Block `index`'s activations with the path's neurons edited, at the n tokens in scope or at the other ones.
+
+        An index of −1 stands for no neuron."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Scale(Operation):
 
     def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
         """Multiply the path's neurons."""
-        return a * torch.ones_like(a[:, :1]).scatter(2, neurons.unsqueeze(1), self.factor)
+        return a * torch.ones_like(a[:, :1]).masked_fill(listed(neurons, a.shape[2]), self.factor)
 
 
 class KeepOnly(Operation):
@@ -50,7 +54,7 @@ class KeepOnly(Operation):
 
     def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
         """Multiply the other neurons by 0."""
-        return a * torch.zeros_like(a[:, :1]).scatter(2, neurons.unsqueeze(1), 1.0)
+        return a * listed(neurons, a.shape[2])
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,7 @@ class MeanAblation(Operation):
 
     def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
         """Put the means in the path neurons' places, the same at every token."""
-        mean = self.means[index][0 if in_scope else 1].to(a)[neurons].unsqueeze(1)
-        return a.scatter(2, _places(a, neurons), mean.expand(-1, a.shape[1], -1))
+        return torch.where(listed(neurons, a.shape[2]), self.means[index][0 if in_scope else 1].to(a), a)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class ResampleAblation(Operation):
 
     def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
         """Put the donors' activations in the path neurons' places."""
-        return a.scatter(2, _places(a, neurons), self.donated[index][0 if in_scope else 1])
+        # The place behind the last neuron takes what stands for none.
+        places = torch.where(neurons < 0, a.shape[2], neurons).unsqueeze(1).expand(-1, a.shape[1], -1)
+        return F.pad(a, (0, 1)).scatter(2, places, self.donated[index][0 if in_scope else 1])[..., :-1]
 
 
 def factor_of(operation: str, factor: float | None = None) -> float:
@@ -105,8 +110,3 @@ def check_operation(operation: str, tokens: str = "scope") -> None:
         raise unknown_name("operation", operation, OPERATIONS)
     if tokens not in TOKENS:
         raise unknown_name("choice of tokens", tokens, TOKENS)
-
-
-def _places(a: Tensor, neurons: Tensor) -> Tensor:
-    """The path's neurons as an index into a."""
-    return neurons.unsqueeze(1).expand(-1, a.shape[1], -1)

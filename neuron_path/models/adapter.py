@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
@@ -76,6 +76,20 @@ class Block(ABC):
     def feed(self, u: Float[Tensor, "N R E"]) -> Float[Tensor, "N R D"]:
         """The block's output from that of `mix`."""
         return self.residual(u) + self.after(self.project(self.activations(u)))
+
+
+def taken(a: Float[Tensor, "n S F"], neurons: Int[Tensor, "n k"]) -> Float[Tensor, "n S k"]:
+    """The given neurons' activations; 0 where the index is −1, for no neuron."""
+    places = neurons.clamp(min=0).unsqueeze(1).expand(-1, a.shape[1], -1)
+    return a.gather(2, places) * (neurons >= 0).unsqueeze(1)
+
+
+def listed(neurons: Int[Tensor, "n k"], n_neurons: int) -> Bool[Tensor, "n 1 F"]:
+    """Which of a block's neurons are given; −1 stands for none."""
+    # The place behind the last neuron takes what stands for none.
+    places = torch.where(neurons < 0, n_neurons, neurons).unsqueeze(1)
+    mask = torch.zeros((len(neurons), 1, n_neurons + 1), dtype=torch.bool, device=neurons.device)
+    return mask.scatter(2, places, True)[..., :n_neurons]
 
 
 @dataclass(frozen=True)

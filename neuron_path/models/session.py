@@ -163,7 +163,7 @@ class Session:
         return tensor.to(self.device)
 
     def check_paths(self, paths: Tensor, n_images: int) -> Int[Tensor, "B L k"]:
-        """Paths of shape (B, L) or (B, L, k) as (B, L, k) int64 on the model's device.
+        """Paths of shape (B, L) or (B, L, k) as (B, L, k) int64 on the model's device; −1 stands for no neuron.
 
         Raises:
             NeuronPathError: another shape, another number of blocks, or a neuron that a block does not have.
@@ -178,12 +178,17 @@ class Session:
             )
         tensor = tensor.to(device=self.device, dtype=torch.int64)
         limits = torch.tensor(widths, device=self.device).view(1, -1, 1)
-        wrong = ((tensor < 0) | (tensor >= limits)).nonzero()
+        wrong = ((tensor < -1) | (tensor >= limits)).nonzero()
         if len(wrong):
             image, index, slot = wrong[0].tolist()
             raise NeuronPathError(
                 f"Path of image {image} names neuron {int(tensor[image, index, slot])} in block {index}, which has "
                 f"neurons 0 … {widths[index] - 1}."
+            )
+        empty = (tensor < 0).flatten(1).all(1).nonzero()
+        if len(empty):
+            raise NeuronPathError(
+                f"Path of image {int(empty[0])} names no neuron at all: every index is −1, which stands for none."
             )
         return tensor
 

@@ -190,6 +190,7 @@ def build_finders(
             quadrature,
             target=config.target,
             top_k=config.top_k,
+            per_block=config.per_block,
             micro_batch=config.micro_batch,
             memory_budget=None if config.memory_budget is None else in_bytes(config.memory_budget),
             precision=config.precision,

@@ -61,7 +61,7 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
     study.session.model.to(build_trainer(config, []).strategy.root_device)
     means, reference = reference_means(config, study) if "mean_ablation" in options.operations else (None, None)
     evaluator = Evaluator(
-        interventions(options, max(method.top_k for method in stored)),
+        interventions(options, max(method.top_k for method in stored) if config.per_block else 1),
         means,
         build_quadrature(config),
         config.target,

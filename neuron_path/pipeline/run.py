@@ -70,6 +70,11 @@ def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = N
 def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
     """`neuron-path run`: search with baselines, check by interventions, draw and report; arguments as of `search`."""
     check_evaluation(config.evaluation)
+    if config.report and not config.per_block:
+        raise NeuronPathError(
+            "The report compares paths block by block, and has nothing to show of neurons of any blocks "
+            "(per_block=false): add report=false."
+        )
     with _begun(config, run_dir, config.baselines, "run", expected) as job:
         searched = search_stage(job)
         if searched is None:

@@ -101,6 +101,27 @@ def revised(
     return replace(new, scored=new.scored.where(rescored, draft.scored))
 
 
+def spread(choice: Choice, widths: Sequence[int]) -> list[Choice]:
+    """A choice among the neurons of all blocks, side by side, as one of each block."""
+    return [choice._replace(neurons=neurons) for neurons in in_blocks(choice.neurons, widths).unbind(1)]
+
+
+def in_blocks(neurons: Int[Tensor, "n k"], widths: Sequence[int]) -> Int[Tensor, "n L k"]:
+    """Neurons of all blocks, counted from the first block's first, as each block's own, in their order, then −1.
+
+    >>> in_blocks(torch.tensor([[9, 0, 4]]), [4, 6]).tolist()
+    [[[0, -1, -1], [5, 0, -1]]]
+    """
+    found, first = [], 0
+    for width in widths:
+        own = neurons - first
+        is_own = (own >= 0) & (own < width)
+        first += width
+        order = (~is_own).to(torch.uint8).sort(dim=1, stable=True).indices
+        found.append(torch.where(is_own, own, -1).gather(1, order))
+    return torch.stack(found, 1)
+
+
 def choices_of(result: Found) -> list[Choice]:
     """The choice of each block that led to a result."""
     by_block = (result.paths, result.margins, result.clearance, result.resolution)

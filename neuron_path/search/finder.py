@@ -10,7 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +38,24 @@ _NODES_SPENT = (
 )
 
 
+class _Answer(NamedTuple):
+    """What was found for b images of a chunk, and what tells whether it is to be trusted.
+
+    Attributes:
+        chunk: where they were searched: the chunk itself, or these images of it in float64.
+        rows: (b,) which images of the chunk they are.
+        problem: these images.
+        found: their paths.
+        exact: how far float32 is to be trusted with them; None where it is another type.
+    """
+
+    chunk: Chunk
+    rows: Int[Tensor, "b"]
+    problem: Problem
+    found: Found
+    exact: Exactness | None
+
+
 class PathFinder:
     """Finds the neuron paths of images; made once, used for many batches.
 
@@ -45,7 +63,8 @@ class PathFinder:
         session: the model with its token scope.
         scorer, search, quadrature: the method.
         target: the function of the logits and the target class that is attributed.
-        top_k: neurons a block.
+        top_k: neurons a block, or in all.
+        per_block: False: the `top_k` neurons are of any blocks.
         micro_batch: most sequences per pass; None suits it to the device.
         memory_budget: bytes above the loaded model; None: on a GPU most of what is free, else no limit.
         precision: of the tails: "fp32", "tf32" or "bf16".
@@ -66,6 +85,7 @@ class PathFinder:
         *,
         target: str = "probability",
         top_k: int = 1,
+        per_block: bool = True,
         micro_batch: int | None = None,
         memory_budget: float | None = None,
         precision: str = "fp32",
@@ -74,9 +94,16 @@ class PathFinder:
         lender: Lender | None = None,
     ) -> None:
         check_target(target)
-        narrowest = min(block.n_neurons for block in session.adapter.blocks)
-        if not is_whole(top_k) or not 1 <= top_k <= narrowest:
-            raise NeuronPathError(f"top_k is {top_k}; expected 1 … {narrowest}, the neurons of the narrowest block.")
+        widths = [block.n_neurons for block in session.adapter.blocks]
+        most, what = (min(widths), "the narrowest block") if per_block else (sum(widths), "all blocks together")
+        if not is_whole(top_k) or not 1 <= top_k <= most:
+            raise NeuronPathError(f"top_k is {top_k}; expected 1 … {most}, the neurons of {what}.")
+        if not per_block and search.asks_scorer and not scorer.blockwise:
+            known = ", ".join(name for name, one in scorers if one.blockwise and one.reference is None)
+            raise NeuronPathError(
+                f"'{scorer.name}' rates a block given what was chosen before, and cannot pick neurons of any blocks at "
+                f"once (per_block=false): use search=linearized without it, or one of {known}."
+            )
         if micro_batch is not None and (not is_whole(micro_batch) or micro_batch < 1):
             raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
         if not search.asks_scorer and scorer.name != "joint_attribution":
@@ -95,7 +122,7 @@ class PathFinder:
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
         self.target = target
-        self.top_k, self.keep_candidates = top_k, keep_candidates
+        self.top_k, self.per_block, self.keep_candidates = top_k, per_block, keep_candidates
         self.micro_batch, self.memory_budget = micro_batch, memory_budget
         self.arithmetic = Arithmetic(precision, compile)
         self._arithmetic_on: dict[torch.device, Arithmetic] = {}
@@ -106,7 +133,9 @@ class PathFinder:
             reference = scorers.create(scorer.reference)
             if reference.reference is not None:
                 raise NeuronPathError(f"The scorer '{scorer.reference}' cannot be a reference: it has one itself.")
-            self.reference = PathFinder(session, reference, search, quadrature, target=target, top_k=top_k)
+            self.reference = PathFinder(
+                session, reference, search, quadrature, target=target, top_k=top_k, per_block=per_block
+            )
 
     @property
     def by_nodes(self) -> bool:
@@ -174,81 +203,64 @@ class PathFinder:
             # The check comes first: it ends the clean pass's graph.
             exact = chunk.exactness(problem)
             found = self.search.run(problem, self.scorer, **self._options)
-            result = self._settled(chunk, problem.every_image, problem, found, exact)
+            result = self._result(problem, found)
+            # Depth first: only one answer of each refinement is held at a time.
+            refinements = [self._finer(_Answer(chunk, problem.every_image, problem, found, exact))]
+            while refinements:
+                finer = next(refinements[-1], None)
+                if finer is None:
+                    refinements.pop()
+                    continue
+                result = _overwrite(result, finer.rows, self._result(finer.problem, finer.found))
+                refinements.append(self._finer(finer))
         if chunk is not own:
             return result.to(own.session.device, own.session.dtype)
         return replace(result, rounding=None if exact is None else exact.rounding)
 
-    def _settled(
-        self,
-        chunk: Chunk,
-        rows: Int[Tensor, "b"],
-        problem: Problem,
-        found: Found,
-        exact: Exactness | None,
-    ) -> PathResult:
-        """The result, after all in doubt was rated again: in float64, or with more nodes.
-
-        Args:
-            chunk: where the images are from.
-            rows: which ones of it.
-            problem: these images.
-            found: their paths.
-            exact: how far float32 is to be trusted with them; None where it is another type.
-        """
-        result = self._result(problem, found)
-        is_settled = torch.ones_like(rows, dtype=torch.bool)
+    def _finer(self, answer: _Answer) -> Iterator[_Answer]:
+        """Those of the images again of which a choice or the score is in doubt: in float64, or with more nodes."""
+        chunk, rows, problem, found, exact = answer
+        is_sure = torch.ones_like(rows, dtype=torch.bool)
         if exact is not None:
             bar = exact.close_call.unsqueeze(1)
             close = (found.clearance < bar) | (found.resolution.abs() < bar)
             if found.clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
                 close = torch.zeros_like(close)
             doubt = Doubt(close | exact.lost.unsqueeze(1), exact.blurs_scores)
-            is_settled = ~(doubt.blocks.any(1) | doubt.scores)
-            unsettled = (~is_settled).nonzero().squeeze(1)
-            for at in chunk.plan.in_double().groups(unsettled, problem.quadrature.n_steps):
+            is_sure = ~(doubt.blocks.any(1) | doubt.scores)
+            for at in chunk.plan.in_double().groups((~is_sure).nonzero().squeeze(1), problem.quadrature.n_steps):
                 double = chunk.take_in_double(rows[at])
                 with double.session.active():
                     again = double.problem(problem.quadrature, self.target)
                     if problem.reference is not None:
                         again = replace(again, reference=problem.reference[at].to(again.targets))
-                    result = self._revised(result, at, double, again.every_image, again, found, doubt, None)
+                    yield _Answer(double, rows[at], again, self._revised(again, at, found, doubt), None)
         quadrature = problem.quadrature
-        if quadrature.is_adaptive:
-            scored = found.scored
-            assert scored.errors is not None
-            rough = scored.errors > quadrature.tolerance * scored.joint.abs()
-            doubt = Doubt(found.resolution < -TIE, rough & (scored.n_steps < quadrature.most_steps))
-            is_rough = doubt.blocks.any(1) | doubt.scores
-            finer = quadrature.finer()
-            if finer is None:
-                if doubt.blocks.any():
-                    warnings.warn(_NODES_SPENT.format(quadrature.n_steps), stacklevel=2)
-                return result
-            for at in chunk.plan.groups((is_settled & is_rough).nonzero().squeeze(1), finer.n_steps):
-                left = None if exact is None else exact.take(at)
-                result = self._revised(result, at, chunk, rows[at], problem.take(at, finer), found, doubt, left)
-        return result
+        if not quadrature.is_adaptive:
+            return
+        scored = found.scored
+        assert scored.errors is not None
+        rough = scored.errors > quadrature.tolerance * scored.joint.abs()
+        doubt = Doubt(found.resolution < -TIE, rough & (scored.n_steps < quadrature.most_steps))
+        finer = quadrature.finer()
+        if finer is None:
+            if doubt.blocks.any():
+                warnings.warn(_NODES_SPENT.format(quadrature.n_steps), stacklevel=2)
+            return
+        is_rough = doubt.blocks.any(1) | doubt.scores
+        with chunk.session.active():
+            for at in chunk.plan.groups((is_sure & is_rough).nonzero().squeeze(1), finer.n_steps):
+                again, left = problem.take(at, finer), None if exact is None else exact.take(at)
+                yield _Answer(chunk, rows[at], again, self._revised(again, at, found, doubt), left)
 
-    def _revised(
-        self,
-        result: PathResult,
-        at: Int[Tensor, "b"],
-        chunk: Chunk,
-        rows: Int[Tensor, "b"],
-        again: Problem,
-        found: Found,
-        doubt: Doubt,
-        exact: Exactness | None,
-    ) -> PathResult:
-        """The result with the images `at` searched again, from what was found before."""
+    def _revised(self, again: Problem, at: Int[Tensor, "b"], found: Found, doubt: Doubt) -> Found:
+        """The images `at` searched again, from what was found before."""
         like = again.clean.embedded
-        revised = self.search.revise(again, self.scorer, found.take(at, like), doubt.take(at, like), **self._options)
-        return _overwrite(result, at, self._settled(chunk, rows, again, revised, exact))
+        return self.search.revise(again, self.scorer, found.take(at, like), doubt.take(at, like), **self._options)
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"top_k": self.top_k, "keep_candidates": self.keep_candidates}
+        return {"top_k": self.top_k, "per_block": self.per_block, "keep_candidates": self.keep_candidates}
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits
@@ -372,7 +384,7 @@ def _find_chunk(finders: Sequence[PathFinder], chunk: Chunk) -> list[PathResult]
         for one in (finder.reference, finder):
             if one is None:
                 continue
-            key = (one.scorer, one.search, one.quadrature, one.target, one.top_k, one.keep_candidates)
+            key = (one.scorer, one.search, one.quadrature, one.target, one.top_k, one.per_block, one.keep_candidates)
             if key not in found:
                 found[key] = one.search_chunk(chunk, paths)
             if one is finder.reference:

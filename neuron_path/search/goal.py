@@ -21,6 +21,8 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import FEWEST, NODES
 from neuron_path.interventions.operations import factor_of
+from neuron_path.models.adapter import taken
+from neuron_path.search.choice import in_blocks
 from neuron_path.types import Measure
 
 MEASURES = ("joint", "complete", "effect")
@@ -75,6 +77,47 @@ class Goal(ABC):
     @abstractmethod
     def exactly(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n"]:
         """The values alone, by the problem's own rule."""
+
+    def in_blocks(self, paths: Int[Tensor, "n L k"]) -> Int[Tensor, "n L k"]:
+        """The paths as lists of each block's neurons."""
+        return paths
+
+
+@dataclass(frozen=True)
+class Anywhere(Goal):
+    """The same goal for sets of k neurons of any blocks.
+
+    A set is (n, 1, k): the neurons of all blocks, counted from the first block's first, are those of one block.
+
+    Attributes:
+        goal: for lists of each block's neurons.
+    """
+
+    goal: Goal
+
+    @property
+    def problem(self) -> Problem:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.goal.problem
+
+    @property
+    def n_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.goal.n_steps
+
+    def starts(self) -> Iterator[Linear]:
+        return (model.joined() for model in self.goal.starts())
+
+    def rate(self, rows: Tensor, paths: Tensor) -> Rating:
+        rating = self.goal.rate(rows, self.in_blocks(paths))
+        return rating._replace(model=rating.model.joined())
+
+    def values(self, rows: Tensor, paths: Tensor) -> Tensor:
+        return self.goal.values(rows, self.in_blocks(paths))
+
+    def exactly(self, rows: Tensor, paths: Tensor) -> Tensor:
+        return self.goal.exactly(rows, self.in_blocks(paths))
+
+    def in_blocks(self, paths: Tensor) -> Int[Tensor, "n L k"]:
+        return in_blocks(paths[:, 0], [block.n_neurons for block in self.problem.adapter.blocks])
 
 
 @dataclass(frozen=True)
@@ -215,7 +258,7 @@ class Effect(Goal):
             a = block.activations(u)
             change = self._change(index, a, images)
             changes.append(change.detach())
-            chosen = change.gather(2, neurons.unsqueeze(1).expand(-1, a.shape[1], -1))
+            chosen = taken(change, neurons)
             z = block.project(a) + t * (chosen @ block.columns(neurons))
             # No gradient is asked for before the first projection: there the graph begins.
             projections.append(z if projections or not torch.is_grad_enabled() else z.detach().requires_grad_())

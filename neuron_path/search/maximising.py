@@ -14,7 +14,7 @@ from neuron_path.attribution.score import PathScores, converged_scores
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.interventions.operations import factor_of
-from neuron_path.search.goal import EDITS, MEASURES, Effect, Goal, Score
+from neuron_path.search.goal import EDITS, MEASURES, Anywhere, Effect, Goal, Score
 from neuron_path.search.search import Doubt, Found, Search
 
 
@@ -70,11 +70,14 @@ class Maximising(Search):
         """The model around a path holds its neurons' activations too."""
         return 8
 
-    def goal(self, problem: Problem, n_steps: int = 1) -> Goal:
+    def goal(self, problem: Problem, n_steps: int = 1, *, per_block: bool = True) -> Goal:
         """What is maximised, on the images of a problem, with so many nodes on the way."""
+        goal: Goal
         if self.measure == "effect":
-            return Effect(problem, self.edit, n_steps, self.factor)
-        return Score(problem, "joint" if self.measure == "joint" else "complete", n_steps)
+            goal = Effect(problem, self.edit, n_steps, self.factor)
+        else:
+            goal = Score(problem, "joint" if self.measure == "joint" else "complete", n_steps)
+        return goal if per_block else Anywhere(goal)
 
     def found(
         self,
@@ -106,6 +109,9 @@ class Maximising(Search):
             margins = model.margins(paths)
             if keep_candidates:
                 candidates = [scores for scores, _ in model.candidates(paths)]
+        paths, margins = goal.in_blocks(paths), margins.expand(-1, len(problem.adapter.blocks))
+        if candidates is not None and len(candidates) < margins.shape[1]:
+            candidates = list(candidates[0].split([block.n_neurons for block in problem.adapter.blocks], 1))
         scored = self._scored(problem, paths, None if along is None else Along(*along.movedim(0, 2)))
         return Found(
             paths=paths,
@@ -126,11 +132,12 @@ class Maximising(Search):
         doubt: Doubt,
         *,
         top_k: int = 1,
+        per_block: bool = True,
         keep_candidates: bool = False,
     ) -> Found:
         """Search again where a choice is in doubt, which depends on all before; else only score again."""
         if doubt.blocks.any():
-            return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)
+            return self.run(problem, scorer, top_k=top_k, per_block=per_block, keep_candidates=keep_candidates)
         scored, values = self._scored(problem, draft.paths), None
         if self.measure == "effect":
             values = self.goal(problem).exactly(problem.every_image, draft.paths)

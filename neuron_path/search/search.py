@@ -20,7 +20,7 @@ class Found:
     """The paths of one problem.
 
     Attributes:
-        paths: (B, L, k) in descending order of the objective.
+        paths: (B, L, k) in descending order of the objective; see `PathResult`.
         scored: their final scores.
         margins: (B, L) (last chosen − best left out) / |last chosen|.
         clearance: (B, L) each block's closest call, relative to the largest score compared: where it is down at
@@ -98,8 +98,16 @@ class Search(ABC):
         return 0
 
     @abstractmethod
-    def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
-        """Pick `top_k` neurons a block; ties go to the lowest index."""
+    def run(
+        self,
+        problem: Problem,
+        scorer: Scorer,
+        *,
+        top_k: int = 1,
+        per_block: bool = True,
+        keep_candidates: bool = False,
+    ) -> Found:
+        """Pick `top_k` neurons a block, or without `per_block` as many of any blocks; ties go to the lowest index."""
 
     def revise(
         self,
@@ -109,6 +117,7 @@ class Search(ABC):
         doubt: Doubt,
         *,
         top_k: int = 1,
+        per_block: bool = True,
         keep_candidates: bool = False,
     ) -> Found:
         """The same more exactly, for images that are in doubt.
@@ -118,9 +127,9 @@ class Search(ABC):
             scorer: rates the neurons.
             draft: what was found before.
             doubt: what is in doubt. A search that can keep the rest saves most of the work.
-            top_k, keep_candidates: as for `run`.
+            top_k, per_block, keep_candidates: as for `run`.
         """
-        return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)
+        return self.run(problem, scorer, top_k=top_k, per_block=per_block, keep_candidates=keep_candidates)
 
 
 searches: Registry[Search] = Registry("search", "neuron_path.search.searches")

@@ -25,7 +25,8 @@ def path_schema(top_k: int) -> pa.Schema:
     """Return the columns of ``paths.parquet``: one row per image and method.
 
     ``path`` is a list of L neuron indices for ``top_k`` 1; above, it is L lists of ``top_k`` indices in descending
-    objective. ``margins`` holds L relative gaps of best to runner-up; ``score`` is the joint score of ``path``, in
+    objective; of neurons of any blocks (``per_block=false``) a block has its own first and −1 in the places left.
+    ``margins`` holds L relative gaps of best to runner-up; ``score`` is the joint score of ``path``, in
     units of the target function. ``n_steps`` is how many quadrature nodes the image took, ``score_error`` the estimated
     error of ``score`` as an integral. ``measure`` is what the search maximised; of one other than ``greedy``
     ``objective`` is its value and ``passes`` how many forward and backward passes it took. ``complete`` is the complete

@@ -81,21 +81,33 @@ def test_a_sum_takes_the_largest_of_each_block() -> None:
 
 @pytest.mark.parametrize("model", [make(4, 1, 3)[0], make(4, 3, 3)[0], Sum(drawn(1, 4, WIDTH))])
 @pytest.mark.parametrize("k", [1, 2])
-def test_one_block_replaced_and_one_neuron_missing_are_as_literally(model: Linear, k: int) -> None:
+def test_one_neuron_exchanged_and_one_swapped_are_as_literally(model: Linear, k: int) -> None:
     generator = torch.Generator().manual_seed(0)
     paths, others = (
         torch.stack([torch.randperm(WIDTH, generator=generator)[:k] for _ in range(12)]).view(4, 3, k) for _ in range(2)
     )
-    replaced = model.replaced(paths, others)
-    for block in range(N_BLOCKS):
+    exchanged = model.exchanged(paths, others)
+    for block, place in product(range(N_BLOCKS), range(k)):
         mixed = paths.clone()
-        mixed[:, block] = others[:, block]
-        torch.testing.assert_close(replaced[:, block], model.value(mixed))
+        mixed[:, block, place] = others[:, block, place]
+        torch.testing.assert_close(exchanged[:, block, place], model.value(mixed))
     for block, (scores, place) in enumerate(model.candidates(paths)):
         for neuron in range(WIDTH):
             swapped = paths.clone()
             swapped[torch.arange(4), block, place] = neuron
             torch.testing.assert_close(scores[:, neuron], model.value(swapped))
+
+
+@pytest.mark.parametrize("model", [make(4, 1, 3)[0], make(4, 3, 3)[0], Sum(drawn(1, 4, WIDTH))])
+def test_the_joined_model_takes_the_best_neurons_of_any_blocks(model: Linear) -> None:
+    joined = model.joined()
+    one_each = torch.tensor([[[2], [0], [5]]]).expand(4, -1, -1)
+    flat = one_each.squeeze(2) + WIDTH * torch.arange(N_BLOCKS)
+    torch.testing.assert_close(joined.value(flat.unsqueeze(1)), model.value(one_each))
+    every = torch.tensor(list(combinations(range(N_BLOCKS * WIDTH), 3)))
+    values = torch.stack([joined.value(chosen.expand(4, 1, -1)) for chosen in every])
+    proposal = joined.best(3)
+    torch.testing.assert_close(joined.value(proposal.paths), values.amax(0))
 
 
 def test_equal_neurons_go_by_index_and_are_told_as_a_close_call() -> None:

@@ -21,6 +21,8 @@ class CompleteAttribution(Scorer):
     so the sum over them is left out.
     """
 
+    blockwise = False
+
     def start(self, problem: Problem) -> CompleteAttributionScoring:
         """Begin with the images of one problem."""
         return CompleteAttributionScoring(problem)

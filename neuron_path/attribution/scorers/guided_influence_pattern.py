@@ -26,6 +26,7 @@ class GuidedInfluencePattern(Scorer):
     factors is no place for float32.
     """
 
+    blockwise = False
     in_double = True
 
     keeps_every_block: ClassVar[bool] = True

@@ -24,6 +24,8 @@ class JointAttribution(Scorer):
     earlier blocks (Wang et al., ICLR 2025).
     """
 
+    blockwise = False
+
     def start(self, problem: Problem) -> JointAttributionScoring:
         """Begin with the images of one problem."""
         return JointAttributionScoring(problem)

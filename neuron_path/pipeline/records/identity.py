@@ -48,6 +48,7 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
         "target": config.target,
         "target_class": config.target_class,
         "top_k": config.top_k,
+        **({} if config.per_block else {"per_block": False}),  # runs of before had no such word
         "precision": config.precision,
         "seed": config.seed,
     }

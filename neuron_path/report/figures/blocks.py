@@ -171,15 +171,24 @@ def draw_legend(axes: Axes, n_columns: int) -> None:
     )
 
 
-def draw_path(axes: Axes, neurons: Neurons, *, label: str) -> None:
-    """Draw one path, (L,) neuron indices, as markers joined by a line; `label` is its name in the legend."""
-    blocks = range(len(neurons))
-    axes.plot(blocks, neurons, color="white", linewidth=2.4, zorder=3.5)
+def draw_path(axes: Axes, neurons: Neurons, *, label: str, blocks: Neurons | None = None, line: str = "-") -> None:
+    """Draw one path as markers joined by a line.
+
+    Args:
+        axes: from `block_axes`.
+        neurons: (L,) indices.
+        label: its name in the legend.
+        blocks: (L,) where they are, if not one in each block.
+        line: its style.
+    """
+    blocks = np.arange(len(neurons)) if blocks is None else blocks
+    axes.plot(blocks, neurons, color="white", linewidth=2.4, linestyle=line, zorder=3.5)
     axes.plot(
         blocks,
         neurons,
         color=VERMILION,
         linewidth=1.3,
+        linestyle=line,
         marker="o",
         markersize=5.2,
         markeredgecolor="white",

@@ -68,7 +68,8 @@ def image_path_figure(
 
     Args:
         image: (H, W) or (H, W, 3), values in [0, 1]; small images keep their pixels.
-        path: (L,) or (L, k) integers, the neuron(s) of each block, best first.
+        path: (L,) or (L, k) integers, the neuron(s) of each block, best first; −1 stands for none. Neurons that are
+            not of every block are drawn without a line.
         n_neurons: FFN width F, one for all blocks or one per block.
         candidate_scores: (L, F) the search's objective for every candidate; what is not finite is left blank. With
             widths that differ, F is the largest, and columns beyond a block's width are not read.
@@ -88,7 +89,7 @@ def image_path_figure(
         NeuronPathError: a shape, a range or a path index is wrong.
     """
     pixels = check_image(image)
-    slots = check_paths(path, 1, name="path")
+    slots = check_paths(path, 1, name="path", lowest=-1)
     widths = check_n_neurons(n_neurons, slots, name="path")
     scores = None if candidate_scores is None else check_scores(candidate_scores, widths)
     gaps = None if margins is None else check_per_block(margins, len(widths), name="margins")
@@ -114,7 +115,8 @@ def _draw_path_panel(
     Returns:
         The figure, and where the picture's upper left corner goes, inches.
     """
-    n_others = slots.shape[1] - 1
+    is_path = bool((slots >= 0).all())
+    n_others = slots.shape[1] - 1 if is_path else 0
     n_entries = 1 + (scores is not None) + (n_others > 0)
     beside = 0.03 + (_SPIKE if scores is not None else 0.06)
     reach = beside + DIGIT * len(str(int(slots.max())))
@@ -142,7 +144,11 @@ def _draw_path_panel(
             zorder=3,
             label=f"the block's next {n_others}" if n_others > 1 else "the block's second",
         )
-    draw_path(panel, slots[:, 0], label="each block's best neuron" if n_others else "neuron path")
+    if is_path:
+        draw_path(panel, slots[:, 0], label="each block's best neuron" if n_others else "neuron path")
+    else:
+        blocks, places = np.nonzero(slots >= 0)
+        draw_path(panel, slots[blocks, places], label="neurons", blocks=blocks, line="")
     label_neurons(panel, grid, slots if n_others < _ALL_LABELLED else slots[:, :1], offset=beside)
     draw_legend(panel, n_columns=n_entries if in_one_row else 1)
     below = strip_axes(figure, left, foot, grid, height=strip, label="margin (%)" if gaps is not None else "")

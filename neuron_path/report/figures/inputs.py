@@ -13,13 +13,14 @@ Neurons = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def check_paths(paths: npt.ArrayLike, n_axes: int, *, name: str) -> Neurons:
+def check_paths(paths: npt.ArrayLike, n_axes: int, *, name: str, lowest: int = 0) -> Neurons:
     """Return paths with an explicit top-k axis: (…, L) or (…, L, k) becomes (…, L, k).
 
     Args:
         paths: neuron indices; integers, not negative.
         n_axes: how many axes a path of one neuron per block has (1 for one image, 2 for many).
         name: what the caller names the argument, for the message.
+        lowest: index that may occur; −1 where it may stand for no neuron.
 
     Raises:
         NeuronPathError: another number of axes, an empty axis, a value that is no index.
@@ -30,8 +31,8 @@ def check_paths(paths: npt.ArrayLike, n_axes: int, *, name: str) -> Neurons:
         raise NeuronPathError(f"{name} has shape {array.shape}, expected {shape} with no empty axis.")
     if not np.issubdtype(array.dtype, np.integer):
         raise NeuronPathError(f"{name} has values of type {array.dtype}, expected integer neuron indices.")
-    if array.min() < 0:
-        raise NeuronPathError(f"{name} holds the neuron index {array.min()}, expected 0 or more.")
+    if array.min() < lowest:
+        raise NeuronPathError(f"{name} holds the neuron index {array.min()}, expected {lowest} or more.")
     return array.astype(np.int64).reshape(*array.shape[:n_axes], -1)
 
 

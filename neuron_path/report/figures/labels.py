@@ -27,14 +27,16 @@ def label_neurons(axes: Axes, grid: BlockGrid, slots: Neurons, offset: float) ->
     Args:
         axes: from `block_axes`.
         grid: the same as the axes'.
-        slots: (L, k) the path, best neuron first.
+        slots: (L, k) the path, best neuron first; −1 stands for none.
         offset: inches from the marker's centre to its label.
     """
     fitting = int((grid.height - LINE) / LINE)
     heights = grid.inches_up(slots)
     rise = np.diff(heights[:, 0], append=heights[-1, 0])
     for block, row in enumerate(slots):
-        neurons = list(dict.fromkeys(row.tolist()))[:fitting]
+        neurons = [neuron for neuron in dict.fromkeys(row.tolist()) if neuron >= 0][:fitting]
+        if not neurons:
+            continue
         markers = grid.inches_up(np.asarray(neurons))
         wanted = markers.copy()
         wanted[0] += -_CLEAR if rise[block] > 0 else _CLEAR

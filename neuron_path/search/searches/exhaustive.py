@@ -35,10 +35,19 @@ class Exhaustive(Maximising):
         """Those that are rated together, and what they are compared with."""
         return _TOGETHER + 8
 
-    def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
+    def run(
+        self,
+        problem: Problem,
+        scorer: Scorer,
+        *,
+        top_k: int = 1,
+        per_block: bool = True,
+        keep_candidates: bool = False,
+    ) -> Found:
         """All paths in lexicographic order."""
-        goal, every = self.goal(problem), problem.every_image
+        goal, every = self.goal(problem, per_block=per_block), problem.every_image
         widths = [block.n_neurons for block in problem.adapter.blocks]
+        widths = widths if per_block else [sum(widths)]
         n_paths = math.prod(math.comb(width, top_k) for width in widths)
         if n_paths > _MOST_PATHS:
             raise NeuronPathError(

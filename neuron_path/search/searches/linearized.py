@@ -5,11 +5,12 @@ Its place in a search: docs/how-it-works.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.exactness import ranked
@@ -80,9 +81,18 @@ class Linearized(Maximising):
             return self.n_steps
         return FEWEST if self.polish and self.measure != "effect" else 1
 
-    def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
+    def run(
+        self,
+        problem: Problem,
+        scorer: Scorer,
+        *,
+        top_k: int = 1,
+        per_block: bool = True,
+        keep_candidates: bool = False,
+    ) -> Found:
         """Climb from where the clean network's gradients point, and with `polish` from other paths."""
-        climb = _Climb(self.goal(problem, self.n_nodes), self.max_passes, _SWAPS if self.polish else 0)
+        goal = self.goal(problem, self.n_nodes, per_block=per_block)
+        climb = _Climb(goal, self.max_passes, _SWAPS if self.polish else 0)
         starts = [model.best(top_k) for model in islice(climb.goal.starts(), None if self.polish else 1)]
         best = climb.up(problem.every_image, starts[0].paths)
         climb.note(problem.every_image, starts[0].clearance)
@@ -224,8 +234,8 @@ class _Steps:
 
     Attributes:
         paths: (n, T, L, k) in the order in which they are tried.
-        cuts: (n, T) how clearly the changes that are made promise more than those that are not, relative to the most
-            that one promises.
+        cuts: (n, T) how clearly the changes that are made, of a neuron each, promise more than those that are not,
+            relative to the most that one promises.
         counts: (n,) how many of them there are.
         clearance: (n,) the closest call behind the model's best path.
     """
@@ -237,32 +247,62 @@ class _Steps:
 
     @staticmethod
     def of(model: Linear, current: Int[Tensor, "n L k"]) -> _Steps:
-        """Those that the model around the current paths suggests."""
+        """Those that the model around the current paths, each block's neurons in order, suggests."""
         proposal = model.best(current.shape[2], current)
-        differs = (proposal.paths.sort(2).values != current.sort(2).values).any(2)  # (n, L)
-        gains = model.replaced(current, proposal.paths) - model.value(current).unsqueeze(1)
-        ordered, order = ranked(gains.masked_fill(~differs, -torch.inf))
-        rank, n_changes = order.argsort(1), differs.sum(1)
-        most, least = ordered[:, 0].abs(), _LEAST_PROMISE * model.value(current).abs()
-        lead = gains.masked_fill(~differs, 0).clamp(min=0).sum(1) - least
+        others = _aligned(model, current, proposal.paths)
+        differs = others != current  # (n, L, k)
+        value = model.value(current)
+        gains = (model.exchanged(current, others) - value.view(-1, 1, 1)).flatten(1)
+        ordered, order = ranked(gains.masked_fill(~differs.flatten(1), -torch.inf))
+        rank, n_changes = order.argsort(1).view(differs.shape), differs.sum((1, 2))
+        most, least = ordered[:, 0].abs(), _LEAST_PROMISE * value.abs()
+        lead = gains.masked_fill(~differs.flatten(1), 0).clamp(min=0).sum(1) - least
         near = (lead.abs() / most).masked_fill(n_changes == 0, torch.inf).nan_to_num(torch.inf, torch.inf)
         clearance = torch.minimum(proposal.clearance, near)
         paths, cuts, valid = [], [], []
         size, last = n_changes, n_changes + 1
-        for _ in range(current.shape[1].bit_length()):
-            made = rank < size.unsqueeze(1)
-            paths.append(torch.where(made.unsqueeze(2), proposal.paths, current))
-            first_left = ordered.gather(1, size.clamp(max=ordered.shape[1] - 1).unsqueeze(1))
-            last_made = ordered.gather(1, (size - 1).clamp(min=0).unsqueeze(1))
-            cut = ((last_made - first_left) / most.unsqueeze(1)).masked_fill(
-                (size >= n_changes).unsqueeze(1), torch.inf
-            )
-            cuts.append(cut.squeeze(1))
+        for _ in range(differs[0].numel().bit_length()):
+            made = rank < size.view(-1, 1, 1)
+            paths.append(torch.where(made, others, current))
+            first_left = ordered.gather(1, size.clamp(max=ordered.shape[1] - 1).unsqueeze(1)).squeeze(1)
+            last_made = ordered.gather(1, (size - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+            cut = torch.minimum(last_made - first_left, _parted(model, (current, others), made, differs & ~made))
+            cuts.append((cut / most).masked_fill(size >= n_changes, torch.inf))
             valid.append((lead > 0) & (size > 0) & (size < last))
             last, size = size, size // 2
         # A halved number comes to 1 and then to 0: all that are valid come first.
         counts = torch.stack(valid, 1).sum(1)
         return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, clearance)
+
+
+def _aligned(model: Linear, current: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Int[Tensor, "n L k"]:
+    """The other paths with what both have where the current ones have it: the neuron that counts most comes in for the
+    one that is missed least, the next for the next."""
+    others = model.in_order(others)
+    same = current.unsqueeze(3) == others.unsqueeze(2)
+    stays, is_known = same.any(3), same.any(2)
+    new = others.gather(2, is_known.to(torch.uint8).sort(dim=2, stable=True).indices)  # those that come in first
+    nth = (~stays).flip(2).cumsum(2).flip(2) - 1  # of those that go, counted from the last
+    return torch.where(stays, current, new.gather(2, nth.clamp(min=0)))
+
+
+def _parted(
+    model: Linear,
+    paths: Sequence[Int[Tensor, "n L k"]],
+    made: Bool[Tensor, "n L k"],
+    left: Bool[Tensor, "n L k"],
+) -> Float[Tensor, "n"]:
+    """The smallest difference, within a block, between what neurons whose change is made and is not count: were they in
+    another order, other ones would go or come in."""
+    found = torch.full_like(model.value(paths[0]), torch.inf)
+    if made.shape[2] == 1:
+        return found
+    for every in paths:
+        counts = torch.stack(model.without(every), 1)
+        gaps = (counts.unsqueeze(3) - counts.unsqueeze(2)).abs()
+        apart = made.unsqueeze(3) & left.unsqueeze(2)
+        found = torch.minimum(found, gaps.masked_fill(~apart, torch.inf).flatten(1).amin(1))
+    return found
 
 
 def _swaps(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ import neuron_path
 from neuron_path.attribution.linear import Sum
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session
 from neuron_path.search.goal import Effect
 from neuron_path.search.searches.exhaustive import Exhaustive
@@ -316,6 +317,100 @@ def test_all_neurons_of_a_block_can_be_chosen(images: Tensor, targets: Tensor) -
     for options in GOALS:
         found = find(model, images, targets, Linearized(**options), top_k=6)
         assert found.paths.sort(2).values.tolist() == [[list(range(6))] * 2] * 3
+
+
+ANYWHERE = [GOALS[0], GOALS[1], GOALS[2], GOALS[3]]
+
+
+@pytest.mark.parametrize("options", ANYWHERE, ids=lambda options: options.get("operation", options["measure"]))
+def test_the_best_set_of_any_blocks_is_found(options: dict[str, Any]) -> None:
+    """Of all pairs of 36 neurons, for 19 images in 20; what they are worth is told by `score_paths` and `intervene`."""
+    n_steps = 1 if options["measure"] == "effect" else 3
+    rule = Quadrature("gauss_legendre", 3)
+    pairs = torch.tensor(list(combinations(range(36), 2)))
+    sets = torch.full((len(pairs), 3, 2), -1)
+    sets[torch.arange(len(pairs)).unsqueeze(1), pairs // 12, torch.arange(2)] = pairs % 12
+    ratios = []
+    for seed in range(4):
+        model, images = small("cls" if seed % 2 else "avg", seed), tiny.make_images(5, seed)
+        targets = torch.arange(5) % tiny.N_CLASSES
+        search = Linearized(n_steps=n_steps, polish=True, **options)
+        found, best = (
+            find(model, images, targets, one, top_k=2, per_block=False, quadrature=rule)
+            for one in (search, Exhaustive(**options))
+        )
+        assert ((found.paths >= 0).flatten(1).sum(1) == 2).all()
+        assert found.objectives is not None
+        assert best.objectives is not None
+        ratios.append(found.objectives / best.objectives)
+        every, own = images[:1].expand(len(sets), -1, -1, -1), targets[:1].expand(len(sets))
+        if options["measure"] == "effect":
+            values = effects(model, every, own, sets, options["operation"])
+        else:
+            values = neuron_path.score_paths(model, every, own, sets, n_steps=3, measure=options["measure"])
+        chosen = sets[values.argmax()].sort(1).values
+        assert torch.equal(best.paths[0].sort(1).values, chosen)
+    assert (torch.cat(ratios) > 1 - 1e-3).double().mean() >= 0.95
+
+
+@pytest.mark.parametrize("options", ANYWHERE[:3], ids=lambda options: options["measure"])
+def test_sets_of_any_blocks_depend_on_no_other_image_nor_on_rounding(options: dict[str, Any]) -> None:
+    single, double = (small("registers", 3, dtype) for dtype in (torch.float32, torch.float64))
+    images = tiny.make_images(5)
+    targets, search = double(images).argmax(1), Linearized(**options)
+    settings: dict[str, Any] = {"top_k": 9, "per_block": False}
+    exact = find(double, images, targets, search, **settings)
+    together = find(single, images.float(), targets, search, **settings)
+    assert torch.equal(together.paths, exact.paths)
+    for row in range(5):
+        only = slice(row, row + 1)
+        alone = find(single, images[only].float(), targets[only], search, micro_batch=3, **settings)
+        assert torch.equal(alone.paths[0], together.paths[row])
+
+
+@pytest.mark.parametrize("scorer", ["gradient_x_activation", "activation", "conductance", "random"])
+def test_scorers_of_single_blocks_pick_the_best_of_all(scorer: str, images: Tensor, targets: Tensor) -> None:
+    options: dict[str, Any] = {"top_k": 7, "per_block": False, "keep_candidates": True}
+    found = neuron_path.find_paths(small(), images, targets, scorer, **options)
+    assert found.candidate_scores is not None
+    for path, scores in zip(found.paths, found.candidate_scores, strict=True):
+        expected = {divmod(place, 12) for place in scores.flatten().topk(7).indices.tolist()}
+        assert {(block, neuron) for block, row in enumerate(path.tolist()) for neuron in row if neuron >= 0} == expected
+
+
+def test_scorers_that_follow_a_path_pick_no_neurons_of_any_blocks(images: Tensor, targets: Tensor) -> None:
+    for scorer in (
+        "joint_attribution",
+        "complete_attribution",
+        "guided_influence_pattern",
+        "activation_matched_random",
+    ):
+        with pytest.raises(NeuronPathError, match="use search=linearized without it, or one of ablation, activation, "):
+            neuron_path.find_paths(small(), images, targets, scorer, top_k=3, per_block=False)
+    with pytest.raises(NeuronPathError, match="top_k is 37; expected 1 … 36, the neurons of all blocks together"):
+        neuron_path.find_paths(small(), images, targets, search="linearized", top_k=37, per_block=False)
+
+
+@pytest.mark.parametrize("name", ["cls", "avg"])
+def test_a_path_with_empty_blocks_is_scored_and_edited_as_literally(name: str, images: Tensor, targets: Tensor) -> None:
+    model = small(name)
+    setting = tiny.literal(model, "cls" if name == "cls" else "patch")
+    ragged = [[[3, 7], [], [0]], [[], [11, 2], []], [[5], [5], [1, 4]]]
+    paths = torch.tensor([[[*neurons, -1, -1][:2] for neurons in path] for path in ragged])
+    scores = {
+        measure: neuron_path.score_paths(model, images, targets, paths, quadrature=RULE, measure=measure)
+        for measure in ("joint", "complete")
+    }
+    edited = {what: neuron_path.intervene(model, images, paths, what) for what in ("remove", "enhance", "keep_only")}
+    for row, path in enumerate(ragged):
+        one = images[row], int(targets[row]), path
+        torch.testing.assert_close(scores["joint"][row], oracle.joint_score(setting, *one), rtol=1e-9, atol=1e-15)
+        torch.testing.assert_close(
+            scores["complete"][row], oracle.complete_score(setting, *one)[0], rtol=1e-9, atol=1e-15
+        )
+        others = [[neuron for neuron in range(12) if neuron not in neurons] for neurons in path]
+        for what, own, factor in (("remove", path, 0.0), ("enhance", path, 2.0), ("keep_only", others, 0.0)):
+            torch.testing.assert_close(edited[what][row], oracle.intervened(setting, images[row], own, factor))
 
 
 def test_digits_gain_by_it() -> None:
