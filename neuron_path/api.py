@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.target import check_target
+from neuron_path.attribution.target import Target
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
 from neuron_path.interventions.means import MeanActivations
@@ -35,7 +35,8 @@ def find_paths(
     search: str | Search = "greedy",
     quadrature: str | Quadrature = "gauss_legendre",
     n_steps: int | None = None,
-    target: TargetName = "probability",
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
     top_k: int = 1,
     per_block: bool = True,
@@ -72,8 +73,11 @@ def find_paths(
         n_steps: number of nodes of a named rule; None: 8 of Gauss–Legendre, which are closer to the integral than the
             paper's 20 that the sums of equal steps take (`trapezoid` 21). `adaptive` begins with 4 and doubles them
             where a choice is not yet sure.
-        target: what of the target class is attributed: "probability" (softmax), "logit", or "margin", its log-odds
-            z_y − log Σ exp of the other logits, which does not saturate.
+        target: what of the target class y is attributed: "probability" (softmax), "logit" (also the value of a
+            regression), "margin", its log-odds z_y − log Σ exp of the other logits, which does not saturate, "sigmoid",
+            the probability where classes do not exclude one another, "contrast", z_y − z_c: why y and not c; or a
+            function from (N, C) logits to (N,) differentiable values, which treats images apart.
+        contrast_class: c, of all images; None: of each the runner-up, the class with the next largest logit.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
         top_k: neurons per block.
         per_block: False: the `top_k` neurons may be of any blocks, a circuit in place of a path: with the search
@@ -114,7 +118,7 @@ def find_paths(
         scorers.create(scorer),
         chosen,
         Quadrature.of(quadrature, n_steps),
-        target=target,
+        target=Target.of(target, contrast_class, session.adapter.n_classes),
         top_k=top_k,
         per_block=per_block,
         micro_batch=micro_batch,
@@ -153,7 +157,8 @@ def score_paths(
     *,
     quadrature: str | Quadrature = "gauss_legendre",
     n_steps: int | None = None,
-    target: TargetName = "probability",
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
     measure: Measure = "joint",
     return_convergence_delta: bool = False,
@@ -166,7 +171,7 @@ def score_paths(
     f(clean) − f(path zeroed), and the convergence delta is what is missing from that.
 
     Args:
-        model, images, quadrature, n_steps, target, token_scope: as for `find_paths`.
+        model, images, quadrature, n_steps, target, contrast_class, token_scope: as for `find_paths`.
         targets: (B,) class indices, or one for all; None takes the predicted classes.
         paths: (B, L) or (B, L, k) neuron indices, distinct within a block; −1 stands for none.
         measure: "joint" or "complete".
@@ -192,15 +197,15 @@ def score_paths(
         raise NeuronPathError(
             "The measure 'joint' is a product of sums and has no convergence delta: use measure='complete'."
         )
-    check_target(target)
     session, rule = Session(model, token_scope), Quadrature.of(quadrature, n_steps)
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = session.check_paths(paths, len(images))
     ordered = whole.sort(2).values
     if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
         raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
-    settings = (rule, target)
+    settings = (rule, wanted)
     parts = []
     with session.active():
         for run, micro_batch in chunks(session, images, rule.n_steps):
@@ -216,7 +221,7 @@ def _score_chunk(
     targets: Tensor | None,
     paths: Tensor,
     micro_batch: int,
-    settings: tuple[Quadrature, str],
+    settings: tuple[Quadrature, Target],
     measure: Measure,
 ) -> list[Tensor]:
     """Scores, and for `complete` their deltas; images on which float32 is not to be trusted are scored in float64."""

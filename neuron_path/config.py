@@ -242,6 +242,7 @@ class Config:
     seed: int = 0
     target_class: str = "auto"
     target: str = "probability"
+    contrast_class: int | None = None
     token_scope: str | None = None
     top_k: int = 1
     per_block: bool = True

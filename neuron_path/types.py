@@ -34,7 +34,7 @@ Measure = Literal["joint", "complete"]
 TokenScopeName = Literal["cls", "patch"]
 OperationName = Literal["remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"]
 TokensName = Literal["scope", "all"]
-TargetName = Literal["probability", "logit", "margin"]
+TargetName = Literal["probability", "logit", "margin", "sigmoid", "contrast"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class PathResult:
             promising of all, would cost, to first order.
         targets: (B,) the attributed class of each image.
         predictions: (B,) the class the untouched model predicts.
-        target_probabilities: (B,) softmax probability of the target class, untouched model.
+        target_probabilities: (B,) softmax probability of the target class, untouched model; with target="sigmoid" the
+            sigmoid of its logit.
         n_steps: (B,) quadrature nodes of each image: the most that a block or the score took.
         score_errors: (B,) the estimated error of `scores` as integrals, in the same units; None where the rule gives
             none, which is any but `adaptive`, for scorers that have integrated along the path.

@@ -47,7 +47,7 @@ class Setting:
     weights: Tensor
     blocks: Sequence[Block] | None = None
     pooled: bool = False
-    target_function: str = "probability"
+    target_function: str | Callable[[Tensor, int], Tensor] = "probability"
 
 
 def cls_tokens(model: VisionTransformer) -> slice:
@@ -105,6 +105,8 @@ def hooked(setting: Setting, hook: Hook) -> Iterator[None]:
 
 def target_values(setting: Setting, logits: Tensor, target: int) -> Tensor:
     """The target function of every row of the logits."""
+    if callable(setting.target_function):
+        return setting.target_function(logits, target)
     p = logits.softmax(1)
     values = {"probability": p, "logit": logits, "margin": (p / (1 - p)).log()}
     return values[setting.target_function][:, target]

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.problem import Problem
-from neuron_path.attribution.target import target_margin
+from neuron_path.attribution.target import without_target
 from neuron_path.models.session import Session
 
 # Relative to the largest score compared: above what rounding moves in float64, also where the network amplifies it
@@ -77,8 +77,11 @@ def exactness(problem: Problem, known: Float[Tensor, "B"] | None = None) -> Exac
         rounding(problem) if known is None else known, torch.zeros_like(problem.targets, dtype=torch.bool)
     )
     lost = lead(logits) < found.close_call
-    if problem.target == "probability":
-        lost |= target_margin(logits, problem.targets).abs() > _EXTREME_LOG_ODDS
+    odds = problem.target.log_odds(logits, problem.targets)
+    if odds is not None:
+        lost |= odds.abs() > _EXTREME_LOG_ODDS
+    if problem.target.name == "contrast" and problem.target.contrast_class is None:  # which class the runner-up is
+        lost |= lead(without_target(logits, problem.targets)) < found.close_call
     return found._replace(lost=lost)
 
 
@@ -98,9 +101,11 @@ def rounding(problem: Problem) -> Float[Tensor, "B"]:
 
 
 def lead(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """How clear the predicted class is: its lead over the next, relative to the largest logit."""
+    """How clear the predicted class is: its lead over the next, relative to the largest logit; −∞ stands for none."""
+    if logits.isfinite().sum(1).amin() < 2:
+        return torch.full_like(logits[:, 0], torch.inf)
     best = logits.topk(2, dim=1).values
-    return (best[:, 0] - best[:, 1]) / logits.abs().amax(1)
+    return (best[:, 0] - best[:, 1]) / logits.masked_fill(logits == -torch.inf, 0).abs().amax(1)
 
 
 def settled(

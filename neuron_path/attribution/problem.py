@@ -17,7 +17,7 @@ from torch import Tensor
 from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.forward import CleanPass, clean_pass
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.target import TARGETS
+from neuron_path.attribution.target import PROBABILITY, Target
 from neuron_path.models.adapter import Adapter, Scope
 
 EXACT = Arithmetic()
@@ -48,7 +48,7 @@ class Problem:
     targets: Int[Tensor, "B"]
     quadrature: Quadrature
     micro_batch: int
-    target: str
+    target: Target
     clean: CleanPass
     sample_ids: Sequence[str]
     reference: Int[Tensor, "B L k"] | None = None
@@ -63,7 +63,7 @@ class Problem:
         targets: Tensor | None,
         quadrature: Quadrature,
         micro_batch: int,
-        target: str = "probability",
+        target: Target = PROBABILITY,
         sample_ids: Sequence[str] = (),
         reference: Int[Tensor, "B L k"] | None = None,
         *,
@@ -122,7 +122,13 @@ class Problem:
 
     def target_values(self, logits: Float[Tensor, "n C"], images: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The target function of logits that belong to the given images."""
-        return TARGETS[self.target](logits, self.targets[images])
+        against = None if self._against is None else self._against[images]
+        return self.target.values(logits, self.targets[images], against)
+
+    @cached_property
+    def _against(self) -> Int[Tensor, "B"] | None:
+        """See `Target.against`."""
+        return self.target.against(self.clean.logits, self.targets)
 
     def values(self, index: int) -> Float[Tensor, "B S F"]:
         """Clean activations of block `index` as the joint objective takes them: where tokens are pooled, their mean."""

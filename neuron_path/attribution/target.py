@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_path.errors import unknown_name
+from neuron_path.errors import NeuronPathError, unknown_name
+
+TARGETS = ("probability", "logit", "margin", "sigmoid", "contrast")
+_OF_SEVERAL_CLASSES = ("probability", "margin", "contrast")
+_CUSTOM = "custom"
 
 
 def target_probability(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
@@ -32,18 +37,132 @@ def target_margin(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Fl
     The smooth form of the lead over the best other class, which would have a kink where the runner-up changes; unlike
     the probability it never saturates.
     """
-    others = logits.scatter(1, targets.unsqueeze(1), -torch.inf).logsumexp(1)
-    return target_logit(logits, targets) - others
+    return target_logit(logits, targets) - without_target(logits, targets).logsumexp(1)
 
 
-TARGETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "probability": target_probability,
-    "logit": target_logit,
-    "margin": target_margin,
-}
+def without_target(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N C"]:
+    """The logits with −∞ in place of each row's target class."""
+    return logits.scatter(1, targets.unsqueeze(1), -torch.inf)
 
 
-def check_target(name: str) -> None:
-    """Raise a NeuronPathError unless `name` is a target function."""
-    if name not in TARGETS:
-        raise unknown_name("target function", name, TARGETS)
+@dataclass(frozen=True)
+class Target:
+    """The target function f.
+
+    - `probability`: the softmax probability of the target class y;
+    - `logit`: z_y, also the value of a regression;
+    - `margin`: the log-odds of that probability, z_y − log Σ exp of the other logits;
+    - `sigmoid`: 1 / (1 + exp −z_y), the probability where classes do not exclude one another;
+    - `contrast`: z_y − z_c, why y and not c.
+
+    Attributes:
+        name: one of these.
+        contrast_class: c; None: of each image the class with the largest clean logit beside y, the runner-up.
+        function: the user's own, from (N, C) logits to (N,) values; it ignores the target class.
+
+    Raises:
+        NeuronPathError: no such name, or a class for a function that takes none.
+    """
+
+    name: str = "probability"
+    contrast_class: int | None = None
+    function: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.function is None and self.name not in TARGETS:
+            raise unknown_name("target function", self.name, TARGETS)
+        if self.contrast_class is not None and self.name != "contrast":
+            raise NeuronPathError(
+                f"contrast_class is {self.contrast_class}, but the target is '{self.name}': use target=contrast, too."
+            )
+
+    @staticmethod
+    def of(
+        target: str | Target | Callable[[Tensor], Tensor], contrast_class: int | None = None, n_classes: int = 2
+    ) -> Target:
+        """A target by name or function, for a model with so many classes.
+
+        Raises:
+            NeuronPathError: a target that the model has no outputs for, or a function that does not give each image its
+                own differentiable number.
+        """
+        if isinstance(target, Target):
+            made = target
+        elif callable(target):
+            made = Target(_CUSTOM, contrast_class, target)
+        else:
+            made = Target(target, contrast_class)
+        made._check(n_classes)
+        return made
+
+    def against(self, logits: Float[Tensor, "B C"], targets: Int[Tensor, "B"]) -> Int[Tensor, "B"] | None:
+        """The class that each image's target is contrasted with, from its clean logits; None for other functions."""
+        if self.name != "contrast":
+            return None
+        if self.contrast_class is None:
+            return without_target(logits, targets).argmax(1)
+        if bool((targets == self.contrast_class).any()):
+            raise NeuronPathError(
+                f"contrast_class is {self.contrast_class}, which some image has as its target already: its contrast "
+                "would always be 0. Leave contrast_class out for the runner-up, or choose other images."
+            )
+        return torch.full_like(targets, self.contrast_class)
+
+    def values(
+        self, logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"], against: Int[Tensor, "N"] | None
+    ) -> Float[Tensor, "N"]:
+        """f of each row."""
+        if self.function is not None:
+            return self.function(logits)
+        if self.name == "contrast":
+            assert against is not None
+            return target_logit(logits, targets) - target_logit(logits, against)
+        odds = self.log_odds(logits, targets)
+        if odds is not None:
+            return F.logsigmoid(odds).exp()
+        return target_margin(logits, targets) if self.name == "margin" else target_logit(logits, targets)
+
+    def log_odds(self, logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"] | None:
+        """log f / (1 − f) where f is a probability, else None."""
+        if self.name == "probability":
+            return target_margin(logits, targets)
+        return target_logit(logits, targets) if self.name == "sigmoid" else None
+
+    def probability(self, logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """The model's probability of each row's target class, by softmax, or by `sigmoid` where that is the target."""
+        odds = target_logit(logits, targets) if self.name == "sigmoid" else target_margin(logits, targets)
+        return F.logsigmoid(odds).exp()
+
+    def _check(self, n_classes: int) -> None:
+        if n_classes == 1 and self.name in _OF_SEVERAL_CLASSES:
+            raise NeuronPathError(
+                f"The model has a single output, of which target={self.name} would say nothing: use target=sigmoid for "
+                "one that was trained by a binary loss, target=logit for a regression."
+            )
+        if self.contrast_class is not None and not 0 <= self.contrast_class < n_classes:
+            raise NeuronPathError(
+                f"contrast_class is {self.contrast_class}; expected a class of this model, 0 … {n_classes - 1}."
+            )
+        if self.function is not None:
+            self._check_function(self.function, n_classes)
+
+    @staticmethod
+    def _check_function(function: Callable[[Tensor], Tensor], n_classes: int) -> None:
+        """Try it on made-up logits: together and alone."""
+        logits = torch.randn(3, n_classes, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        found = function(logits)
+        if not isinstance(found, Tensor) or found.shape != (3,) or not found.requires_grad:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise NeuronPathError(
+                f"The target function gives {shape} for logits of shape (3, {n_classes}); expected a tensor of shape "
+                "(3,), a differentiable number for each image."
+            )
+        alone = torch.cat([function(row.unsqueeze(0)) for row in logits])
+        if not torch.allclose(found, alone, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise NeuronPathError(
+                "The target function gives an image another number when others are in the batch: it must treat images "
+                "apart."
+            )
+
+
+PROBABILITY = Target()

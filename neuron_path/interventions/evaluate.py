@@ -12,9 +12,12 @@ from neuron_path.attribution.exactness import exactness, lead, settled
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import path_scores
+from neuron_path.attribution.target import PROBABILITY, Target
 from neuron_path.interventions.edited import donate, edited_logits
 from neuron_path.interventions.operations import KeepOnly, MeanAblation, Operation, Scale, check_operation, factor_of
 from neuron_path.models.session import Session
+
+_OF_DONORS = Target("logit")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Evaluator:
     interventions: Sequence[Intervention]
     means: MeanAblation | None = None
     quadrature: Quadrature | None = None
-    target: str = "probability"
+    target: Target = PROBABILITY
 
     def measure(
         self,
@@ -119,7 +122,9 @@ class Evaluator:
         ) -> tuple[Problem, Problem | None, list[Tensor]]:
             adapter, settings = session.adapter, (quadrature, micro_batch, self.target)
             problem = Problem.pose(adapter, session.images(images), targets, *settings, nudged=rounding is None)
-            lenders = Problem.pose(adapter, session.images(donors), None, *settings) if len(donors) else None
+            lenders = None
+            if len(donors):  # a donor has no target: any function of its logits tells how much it rounds
+                lenders = Problem.pose(adapter, session.images(donors), None, quadrature, micro_batch, _OF_DONORS)
             embedded = problem.clean.embedded if lenders is None else lenders.clean.embedded
             measured = [value for one in subjects for value in self._values(problem, one, embedded)]
             return problem, lenders, [problem.clean.logits, *measured]

@@ -21,7 +21,7 @@ from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.target import check_target
+from neuron_path.attribution.target import Target
 from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, options_of
 from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
@@ -188,7 +188,7 @@ def build_finders(
             scorer,
             search if scorer is chosen else Greedy(),
             quadrature,
-            target=config.target,
+            target=target_of(config),
             top_k=config.top_k,
             per_block=config.per_block,
             micro_batch=config.micro_batch,
@@ -202,12 +202,17 @@ def build_finders(
 
 
 def _build_method(config: Config) -> tuple[Scorer, Search, Quadrature]:
-    check_target(config.target)
+    target_of(config)
     return (
         scorers.create(config.scorer.name, **options_of(config.scorer)),
         searches.create(config.search.name, **options_of(config.search)),
         build_quadrature(config),
     )
+
+
+def target_of(config: Config) -> Target:
+    """What the configuration attributes."""
+    return Target(config.target, config.contrast_class)
 
 
 def build_quadrature(config: Config) -> Quadrature:

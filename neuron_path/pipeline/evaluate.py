@@ -18,7 +18,7 @@ from neuron_path.interventions.evaluate import Evaluator, Intervention
 from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
 from neuron_path.lightning.datamodule import ImageDataModule, Part
 from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
-from neuron_path.pipeline.build import Study, build_quadrature, build_trainer, predict
+from neuron_path.pipeline.build import Study, build_quadrature, build_trainer, predict, target_of
 from neuron_path.pipeline.lending import reader, reference_means
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
@@ -64,7 +64,7 @@ def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Track
         interventions(options, max(method.top_k for method in stored) if config.per_block else 1),
         means,
         build_quadrature(config),
-        config.target,
+        target_of(config),
     )
     donors = donors_of(list(targets), config.seed) if "resample_ablation" in options.operations else None
     measured = paths.dropna(subset=["rounding"])

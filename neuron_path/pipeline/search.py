@@ -90,7 +90,7 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder], c
         baselines=[finder.scorer.name for finder in finders[1:]],
         search=first.search.name,
         measure=first.search.maximises,
-        target=first.target,
+        target=first.target.name,
         quadrature=first.quadrature.rule,
         n_steps=first.quadrature.n_steps,
         token_scope=study.session.adapter.scope.name,

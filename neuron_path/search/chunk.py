@@ -15,6 +15,7 @@ from neuron_path.attribution.exactness import Exactness, exactness
 from neuron_path.attribution.forward import clean_pass
 from neuron_path.attribution.problem import EXACT, Problem
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.target import Target
 from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.session import Session
 from neuron_path.search.plan import Plan
@@ -47,11 +48,11 @@ class Chunk:
         self.images, self.targets, self.sample_ids = images, targets, sample_ids
         self.plan, self.lent = plan, lent
         self.arithmetic = arithmetic if session.dtype == torch.float32 else EXACT
-        self._problems: dict[tuple[Quadrature, str], Problem] = {}
-        self._exactness: dict[str, Exactness | None] = {}
+        self._problems: dict[tuple[Quadrature, Target], Problem] = {}
+        self._exactness: dict[Target, Exactness | None] = {}
         self._double: Chunk | None = None
 
-    def problem(self, quadrature: Quadrature, target: str) -> Problem:
+    def problem(self, quadrature: Quadrature, target: Target) -> Problem:
         """The images' problem; call it within `session.active()`."""
         key = quadrature, target
         if key not in self._problems:

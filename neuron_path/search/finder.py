@@ -21,7 +21,7 @@ from neuron_path.attribution.exactness import TIE, Exactness
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature, is_whole
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.target import check_target, target_probability
+from neuron_path.attribution.target import Target
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.session import Session, Targets
@@ -83,7 +83,7 @@ class PathFinder:
         search: Search,
         quadrature: Quadrature,
         *,
-        target: str = "probability",
+        target: str | Target = "probability",
         top_k: int = 1,
         per_block: bool = True,
         micro_batch: int | None = None,
@@ -93,7 +93,6 @@ class PathFinder:
         keep_candidates: bool = False,
         lender: Lender | None = None,
     ) -> None:
-        check_target(target)
         widths = [block.n_neurons for block in session.adapter.blocks]
         most, what = (min(widths), "the narrowest block") if per_block else (sum(widths), "all blocks together")
         if not is_whole(top_k) or not 1 <= top_k <= most:
@@ -121,7 +120,7 @@ class PathFinder:
             )
         self.session = session
         self.scorer, self.search, self.quadrature = scorer, search, quadrature
-        self.target = target
+        self.target = Target.of(target, n_classes=session.adapter.n_classes)
         self.top_k, self.per_block, self.keep_candidates = top_k, per_block, keep_candidates
         self.micro_batch, self.memory_budget = micro_batch, memory_budget
         self.arithmetic = Arithmetic(precision, compile)
@@ -134,7 +133,7 @@ class PathFinder:
             if reference.reference is not None:
                 raise NeuronPathError(f"The scorer '{scorer.reference}' cannot be a reference: it has one itself.")
             self.reference = PathFinder(
-                session, reference, search, quadrature, target=target, top_k=top_k, per_block=per_block
+                session, reference, search, quadrature, target=self.target, top_k=top_k, per_block=per_block
             )
 
     @property
@@ -277,7 +276,7 @@ class PathFinder:
             margins=found.margins.to(logits.dtype),
             targets=problem.targets,
             predictions=logits.argmax(1),
-            target_probabilities=target_probability(logits, problem.targets),
+            target_probabilities=problem.target.probability(logits, problem.targets),
             n_steps=scored.n_steps.clamp(min=problem.quadrature.n_steps if self.by_nodes else 0),
             score_errors=scored.errors,
             complete_scores=scored.complete,

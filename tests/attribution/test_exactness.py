@@ -11,6 +11,7 @@ from torch import Tensor
 from neuron_path.attribution.exactness import Exactness, exactness, ranked, rounding
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.target import Target
 from neuron_path.models.adapter import adapt
 from tests import tiny
 
@@ -22,7 +23,7 @@ def pose(gain: float = 1.0, dtype: torch.dtype = torch.float32, target: str = "p
     for index in range(8):
         model.get_parameter(f"blocks.{index}.attn.qkv.weight").mul_(gain)
     images, targets = tiny.make_images(dtype=dtype), torch.tensor([3, 0, 4])
-    return Problem.pose(adapt(model), images, targets, Quadrature(), 100, target)
+    return Problem.pose(adapt(model), images, targets, Quadrature(), 100, Target(target))
 
 
 def with_logits(problem: Problem, logits: Tensor) -> Problem:

@@ -15,7 +15,7 @@ from neuron_path.attribution.shortlist import Shortlist, shortlists
 from neuron_path.attribution.tail import tail_value
 
 # A probability's difference is computed from log-odds: near 1 nothing would be left of it.
-_PRECISE = {"probability": "margin"}
+_LOG_ODDS = {"probability": "margin", "sigmoid": "logit"}
 # A difference below so many units in the last place of the largest logit is none: such neurons tie.
 _ROUNDING = 16
 
@@ -41,7 +41,8 @@ class Ablation(Scorer):
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Zero each neuron in turn."""
         everyone = torch.arange(problem.n_images, device=problem.targets.device)
-        precise = replace(problem, target=_PRECISE.get(problem.target, problem.target))
+        target = problem.target
+        precise = replace(problem, target=replace(target, name=_LOG_ODDS.get(target.name, target.name)))
         clean = precise.target_values(problem.clean.logits, everyone)
         noise = _ROUNDING * torch.finfo(clean.dtype).eps * problem.clean.logits.abs().amax(1)
         lists = shortlists(problem, self.shortlist)
@@ -54,7 +55,7 @@ class Ablation(Scorer):
                 out = residual[images] + block.after(problem.clean.projected[index][images] - written)
                 h = problem.scope.join(out, live[images])
                 edited = tail_value(precise, h, index + 1, images)
-                fallen = _difference(problem.target, clean[images], edited)
+                fallen = _difference(target.name, clean[images], edited)
                 parts.append(torch.where((clean[images] - edited).abs() > noise[images], fallen, 0.0))
             scores.append(listed.spread(torch.cat(parts)))
         return BlockwiseScoring(problem, scores)
@@ -62,7 +63,7 @@ class Ablation(Scorer):
 
 def _difference(target: str, clean: Float[Tensor, "n"], edited: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     """f(clean) − f(edited), of a probability from the log-odds of each."""
-    if target not in _PRECISE:
+    if target not in _LOG_ODDS:
         return clean - edited
     # p − q = (1 − q) − (1 − p): the form in which the larger numbers do not cancel.
     return torch.where(clean > 0, (-edited).sigmoid() - (-clean).sigmoid(), clean.sigmoid() - edited.sigmoid())

@@ -46,6 +46,7 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
         "quadrature": asdict(config.quadrature),
         "measure": finders[0].search.maximises,
         "target": config.target,
+        **({} if config.contrast_class is None else {"contrast_class": config.contrast_class}),
         "target_class": config.target_class,
         "top_k": config.top_k,
         **({} if config.per_block else {"per_block": False}),  # runs of before had no such word
