@@ -29,8 +29,8 @@ def literal(options: dict[str, Any], logits: Tensor) -> Callable[[Tensor, int], 
         return lambda z, y: distance(z)
 
     def contrast(z: Tensor, y: int) -> Tensor:
-        others = [(float(logits[c]), c) for c in range(len(logits)) if c != y]
-        return z[:, y] - z[:, options.get("contrast_class", max(others)[1])]
+        runner_up = max((value, c) for c, value in enumerate(logits.tolist()) if c != y)[1]
+        return z[:, y] - z[:, options.get("contrast_class", runner_up)]
 
     return contrast
 
