@@ -206,9 +206,41 @@ MISTAKES = {
     "unknown accelerator": ("trainer.accelerator=foo", "The trainer cannot be made"),
 }
 
+# By default one of each kind: what refuses the others is the same code.
+ALIKE = {
+    "no such model, nearly",
+    "kwargs that do not fit",
+    "probe without steps",
+    "probe that fits nothing",
+    "negative target",
+    "class for a target function",
+    "convolutions",
+    "setting without its group",
+    "wrong type of list",
+    "added option",
+    "added at the top",
+    "no key",
+    "bad flag",
+    "unknown search",
+    "unknown split",
+    "unknown operation",
+    "unknown scope",
+    "unknown way with errors",
+    "unknown logger mode",
+    "no batch",
+    "negative workers",
+    "no neurons",
+    "no micro-batch",
+    "negative seed",
+    "no threads",
+    "unknown accelerator",
+}
+
 
 @pytest.mark.filterwarnings("ignore:The weights of .* are random")
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in MISTAKES]
+)
 def test_a_mistake_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     overrides, expected = MISTAKES[name]
     if "{pictures}" in overrides:
@@ -297,7 +329,12 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "workers"), [*((kind, 0) for kind in FOLDERS), ("text file", 2), ("truncated", 2), ("broken only", 2)]
+    ("kind", "workers"),
+    [
+        *((kind, 0) for kind in FOLDERS),
+        ("truncated", 2),
+        *(pytest.param(kind, 2, marks=pytest.mark.slow) for kind in ("text file", "broken only")),
+    ],
 )
 def test_a_bad_folder_is_one_line(kind: str, workers: int, tmp_path: Path) -> None:
     folder = bad_folder(kind, tmp_path / "data")
