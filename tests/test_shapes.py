@@ -35,6 +35,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_shapes_and_types_are_as_annotated() -> None:
     root = Path(__file__).parents[1]
     ran = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=False)
