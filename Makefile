@@ -34,7 +34,7 @@ test: $(DEV) ## run all tests but the slow ones, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-core: $(DEV) ## run what says in a minute whether the method still works
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'core and not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m core
 
 test-browser: $(DEV) ## open reports in Chromium and use them; installs it with apt-get where that may be done
 	@if ! $(BIN)/python -c 'from tests.browser.chromium import find_chromium; find_chromium()' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends chromium; fi

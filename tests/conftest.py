@@ -28,8 +28,10 @@ hypothesis.settings.load_profile("neuron_path")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     leave_the_rest_to_stress(items)
+    if config.option.markexpr == "core":  # of its tests too only what is not slow
+        config.option.markexpr = "core and not slow"
 
 
 def _devices() -> list[str]:

@@ -10,7 +10,11 @@ import pytest
 
 
 def covering(cases: Sequence[Sequence[Hashable]]) -> set[int]:
-    """Some cases' indices: every value of every parameter is in one of them, and with ever other values beside it."""
+    """Some cases' indices: every value of every parameter is in one of them, and with ever other values beside it.
+
+    >>> sorted(covering([("a", 1), ("a", 2), ("b", 1), ("b", 2)]))
+    [0, 3]
+    """
     values = [[*enumerate(case)] for case in cases]
     used = [[*case, *combinations(case, 2)] for case in values]
     unmet, met = {value for case in values for value in case}, Counter[object]()
