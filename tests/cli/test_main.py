@@ -71,7 +71,7 @@ def test_the_module_and_the_console_script_are_one(tmp_path: Path) -> None:
     assert main.__module__ == "neuron_path.cli.main"
 
 
-@pytest.mark.parametrize("command", ["run", "search"])
+@pytest.mark.parametrize("command", ["run", pytest.param("search", marks=pytest.mark.slow)])
 def test_the_help_of_a_command_shows_groups_settings_and_examples(command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
@@ -82,6 +82,7 @@ def test_the_help_of_a_command_shows_groups_settings_and_examples(command: str) 
     assert "$" not in out
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_compose() -> None:
     out = call("run", "--help")[1].replace("\\\n", " ")
     lines = out.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
