@@ -21,7 +21,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-browser stress lint bench image clean
+.PHONY: help demo test test-core test-browser stress lint bench image clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,12 +33,15 @@ demo: $(RUNTIME) ## find the paths of the embedded model's test images, with a r
 test: $(DEV) ## run all tests but the slow ones, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+test-core: $(DEV) ## run what says in a minute whether the method still works
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m core
+
 test-browser: $(DEV) ## open reports in Chromium and use them; installs it with apt-get where that may be done
 	@if ! $(BIN)/python -c 'from tests.browser.chromium import find_chromium; find_chromium()' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends chromium; fi
 	$(BIN)/python -m pytest -m browser tests/browser
 
 stress: $(DEV) ## run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(DEV) ## check style, format, types and import layers
 	$(BIN)/ruff check

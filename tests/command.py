@@ -8,8 +8,11 @@ import os
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
+from hydra._internal.hydra import Hydra
 
 from neuron_path.cli import main
 
@@ -46,13 +49,21 @@ class Outcome:
         return self.code != 0 and one_line and self.out == "" and self.results == []
 
 
+_get_mode = Hydra.get_mode
+
+
+def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Hydra composes everything twice, at first to learn whether the configuration makes a sweep: only experiments do."""
+    return _get_mode(self, config_name, overrides) if any("experiment" in one for one in overrides) else None
+
+
 def call(*arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error; logging and threads are put back as they were."""
     out, err = io.StringIO(), io.StringIO()
     handlers, level, threads = list(logging.root.handlers), logging.root.level, torch.get_num_threads()
     code: object = 0
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), patch.object(Hydra, "get_mode", _mode):
             main(arguments)
     except SystemExit as ended:
         code = ended.code or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import tempfile
+from collections.abc import Sequence
 
 import hypothesis
 import pytest
@@ -13,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from tests import tiny
+from tests.covering import leave_the_rest_to_stress
 
 # A cache of their own for the tests and all that they start, so that the user's is neither read nor written.
 _CACHE = tempfile.TemporaryDirectory(prefix="neuron-path-cache-")
@@ -23,6 +25,13 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 hypothesis.settings.register_profile("neuron_path", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("neuron_path")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    leave_the_rest_to_stress(items)
+    if config.option.markexpr == "core":  # of its tests too only what is not slow
+        config.option.markexpr = "core and not slow"
 
 
 def _devices() -> list[str]:

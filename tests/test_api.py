@@ -18,6 +18,7 @@ from neuron_path.attribution.scorers.random import Random
 from neuron_path.search.searches.greedy import Greedy
 from tests import tiny, zoo
 
+pytestmark = pytest.mark.covering
 SCORERS = ("joint_attribution", "activation", "influence_pattern", "random")
 
 

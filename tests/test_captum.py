@@ -49,6 +49,8 @@ from neuron_path.attribution.scorers.knowledge_neurons import KnowledgeNeurons
 from neuron_path.types import TokenScopeName
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 N_STEPS = 5
 RULE: dict[str, Any] = {"n_steps": N_STEPS, "method": "gausslegendre"}
 # Its IntegratedGradients rounds the weights to float32, where these are exact.

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from neuron_path.models.adapter import adapt
 from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.preprocessing import image_transform, input_size
 from neuron_path.models.session import Session
-from neuron_path.pipeline.build import build_data, build_finders, build_model, build_study, build_trainer
+from neuron_path.pipeline.build import Study, build_data, build_finders, build_model, build_study, build_trainer
 from neuron_path.search.search import searches
 from neuron_path.tracking import check_options
 from tests import pictures
@@ -42,6 +43,7 @@ OPTIONS = [file.removesuffix(".yaml").rsplit("/", 1) for file in FILES if "/" in
 GROUPS = ["model", "head", "data", "preprocessing", "scorer", "search", "quadrature"]
 GROUPS += ["evaluation", "trainer", "logger", "paths"]
 ON_HUB = sorted(option for group, option in OPTIONS if group == "model" and option not in ("digits_vit", "pruned"))
+FEW_ON_HUB = ("vit_b_32", "dinov2_b_14")  # with a head of its own, and without
 BUILT_HERE = [pair for pair in OPTIONS if pair[0] != "model" or pair[1] in ("digits_vit", "timm")]
 MANDATORY = {
     ("head", "file"): "head.path={head}",
@@ -60,6 +62,11 @@ def composer() -> Iterator[None]:
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield
+
+
+@cache
+def usual_study() -> Study:
+    return build_study(read())
 
 
 def read(*overrides: str) -> Config:
@@ -95,7 +102,7 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
     if (group, option) == ("model", "timm"):
         overrides += ["model.name=test_vit", "target_class=prediction", "data=image_folder", f"data.root={folder}"]
     config = read(*overrides)
-    study = build_study(config)
+    study = build_study(config) if group in ("model", "head", "data", "preprocessing", "experiment") else usual_study()
     session, data = study.session, study.data
     assert (study.head is not None) == (group == "head" and option != "none")
     assert len(next(iter(data.predict_dataloader()))) > 0
@@ -121,7 +128,9 @@ def test_the_models_are_the_paper_s_four_and_today_s() -> None:
     }
 
 
-@pytest.mark.parametrize("option", ON_HUB)
+@pytest.mark.parametrize(
+    "option", [pytest.param(name, marks=() if name in FEW_ON_HUB else pytest.mark.slow) for name in ON_HUB]
+)
 def test_every_model_is_one_that_timm_knows(option: str) -> None:
     header = (conf_dir() / "model" / f"{option}.yaml").read_text().partition("defaults:")[0]
     composed = compose("config", [f"model={option}"])
@@ -215,12 +224,15 @@ def test_every_setting_is_read_by_the_code() -> None:
         assert key in elsewhere or re.search(rf"(\.{key}\b|\"{key}\")", code), f"nothing reads {name}"
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=() if group in ("model", "data") else pytest.mark.slow) for group in GROUPS]
+)
 def test_an_unknown_key_is_refused_when_composed(group: str) -> None:
     with pytest.raises(ConfigCompositionException, match="Could not override"):
         compose("config", [f"{group}.nonsense=1"])
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("sign", ["+", "++"])
 @pytest.mark.parametrize("key", [*(f"{group}.nonsense" for group in GROUPS), "nonsense", "non.sense"])
 def test_an_added_key_that_nothing_reads_is_refused(sign: str, key: str) -> None:

@@ -20,7 +20,7 @@ from tests import oracle, zoo
 FUNCTIONS = ("probability", "logit", "margin")
 N_STEPS = 3
 
-every_case = pytest.mark.parametrize(("name", "scope"), zoo.CASES)
+every_case = pytest.mark.parametrize(("name", "scope"), zoo.CASE_PARAMS)
 
 
 @cache
@@ -185,7 +185,7 @@ def test_every_familys_interventions_are_the_oracles(name: str, scope: TokenScop
             assert_same(name, logits[row], expected)
 
 
-@pytest.mark.parametrize("name", zoo.SPECIMENS)
+@pytest.mark.parametrize("name", zoo.SPECIMEN_PARAMS)
 def test_an_image_is_on_its_own_in_float32(name: str) -> None:
     specimen = zoo.SPECIMENS[name]
     model, images = specimen.make(dtype=torch.float32), specimen.images(3, dtype=torch.float32)

@@ -17,6 +17,7 @@ import neuron_path
 from neuron_path.types import OperationName
 from tests import tiny
 
+pytestmark = [pytest.mark.core, pytest.mark.covering]
 FOLDER = Path(__file__).parent / "golden"
 SETS = ("cls_depth6", "cls_depth12", "patch_depth6")
 SCORERS = ("joint_attribution", "activation", "influence_pattern")

@@ -21,14 +21,19 @@ LAUNCHERS = {
 
 @pytest.mark.parametrize(
     "launcher",
-    ["basic", pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit", marks=pytest.mark.slow)],
+    ["none", *(pytest.param(launcher, marks=pytest.mark.slow) for launcher in LAUNCHERS)],
 )
 def test_a_failed_job_does_not_lose_the_others(launcher: str, tmp_path: Path) -> None:
     sweep = ["run", "-m", "scorer=activation,random", "top_k=1,500", "data.limit=3", "baselines=[]", "report=false"]
-    command = python(*sweep, f"hydra.sweep.dir={tmp_path}", "trainer.threads=1", *LAUNCHERS[launcher])
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines() == [
+    arguments = [*sweep, f"hydra.sweep.dir={tmp_path}", "trainer.threads=1"]
+    if launcher == "none":  # in this process
+        code, _, err = call(*arguments)
+    else:
+        command = python(*arguments, *LAUNCHERS[launcher])
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+        code, err = done.returncode, done.stderr
+    assert code == 1, err
+    assert err.splitlines() == [
         f"neuron-path: error: Job {job} (baselines=[],data.limit=3,report=False,scorer={scorer},top_k=500,"
         "trainer.threads=1): top_k is 500; expected 1 … 192, the neurons of the narrowest block."
         for job, scorer in ((1, "activation"), (3, "random"))

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 from jaxtyping import install_import_hook
 
@@ -35,6 +37,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_shapes_and_types_are_as_annotated() -> None:
     root = Path(__file__).parents[1]
     ran = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=False)

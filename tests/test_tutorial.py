@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "tutorials" / "digits.ipynb"
@@ -34,6 +35,7 @@ def drawn(cell: Any) -> int:
     return sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_says_the_same(tmp_path: Path) -> None:
     # In a process of its own: a kernel's sockets and loops are none of the other tests' business.
     command = [sys.executable, "-c", RUN, str(NOTEBOOK), str(tmp_path / "executed.ipynb")]

@@ -47,6 +47,7 @@ def test_every_file_of_the_configuration_is_in_the_wheel(installed: Path) -> Non
     assert (installed / "neuron_path" / "models" / "weights" / "digits_vit.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_it_composes_and_runs_from_another_directory(installed: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "neuron_path", "search", "experiment=paper", "data.limit=1", "hydra.run.dir=here"],

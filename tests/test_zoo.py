@@ -25,14 +25,12 @@ def model(specimen: Specimen, models: dict[str, nn.Module]) -> nn.Module:
     return models[specimen.name]
 
 
-@pytest.fixture(params=zoo.SPECIMENS)
+@pytest.fixture(params=zoo.SPECIMEN_PARAMS)
 def specimen(request: pytest.FixtureRequest) -> Specimen:
     return zoo.SPECIMENS[request.param]
 
 
-every_scope = pytest.mark.parametrize(
-    ("specimen", "scope"), [(zoo.SPECIMENS[name], scope) for name, scope in zoo.CASES], ids=map("-".join, zoo.CASES)
-)
+every_scope = pytest.mark.parametrize(("specimen", "scope"), zoo.CASE_PARAMS, indirect=["specimen"])
 
 
 @every_scope

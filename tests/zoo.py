@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 import torch
 from scipy.special import roots_legendre
 from torch import Tensor, nn
@@ -576,3 +577,50 @@ def gathered() -> Iterator[Specimen]:
 # By name. `CASES` is every specimen with each of its scopes.
 SPECIMENS = {specimen.name: specimen for specimen in gathered()}
 CASES = [(name, scope_name) for name, specimen in SPECIMENS.items() for scope_name in specimen.scopes]
+# One specimen for every way in which a family reads its blocks, its tokens or its head; the others are variations.
+TYPICAL = {
+    "vit-cls",
+    "vit-registers",
+    "vit-avg",
+    "vit-parallel_scaling",
+    "vit-parallel_scaling_fused",
+    "vit-parallel_things",
+    "vit-res_post_avg",
+    "vit-swiglu_packed",
+    "deit-distilled",
+    "eva-cls",
+    "eva-rope-swiglu",
+    "eva-post_norm",
+    "eva-dinov3",
+    "beit-bias",
+    "relpos-mlp",
+    "hybrid-conv_stem",
+    "vitamin-avg",
+    "sam-neck",
+    "naflex-map",
+    "naflex-rope",
+    "convit-cls",
+    "cait-token",
+    "xcit-cls",
+    "tnt-new",
+    "hiera-plain",
+    "gemma4-avg",
+    "deepseek-avg",
+    "qwen3-avg",
+}
+
+
+def _slow_unless(is_typical: bool) -> Any:
+    return () if is_typical else pytest.mark.slow
+
+
+def _is_typical(name: str, scope_name: ScopeName) -> bool:
+    """In its default scope, and in the other where that is of other blocks."""
+    specimen = SPECIMENS[name]
+    is_other = specimen.scopes[scope_name].blocks != specimen.scopes[specimen.default_scope].blocks
+    return name in TYPICAL and (scope_name == specimen.default_scope or is_other)
+
+
+# The same for a test's parameters, where what is not typical is slow.
+SPECIMEN_PARAMS = [pytest.param(name, marks=_slow_unless(name in TYPICAL), id=name) for name in SPECIMENS]
+CASE_PARAMS = [pytest.param(*case, marks=_slow_unless(_is_typical(*case)), id="-".join(case)) for case in CASES]

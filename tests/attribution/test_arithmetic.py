@@ -27,6 +27,8 @@ from neuron_path.search.search import searches
 from neuron_path.types import PathResult
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 CPU = torch.device("cpu")
 TARGETS = torch.tensor([3, 0, 4, 1])
 WITH_TAILS = ["complete_attribution", "integrated_gradients", "joint_attribution"]  # rated in float32 by tails

@@ -12,6 +12,8 @@ from scipy.integrate import quad
 from neuron_path.attribution.convergence import integral, integration_error
 from neuron_path.attribution.quadrature import Quadrature
 
+pytestmark = pytest.mark.covering
+
 SMOOTH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exponential": lambda x: np.exp(3 * x),
     "pole": lambda x: 1 / (0.2 + x),

@@ -15,6 +15,8 @@ from neuron_path.attribution.target import Target
 from neuron_path.models.adapter import adapt
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 
 @torch.no_grad()
 def pose(gain: float = 1.0, dtype: torch.dtype = torch.float32, target: str = "probability") -> Problem:

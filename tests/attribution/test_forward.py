@@ -15,6 +15,8 @@ from neuron_path.attribution.target import target_probability
 from neuron_path.models.adapter import adapt
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 
 @torch.no_grad()
 def test_the_clean_pass_sees_what_timm_computes(case: tiny.Case, images: Tensor) -> None:

@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from neuron_path.attribution import forward_mode
 from neuron_path.attribution.forward_mode import push
 
+pytestmark = pytest.mark.covering
+
 GENERATOR = torch.Generator().manual_seed(0)
 
 

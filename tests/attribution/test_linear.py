@@ -12,6 +12,8 @@ from torch import Tensor
 from neuron_path.attribution.linear import Linear, Product, Sum
 from neuron_path.models.adapter import Block
 
+pytestmark = pytest.mark.covering
+
 N_BLOCKS, WIDTH = 3, 6
 
 

@@ -13,6 +13,8 @@ from neuron_path.models.session import Session
 from neuron_path.types import Measure
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 RULE = Quadrature("gauss_legendre", 5)
 
 

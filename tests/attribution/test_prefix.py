@@ -17,6 +17,8 @@ from neuron_path.attribution.tangent import TangentPrefix
 from neuron_path.models.adapter import adapt
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 CLS = [name for name, scope in tiny.CASES if scope == "cls"]
 
 

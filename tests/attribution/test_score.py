@@ -12,6 +12,8 @@ from torch import Tensor
 import neuron_path
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_joint_scores_are_the_oracles(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import strategies as st
 
 LONGEST = 1500  # characters of a line that someone still reads
@@ -60,3 +61,8 @@ _KINDS: dict[str, Callable[[bytes, int, int, int], bytes]] = {
 damages = st.builds(
     Damage, st.sampled_from(sorted(_KINDS)), st.integers(0, 999), st.integers(0, 400), st.integers(0, 255)
 )
+
+
+def few_by_default(few: int, many: int) -> pytest.MarkDecorator:
+    """The argument `examples` of a test: few by default, many under stress; each is a whole command."""
+    return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])

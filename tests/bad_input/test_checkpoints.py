@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 import neuron_path
-from tests.bad_input.refusals import Damage, check_refusal, damages
+from tests.bad_input.refusals import Damage, check_refusal, damages, few_by_default
 from tests.command import run_in
 
 
@@ -37,11 +37,12 @@ def as_bytes(held: Any, suffix: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("suffix", ["safetensors", "pth", "pt", "npz"])
-def test_damaged_checkpoints_are_one_line(suffix: str, tmp_path: Path) -> None:
+@few_by_default(2, 8)
+def test_damaged_checkpoints_are_one_line(examples: int, suffix: str, tmp_path: Path) -> None:
     whole = as_bytes(weights(), suffix)
     refused: set[Damage] = set()
 
-    @settings(max_examples=8, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(damages)
     def check(damage: Damage) -> None:
         file = tmp_path / f"damaged.{suffix}"
@@ -53,7 +54,7 @@ def test_damaged_checkpoints_are_one_line(suffix: str, tmp_path: Path) -> None:
             refused.add(damage)
 
     check()
-    assert len(refused) >= 3
+    assert len(refused) >= examples / 3
 
 
 names = st.sampled_from(sorted(weights()))
@@ -88,10 +89,11 @@ def test_files_that_hold_something_else_are_one_line(kind: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth", "npz"])
-def test_damaged_heads_are_one_line(suffix: str, tmp_path: Path) -> None:
+@few_by_default(1, 4)
+def test_damaged_heads_are_one_line(examples: int, suffix: str, tmp_path: Path) -> None:
     whole = as_bytes({"weight": torch.randn(10, 48), "bias": torch.zeros(10)}, suffix)
 
-    @settings(max_examples=4, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(st.integers(0, 990))
     def check(share: int) -> None:
         file = tmp_path / f"head.{suffix}"

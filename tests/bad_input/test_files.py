@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import neuron_path
 from neuron_path.data import pictures as reading
 from tests import pictures
-from tests.bad_input.refusals import Damage, check_refusal, damages
+from tests.bad_input.refusals import Damage, check_refusal, damages, few_by_default
 from tests.command import Outcome, run_in
 from tests.data.test_shards import png, write
 
@@ -81,11 +81,12 @@ jsons = st.recursive(
 )
 
 
-def test_class_indices_of_any_content_are_one_line(tmp_path: Path) -> None:
+@few_by_default(3, 10)
+def test_class_indices_of_any_content_are_one_line(examples: int, tmp_path: Path) -> None:
     folder = pictures.class_folders(tmp_path / "data", classes=2)
     file = tmp_path / "index.json"
 
-    @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(jsons.map(lambda held: json.dumps(held).encode()) | st.binary(max_size=30))
     def check(held: bytes) -> None:
         file.write_bytes(held)
@@ -98,12 +99,13 @@ def test_class_indices_of_any_content_are_one_line(tmp_path: Path) -> None:
 cells = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 
 
-def test_labels_of_any_content_are_one_line(tmp_path: Path) -> None:
+@few_by_default(3, 10)
+def test_labels_of_any_content_are_one_line(examples: int, tmp_path: Path) -> None:
     folder = pictures.flat_folder(tmp_path / "data", n=2)
     file = tmp_path / "labels.csv"
     tables = st.lists(st.lists(cells, min_size=1, max_size=3).map(",".join), max_size=4).map("\n".join)
 
-    @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(st.sampled_from(["", "file,class\n", "file,class,x\n"]), tables | st.binary(max_size=30))
     def check(head: str, rest: str | bytes) -> None:
         file.write_bytes(head.encode() + (rest if isinstance(rest, bytes) else rest.encode()))
@@ -113,12 +115,13 @@ def test_labels_of_any_content_are_one_line(tmp_path: Path) -> None:
     check()
 
 
-def test_a_damaged_shard_is_one_line_or_read(tmp_path: Path) -> None:
+@few_by_default(3, 10)
+def test_a_damaged_shard_is_one_line_or_read(examples: int, tmp_path: Path) -> None:
     members = {f"{n}.{kind}": data for n in range(3) for kind, data in {"png": png(n), "cls": b"1"}.items()}
     file = write(tmp_path / "data" / "a.tar", members)
     whole = file.read_bytes()
 
-    @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(damages)
     def check(damage: Damage) -> None:
         file.write_bytes(damage.of(whole))

@@ -28,6 +28,8 @@ CASES = {
     "nothing to compare": (["compare", "{tmp}/pictures"], 1, "pictures"),
     "no such model": (["models", "resnet18"], 1, "convolutional"),
 }
+# One that the arguments show, one that the work does; the others are tried by default in the tests' own process.
+FEW = ("no such command", "code in a checkpoint")
 
 
 class Evil:
@@ -47,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in CASES])
 def test_a_mistake_in_a_process_of_its_own(name: str, folder: Path, tmp_path: Path) -> None:
     arguments, code, expected = CASES[name]
     command = [sys.executable, "-m", "neuron_path", *(argument.format(tmp=folder) for argument in arguments)]

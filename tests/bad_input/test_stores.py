@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from neuron_path.store.parquet import METADATA_KEY
-from tests.bad_input.refusals import Damage, check_refusal, damages
+from tests.bad_input.refusals import Damage, check_refusal, damages, few_by_default
 from tests.bad_input.test_files import jsons
 from tests.command import call, run_in
 
@@ -48,11 +48,12 @@ READERS = {"evaluate": (evaluate, "paths.parquet"), "compare": (compare, "effect
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_damaged_table_is_one_line_or_the_same(reader: str, whole: Path, tmp_path: Path) -> None:
+@few_by_default(3, 8)
+def test_a_damaged_table_is_one_line_or_the_same(examples: int, reader: str, whole: Path, tmp_path: Path) -> None:
     read, name = READERS[reader]
     refused: set[Damage] = set()
 
-    @settings(max_examples=8, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(damages)
     def check(damage: Damage) -> None:
         run_dir = copy(whole, tmp_path)
@@ -64,7 +65,7 @@ def test_a_damaged_table_is_one_line_or_the_same(reader: str, whole: Path, tmp_p
         shutil.rmtree(run_dir)
 
     check()
-    assert len(refused) >= 4
+    assert len(refused) >= examples / 3
 
 
 provenances = st.one_of(
@@ -74,11 +75,12 @@ provenances = st.one_of(
 )
 
 
-def test_a_table_with_foreign_provenance_is_one_line_or_read(whole: Path, tmp_path: Path) -> None:
+@few_by_default(3, 10)
+def test_a_table_with_foreign_provenance_is_one_line_or_read(examples: int, whole: Path, tmp_path: Path) -> None:
     table = pq.read_table(whole / "paths.parquet")
     made = json.loads(table.schema.metadata[METADATA_KEY])
 
-    @settings(max_examples=10, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(provenances)
     def check(other: Any) -> None:
         held = other
@@ -135,8 +137,9 @@ def test_tables_of_other_content_are_one_line(kind: str, whole: Path, tmp_path: 
     check_refusal(code, err)
 
 
-def test_damaged_metrics_are_one_line(whole: Path, tmp_path: Path) -> None:
-    @settings(max_examples=4, derandomize=True, database=None, phases=[Phase.generate])
+@few_by_default(1, 4)
+def test_damaged_metrics_are_one_line(examples: int, whole: Path, tmp_path: Path) -> None:
+    @settings(max_examples=examples, derandomize=True, database=None, phases=[Phase.generate])
     @given(st.binary(max_size=30))
     def check(held: bytes) -> None:
         run_dir = copy(whole, tmp_path)
@@ -151,6 +154,7 @@ def test_damaged_metrics_are_one_line(whole: Path, tmp_path: Path) -> None:
 PLACES = ("", "none", "file.txt", "empty", "metrics.json")
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_no_run_directory_is_one_line(reader: str, place: str, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_module_and_the_console_script_are_one(tmp_path: Path) -> None:
     assert main.__module__ == "neuron_path.cli.main"
 
 
-@pytest.mark.parametrize("command", ["run", "search"])
+@pytest.mark.parametrize("command", ["run", pytest.param("search", marks=pytest.mark.slow)])
 def test_the_help_of_a_command_shows_groups_settings_and_examples(command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
@@ -82,6 +82,7 @@ def test_the_help_of_a_command_shows_groups_settings_and_examples(command: str) 
     assert "$" not in out
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_compose() -> None:
     out = call("run", "--help")[1].replace("\\\n", " ")
     lines = out.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
@@ -206,9 +207,41 @@ MISTAKES = {
     "unknown accelerator": ("trainer.accelerator=foo", "The trainer cannot be made"),
 }
 
+# By default one of each kind: what refuses the others is the same code.
+ALIKE = {
+    "no such model, nearly",
+    "kwargs that do not fit",
+    "probe without steps",
+    "probe that fits nothing",
+    "negative target",
+    "class for a target function",
+    "convolutions",
+    "setting without its group",
+    "wrong type of list",
+    "added option",
+    "added at the top",
+    "no key",
+    "bad flag",
+    "unknown search",
+    "unknown split",
+    "unknown operation",
+    "unknown scope",
+    "unknown way with errors",
+    "unknown logger mode",
+    "no batch",
+    "negative workers",
+    "no neurons",
+    "no micro-batch",
+    "negative seed",
+    "no threads",
+    "unknown accelerator",
+}
+
 
 @pytest.mark.filterwarnings("ignore:The weights of .* are random")
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in MISTAKES]
+)
 def test_a_mistake_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     overrides, expected = MISTAKES[name]
     if "{pictures}" in overrides:
@@ -297,7 +330,12 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "workers"), [*((kind, 0) for kind in FOLDERS), ("text file", 2), ("truncated", 2), ("broken only", 2)]
+    ("kind", "workers"),
+    [
+        *((kind, 0) for kind in FOLDERS),
+        ("truncated", 2),
+        *(pytest.param(kind, 2, marks=pytest.mark.slow) for kind in ("text file", "broken only")),
+    ],
 )
 def test_a_bad_folder_is_one_line(kind: str, workers: int, tmp_path: Path) -> None:
     folder = bad_folder(kind, tmp_path / "data")

@@ -13,7 +13,6 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 import neuron_path
 from neuron_path.cli.overrides import PATHS, as_overrides
@@ -168,7 +167,10 @@ def test_a_name_in_the_place_of_an_option_is_told(tmp_path: Path) -> None:
     assert "A model of timm is model=timm model.name=vit_tiny_patch16_224." in line
 
 
+@pytest.mark.slow
 def test_the_sweep_of_the_docs_runs_as_weights_and_biases_calls_it(tmp_path: Path) -> None:
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     text = (DOCS / "how-to" / "cluster.md").read_text(encoding="utf-8")
     sweep = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     chosen = {

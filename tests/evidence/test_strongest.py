@@ -19,6 +19,8 @@ from neuron_path.store.evidence import evidence_schema
 from neuron_path.store.schema import build_table
 from tests import oracle, tiny, zoo
 
+pytestmark = pytest.mark.covering
+
 N, N_TOP = 11, 4
 NAMES = [f"image/{index:02d}" for index in range(N)]
 
@@ -134,7 +136,7 @@ def test_a_patch_is_where_the_image_is_bright() -> None:
     assert [columns[name][0] for name in ("left", "top", "right", "bottom")] == [0.5, 0.5, 0.75, 1.0]
 
 
-@pytest.mark.parametrize("name", list(zoo.SPECIMENS))
+@pytest.mark.parametrize("name", zoo.SPECIMEN_PARAMS)
 def test_a_grid_is_named_only_where_tokens_are_in_one(name: str) -> None:
     """Whatever the family does: a place is told where the embedding puts it, and nowhere else."""
     specimen = zoo.SPECIMENS[name]

@@ -24,6 +24,7 @@ def pruning_paper(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_it_searches_masks_and_makes_table_and_figure(tmp_path: Path) -> None:
     options = ["top_k=1,2", "data.limit=20", "trainer.threads=1", "seeds=[0,1]", "shares=[1.0]", "depths=[3]"]
     ran = pruning_paper("one", *options, cwd=tmp_path)

@@ -41,6 +41,7 @@ def test_every_job_runs_and_the_table_has_them_all_twice_the_same(tmp_path: Path
     assert {"remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"} <= set(cells["operation"].dropna())
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_told_and_the_table_made_of_the_others(tmp_path: Path) -> None:
     options = ["scorer=joint_attribution,ablation", "data.limit=2", "top_k=20", "evaluation.operations=[remove]"]
     ran = table1(*options, cwd=tmp_path)

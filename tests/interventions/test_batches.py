@@ -12,6 +12,8 @@ import neuron_path
 from neuron_path.types import OperationName
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 OPERATIONS: tuple[OperationName, ...] = ("remove", "enhance", "mean_ablation", "resample_ablation", "keep_only")
 
 every_edit = pytest.mark.parametrize(

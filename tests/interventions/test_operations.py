@@ -16,6 +16,8 @@ from neuron_path.models.session import Session
 from neuron_path.types import OperationName
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 # Each operation, as the package is told and as the oracle is.
 OPERATIONS: list[tuple[OperationName, dict[str, Any]]] = [
     ("remove", {}),

@@ -35,6 +35,7 @@ def image_of(adapter: Adapter, model: Any) -> torch.Tensor:
 
 
 @torch.no_grad()
+@pytest.mark.slow  # half a minute for the largest
 @pytest.mark.parametrize("module", MODULES)
 def test_every_model_of_a_supported_module_has_its_neurons(module: str) -> None:
     names = timm.list_models(module=module)

@@ -20,6 +20,7 @@ from tests import oracle, zoo
 from tests.zoo import ScopeName, Specimen
 
 Models = dict[str, nn.Module]
+pytestmark = pytest.mark.covering  # every specimen by default, each in one of its scopes
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,9 @@ def test_the_projection_is_affine_with_these_columns_and_this_pullback(adapter: 
         assert torch.equal(block.columns(some), columns[some])
 
 
+@pytest.mark.parametrize(
+    "case", [pytest.param(case.values, marks=case.marks, id=case.id) for case in zoo.CASE_PARAMS], indirect=True
+)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # from torch's own first forward mode
 def test_both_modes_of_differentiation_agree(adapter: Adapter, specimen: Specimen) -> None:
     h = adapter.embed(specimen.images(2))
@@ -223,7 +227,7 @@ NOT_AS_THEY_ARE = ("parallel", "res_post", "post_norm")
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", zoo.SPECIMENS)
+@pytest.mark.parametrize("name", zoo.SPECIMEN_PARAMS)
 def test_a_subclass_with_a_forward_of_its_own_is_read_as_it_is_or_refused(name: str, models: Models) -> None:
     specimen = zoo.SPECIMENS[name]
     model = copy.copy(models[name] if name in models else specimen.make())

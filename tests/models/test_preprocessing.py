@@ -71,6 +71,7 @@ SIZES = {
 }
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("kwargs", [{}, {"img_size": (192, 160)}, {"in_chans": 1}], ids=str)
 @pytest.mark.parametrize("name", SIZES)
 def test_every_family_gets_the_size_it_takes(name: str, kwargs: dict[str, Any]) -> None:

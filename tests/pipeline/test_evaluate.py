@@ -100,7 +100,7 @@ def test_what_is_stored_is_what_the_python_interface_gives(evaluated: Path) -> N
 
 
 def test_an_evaluation_afterwards_is_that_of_the_run(evaluated: Path, tmp_path: Path) -> None:
-    options = [f"data.limit={N}", "top_k=3", "seed=2", "baselines=[]", *OPTIONS]
+    options = [f"data.limit={N}", "top_k=3", "seed=2", "baselines=[]", "report=false", *OPTIONS]
     assert run_in(tmp_path / "run", "run", *options).code == 0
     for load in (load_effects, load_scores):
         one, two = load(tmp_path / "run"), load(evaluated)

@@ -75,7 +75,7 @@ def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path
 
 def test_a_flat_folder_takes_the_predictions_as_targets(checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures.flat_folder(tmp_path / "data", n=2)
-    outcome = run_in(tmp_path / "run", "run", *timm_options(checkpoint, folder), "baselines=[]")
+    outcome = run_in(tmp_path / "run", "search", *timm_options(checkpoint, folder))
     assert (outcome.code, outcome.err) == (0, "")
     table = neuron_path.load_paths(tmp_path / "run")
     assert set(table["label"].isna()) == {True}
@@ -83,7 +83,7 @@ def test_a_flat_folder_takes_the_predictions_as_targets(checkpoint: Path, tmp_pa
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("weights", ["random", "file"])
+@pytest.mark.parametrize("weights", ["random", pytest.param("file", marks=pytest.mark.slow)])
 def test_any_folder_of_photographs_through_any_model(weights: str, tmp_path: Path) -> None:
     name = "vit_tiny_patch16_224"
     options = ["model=timm", f"model.name={name}", "data=image_folder", f"data.root={photographs(tmp_path / 'data')}"]
@@ -120,11 +120,11 @@ def test_a_class_index_names_some_of_the_model_s_classes(checkpoint: Path, tmp_p
     folder = pictures.class_folders(tmp_path / "data", classes=2)
     index = tmp_path / "index.json"
     index.write_text(json.dumps({"00": 2, "01": 0}))
-    options = [*timm_options(checkpoint, folder), f"data.class_index={index}", "baselines=[]"]
-    assert run_in(tmp_path / "run", "run", *options).code == 0
+    options = [*timm_options(checkpoint, folder), f"data.class_index={index}"]
+    assert run_in(tmp_path / "run", "search", *options).code == 0
     assert neuron_path.load_paths(tmp_path / "run")["label"].tolist() == [2, 0]
     index.write_text(json.dumps({"00": 2, "01": 4}))
-    outcome = run_in(tmp_path / "again", "run", *options)
+    outcome = run_in(tmp_path / "again", "search", *options)
     assert outcome.is_refusal()
     assert "label 4, which is outside the model's classes 0 … 3" in outcome.err
 
@@ -163,7 +163,7 @@ def test_workers_and_batches_change_nothing(checkpoint: Path, tmp_path: Path) ->
     np.testing.assert_allclose(one["score"], two["score"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -> None:
     folder = pictures.flat_folder(tmp_path / "data", n=4)
     (folder / "1b.png").write_text("hello")

@@ -125,7 +125,7 @@ def test_force_adds_images_to_a_search(stopped: Path, whole: pd.DataFrame) -> No
 
 def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path) -> None:
     one, two, force = "data.classes=[0]", "data.classes=[1]", "resume_mode=force"
-    for options in ([], [one, force], [two, force], [one, force], [one]):
+    for options in ([], [one, force], [two, force], [one, force]):
         ended = run_in(stopped, "search", *OPTIONS, *options)
         assert ended.code == 0
         made = load_paths(stopped).attrs["provenance"]
@@ -139,7 +139,7 @@ def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path
 
 @pytest.mark.filterwarnings("default")
 def test_force_sets_aside_what_was_made_of_other_paths(tmp_path: Path) -> None:
-    options = ["data.limit=2", "baselines=[]", "scorer=activation"]
+    options = ["data.limit=2", "baselines=[]", "scorer=activation", "report=false"]
     assert run_in(tmp_path / "run", "run", *options).code == 0
     outcome = run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force")
     assert (outcome.code, outcome.err.count("\n")) == (0, 1)

@@ -238,7 +238,10 @@ def test_the_example_paths_come_with_the_scores_of_all_candidates(finished: Outc
     assert best["neuron"].tolist() == chosen["neuron"].tolist()
 
 
-@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (7, 2), (360, 0)])
+@pytest.mark.parametrize(
+    ("batch_size", "num_workers"),
+    [pytest.param(1, 0, marks=pytest.mark.slow), (7, 2), pytest.param(360, 0, marks=pytest.mark.slow)],
+)
 def test_batches_and_workers_change_nothing(
     paths: pd.DataFrame, batch_size: int, num_workers: int, tmp_path: Path
 ) -> None:
@@ -265,6 +268,7 @@ def test_another_seed_draws_other_random_paths_and_the_same_others(tmp_path: Pat
     options = [
         "data.limit=1",
         "evaluation.operations=[remove]",
+        "report=false",
         "baselines=[gradient_x_activation,activation,random,activation_matched_random]",
     ]
     for seed in (1, 2):
@@ -287,7 +291,7 @@ def test_the_target_can_be_chosen(target: str, expected: str, tmp_path: Path) ->
 
 
 def test_several_neurons_a_block(tmp_path: Path) -> None:
-    outcome = run_in(tmp_path / "run", "run", "top_k=3", "data.limit=2", "token_scope=patch", "baselines=[]")
+    outcome = run_in(tmp_path / "run", "search", "top_k=3", "data.limit=2", "token_scope=patch")
     assert (outcome.code, outcome.err) == (0, "")
     table = neuron_path.load_paths(tmp_path / "run")
     images, labels = neuron_path.load_digits("test")
@@ -307,6 +311,7 @@ def test_classes_take_a_part(tmp_path: Path) -> None:
 
 def test_a_method_named_twice_runs_once(tmp_path: Path) -> None:
     options = ["baselines=[random,joint_attribution,random]", "evaluation.operations=[remove,remove]", "data.limit=2"]
+    options += ["report=false"]
     assert run_in(tmp_path / "run", "run", *options).code == 0
     assert neuron_path.load_paths(tmp_path / "run")["scorer"].tolist() == ["joint_attribution"] * 2 + ["random"] * 2
     assert len(load_effects(tmp_path / "run")) == 4

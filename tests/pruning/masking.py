@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import oracle
-from tests.zoo import SPECIMENS, ScopeName, Specimen
+from tests.zoo import CASE_PARAMS, ScopeName, Specimen
 
 WITH_A_NORM = {  # over the FFN's neurons
     "vit-inner_norms",
@@ -19,10 +19,7 @@ WITH_A_NORM = {  # over the FFN's neurons
     "beit-swiglu_norm",
     "naflex-rope",
 }
-SLICEABLE = [
-    (name, scope) for name, specimen in SPECIMENS.items() if name not in WITH_A_NORM for scope in specimen.scopes
-]
-IDS = ["-".join(case) for case in SLICEABLE]
+SLICEABLE = [case for case in CASE_PARAMS if case.values[0] not in WITH_A_NORM]
 
 
 def some_neurons(specimen: Specimen, scope: ScopeName, seed: int = 3) -> list[list[int]]:

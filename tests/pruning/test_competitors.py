@@ -13,10 +13,10 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.pruning.activations import mean_activations
 from neuron_path.pruning.competitors import activation_ranking, magnitude_ranking, random_ranking, taylor_ranking
 from tests import tiny
-from tests.pruning.masking import IDS, SLICEABLE, literal_taylor, seen_activations
+from tests.pruning.masking import SLICEABLE, literal_taylor, seen_activations
 from tests.zoo import SPECIMENS, ScopeName
 
-every_case = pytest.mark.parametrize(("name", "scope"), SLICEABLE, ids=IDS)
+every_case = pytest.mark.parametrize(("name", "scope"), SLICEABLE)
 
 
 @every_case

@@ -16,10 +16,10 @@ from neuron_path.pruning.competitors import activation_ranking, magnitude_rankin
 from neuron_path.pruning.ranking import hidden_widths
 from neuron_path.pruning.slicing import slice_ffn
 from tests import oracle, tiny
-from tests.pruning.masking import IDS, SLICEABLE, WITH_A_NORM, replaced, some_neurons
+from tests.pruning.masking import SLICEABLE, WITH_A_NORM, replaced, some_neurons
 from tests.zoo import SPECIMENS, ScopeName, Specimen
 
-every_case = pytest.mark.parametrize(("name", "scope"), SLICEABLE, ids=IDS)
+every_case = pytest.mark.parametrize(("name", "scope"), SLICEABLE)
 
 
 def close(specimen: Specimen, found: Tensor, expected: Tensor) -> None:

@@ -18,7 +18,10 @@ from neuron_path.attribution.scorer import scorers
 from tests import oracle, tiny
 
 # So few nodes at most that some choices stay in doubt.
-pytestmark = pytest.mark.filterwarnings("ignore:With .* nodes, as many as max_steps allows")
+pytestmark = [
+    pytest.mark.covering,
+    pytest.mark.filterwarnings("ignore:With .* nodes, as many as max_steps allows"),
+]
 TOLERANCE, MOST = 1e-3, 16
 RULE = Quadrature("adaptive", tolerance=TOLERANCE, max_steps=MOST)
 

@@ -13,6 +13,8 @@ import neuron_path
 from neuron_path.models.session import Session
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 SPLITS = [[6], [1] * 6, [4, 2], [1, 5]]
 
 

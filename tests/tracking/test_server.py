@@ -75,8 +75,9 @@ def test_the_mode_is_settled(
     [
         (False, {}, "False"),
         (True, {}, "True"),
-        (False, {"WANDB_API_KEY": KEY}, "True"),
-        (False, {"WANDB_API_KEY": "short"}, "True"),  # W&B says itself what is wrong with it
+        pytest.param(False, {"WANDB_API_KEY": KEY}, "True", marks=pytest.mark.slow),
+        # W&B says itself what is wrong with it.
+        pytest.param(False, {"WANDB_API_KEY": "short"}, "True", marks=pytest.mark.slow),
     ],
 )
 def test_a_key_is_found_where_wandb_finds_it(

@@ -90,7 +90,8 @@ def in_timm_names(weights: Weights, model: nn.Module, path: Path) -> Named:
         prefix = [prefix for prefix in prefixes if all(name.startswith(prefix) for name in weights)][-1]
     inside, outside = views[prefix], {name: value for name, value in weights.items() if not name.startswith(prefix)}
     head = _place_head(inside, outside, model)
-    beside = [name for name in inside if _is_beside(name, inside[name], model)]
+    own = model.state_dict()
+    beside = [name for name in inside if name not in own and _is_beside(name, inside[name], model)]
     for name in beside:
         del inside[name]
     left_out = {name.split(".")[0] for name in outside} | {_BESIDE.sub(r"\1", name) for name in beside}
@@ -103,9 +104,7 @@ _BESIDE = re.compile(r"(decoder|decoder_\w+|mask_token|lm_head|head\.mlp|head\.l
 
 
 def _is_beside(name: str, value: Tensor, model: nn.Module) -> bool:
-    """Whether something is no part of a model, by its name: a decoder, or a number such as the epoch."""
-    if name in model.state_dict():
-        return False
+    """Whether something that is no weight of the model is passed over: a decoder, or a number such as the epoch."""
     is_number = value.ndim == 0 and "." not in name
     is_unread = getattr(model, "num_classes", None) == 0 and _HEADS.match(name) is not None and _is_apart(name, model)
     return is_number or is_unread or _BESIDE.fullmatch(name) is not None

@@ -9,6 +9,8 @@ from torch import Tensor
 import neuron_path
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 
 def assert_rates(case: tiny.Case, images: Tensor, targets: Tensor, scorer: str, expected: Tensor, k: int) -> None:
     """Candidates, paths and final scores follow from the expected (B, L, F) ratings."""

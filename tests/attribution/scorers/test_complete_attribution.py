@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests import oracle, tiny
 from tests.attribution.scorers.rating import assert_finds, every_form, ratings
+
+pytestmark = pytest.mark.covering
 
 
 @every_form

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from tests import oracle, tiny
 from tests.attribution.scorers.rating import assert_rates, every_form, ratings
+
+pytestmark = pytest.mark.covering
 
 
 @every_form

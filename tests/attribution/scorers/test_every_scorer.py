@@ -13,6 +13,8 @@ from neuron_path.attribution.scorer import scorers
 from neuron_path.types import PathResult
 from tests import tiny
 
+pytestmark = pytest.mark.covering
+
 every_scorer = pytest.mark.parametrize("scorer", scorers.names())
 
 

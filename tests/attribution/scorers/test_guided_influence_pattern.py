@@ -9,6 +9,8 @@ from torch import Tensor
 from tests import oracle, tiny
 from tests.attribution.scorers.rating import assert_finds, every_form, ratings
 
+pytestmark = pytest.mark.covering
+
 
 @every_form
 def test_paths_are_the_oracles(case: tiny.Case, images: Tensor, targets: Tensor, k: int, function: str) -> None:

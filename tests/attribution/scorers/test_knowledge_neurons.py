@@ -12,6 +12,8 @@ from neuron_path.attribution.scorers.knowledge_neurons import KnowledgeNeurons
 from tests import oracle, tiny
 from tests.attribution.scorers.rating import assert_rates, every_form, ratings
 
+pytestmark = pytest.mark.covering
+
 
 @every_form
 @pytest.mark.parametrize("shortlist", [None, 4])

@@ -50,6 +50,17 @@ def test_a_finished_run_is_what_it_says(finished: Outcome) -> None:
     assert "3 images searched again: 12 paths identical" in out
 
 
+def record_of(finished: Outcome, run_dir: Path, *names: str) -> Path:
+    """A directory with the record alone, or some tables beside it, of a run that draws no report: that takes long."""
+    run_dir.mkdir()
+    for name in names:
+        shutil.copy(finished.run_dir / name, run_dir / name)
+    made = json.loads((finished.run_dir / "run.json").read_text())
+    made["config"]["report"] = False
+    write_json(run_dir / "run.json", made)
+    return run_dir
+
+
 def rewrite(run_dir: Path, change: Callable[[pa.Table], pa.Table], name: str = "paths") -> None:
     """Change a table behind the run's back, checksums and all."""
     table, made = read_parquet(run_dir / f"{name}.parquet")
@@ -360,10 +371,7 @@ def test_the_help_says_what_is_checked() -> None:
 
 
 def test_a_run_is_made_again_from_its_record(finished: Outcome, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    for name in ("run.json", "paths.parquet"):
-        shutil.copy(finished.run_dir / name, tmp_path / "run" / name)
-    code, out, err = call("rerun", str(tmp_path / "run"))
+    code, out, err = call("rerun", str(record_of(finished, tmp_path / "run", "paths.parquet")))
     assert (code, err) == (0, "")
     assert out.splitlines()[-1].startswith("Same:   48 paths identical")
     again = tmp_path / "run-rerun"
@@ -417,7 +425,8 @@ def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch:
         append(self, table)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    command = ("rerun", str(finished.run_dir), f"--out={tmp_path / 'again'}")
+    recorded = record_of(finished, tmp_path / "run", "paths.parquet")
+    command = ("rerun", str(recorded), f"--out={tmp_path / 'again'}")
     with monkeypatch.context() as patch:
         patch.setattr(PathWriter, "append", stop)
         code, out, err = call(*command)
@@ -430,9 +439,7 @@ def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch:
 
 
 def test_a_run_that_has_not_finished_is_made_again(finished: Outcome, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    shutil.copy(finished.run_dir / "run.json", tmp_path / "run")
-    code, out, err = call("rerun", str(tmp_path / "run"))
+    code, out, err = call("rerun", str(record_of(finished, tmp_path / "run")))
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "The run itself has not finished: there is nothing to compare with."
 

@@ -23,6 +23,8 @@ from neuron_path.search.search import Doubt
 from neuron_path.search.searches.greedy import Greedy
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 
 @pytest.mark.parametrize("rule", ["gauss_legendre", "riemann_left"])
 @pytest.mark.parametrize("k", [1, 3])

@@ -23,6 +23,8 @@ from neuron_path.search.searches.linearized import Linearized
 from neuron_path.types import PathResult
 from tests import oracle, tiny
 
+pytestmark = pytest.mark.covering
+
 RULE = Quadrature("gauss_legendre", 5)
 EDITS = ("remove", "mean_ablation", "resample_ablation", "enhance")
 GOALS: list[dict[str, Any]] = [
