@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,6 @@ _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
 logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
-    "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",
     "on a slurm cluster": "start it where SLURM's commands are, or choose hydra/launcher=submitit_local",
     "Merge error": "a group takes one option; add -m for a sweep over several, as in -m scorer=activation,random",
 }
@@ -261,10 +261,11 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"Cannot write the run directory ({error}): choose another with hydra.run.dir=DIR."
     told = _first(error)
-    for begin, advice in _ADVICE.items():
-        if begin in told:
-            return f"{told}: {advice}."
-    return f"{told}."
+    if several := re.fullmatch(r"Ambiguous value for argument '([^=]*)=(.*)'", told):
+        as_list = shlex.quote(f"{several[1]}=[{several[2]}]")
+        return f"{told}: add -m for a sweep over the values, or brackets for a list, as in {as_list}."
+    advice = next((f": {advice}" for begin, advice in _ADVICE.items() if begin in told), "")
+    return f"{told}{advice}."
 
 
 def _explain_value(cause: OmegaConfBaseException) -> str:
