@@ -11,6 +11,7 @@ import csv
 import gc
 import io
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class _Rows:
     """
 
     def __init__(self, named: Sequence[str]) -> None:
-        self._named = [name.strip().replace("\\", "/").removeprefix("./") for name in named]
+        self._named = [_composed(name.strip()).replace("\\", "/").removeprefix("./") for name in named]
         stems = [_stem(name.rpartition("/")[2]) for name in self._named]
         self._by_stem: dict[str, tuple[int, ...]] = dict(zip(stems, zip(range(len(stems)), strict=True), strict=True))
         if len(self._by_stem) < len(stems):
@@ -76,7 +77,7 @@ class _Rows:
 
     def of(self, picture: str) -> list[int]:
         """The rows that share the most folders with a picture."""
-        folders, _, base = picture.rpartition("/")
+        folders, _, base = _composed(picture).rpartition("/")
         stem = _stem(base)
         best: list[int] = []
         most = -1
@@ -185,10 +186,11 @@ def _refuse_empty(file: Path, name: str) -> NoReturn:
 def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
     """The table that names the most pictures, and the column that does."""
     text = read_text(file, "Labels")
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    wanted = {_stem(name.rpartition("/")[2]) for name in names}
+    lines = [line for line in text[:10_000].splitlines() if line.strip()]
+    first = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
+    wanted = {_stem(_composed(name.rpartition("/")[2])) for name in names}
     best: tuple[int, _Table, int] | None = None
-    reason = "expected lines such as a.png,cat"
+    reason = f"it begins with {first[:60]!r}; expected lines such as a.png,cat" if first else "it is empty"
     unclear: _Table | None = None
     for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first.strip()):
         try:
@@ -222,7 +224,13 @@ def _split(text: str, delimiter: str) -> _Table:
     except csv.Error as error:
         raise ValueError(" ".join(str(error).split())) from error
     if delimiter == " " and len({len(row) for row in rows}) > 1:  # names with spaces in them
-        rows = [line.rsplit(None, 1) for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.splitlines() if line.strip()]
+        if all(_stem(begin := line.split(None, 1)[0]) != begin for line in lines):
+            rows = [line.split(None, 1) for line in lines]
+        else:
+            rows = [line.rsplit(None, 1) for line in lines]
+    while len(rows) > 1 and rows[0][0].startswith("#") and len(rows[0]) != len(rows[1]):
+        del rows[0]  # a remark
     n_columns = len(rows[0]) if rows else 0
     if n_columns < 2:
         raise ValueError("expected lines such as a.png,cat")
@@ -276,13 +284,18 @@ def _n_named(table: _Table, wanted: Collection[str]) -> dict[int, int]:
     """
     for rows in (table.rows[:: len(table.rows) // _ENOUGH + 1], table.rows):
         counts = {
-            place: sum(_stem(re.split(r"[/\\]", row[place])[-1].strip()) in wanted for row in rows)
+            place: sum(_stem(_composed(re.split(r"[/\\]", row[place])[-1].strip())) in wanted for row in rows)
             for place in range(table.n_columns)
         }
         first, *others = sorted(counts.values(), reverse=True)
         if first > max(others, default=0):
             break
     return counts
+
+
+def _composed(name: str) -> str:
+    """A name with its accents in one character each, which some systems store apart."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _stem(base: str) -> str:

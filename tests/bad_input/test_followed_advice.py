@@ -255,6 +255,10 @@ SETTINGS = {
         fill={"GROUP": "scorer", "OPTION": "random"},
     ),
     "several values": Row("data.classes=a,b", r"brackets for a list, as in (?P<instead>'.*')\.", settings),
+    "value that is a list": Row("data.classes=3", r"as in (?P<instead>'.*')\.", settings),
+    "whole number": Row("data.limit=1e2", r"as in (?P<instead>\S+)\.", settings),
+    "setting in capitals": Row("SCORER=random", r"Did you mean '(?P<key>\w+)'", settings),
+    "empty path": Row("data=image_folder data.root=", r"as in (?P<override>\S+)(?=, or leave)", settings),
     "no grammar": Row("data.limit={", r"as in (?P<instead>data\.limit=\d+);", settings),
     "special characters": Row("data.classes=[fox, red", r"as in (?P<instead>'data\.classes.*')\.", settings),
     # The configuration
@@ -874,6 +878,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 COMMANDS = {
     "command": ("compar DIR", r"Did you mean '(?P<command>\w+)'"),
+    "several options": ("search scorer=random,activation", r"as in (?P<instead>-m \S+)\.$"),
+    "setting apart from its value": ("search --data.limit", r"as in (?P<instead>\S+);"),
     "no directory": ("verify", r"give it as (?P<command>neuron-path verify DIR)\."),
     "whose paths": ("evaluate", r"(?P<command>neuron-path evaluate run_dir=DIR)\."),
     "directory of the other command": ("search run_dir=DIR/x", r"is (?P<instead>hydra\.run\.dir=DIR)\."),
