@@ -345,6 +345,7 @@ def read_config(composed: DictConfig) -> Config:
     for group in ("head", "data", "scorer", "search"):
         _check_name(group, getattr(config, group))
     _check_rule(config.quadrature)
+    _check_places(config)
     _check_model_name(config.model.name)
     return config
 
@@ -432,7 +433,7 @@ def unknown_setting(full_key: str, node: object) -> str:
     full_names = {name: f"{parent}.{name}" if parent else name for name in [*names, *(() if parent else OUTSIDE)]}
     if not parent:
         full_names = _settings_of_groups(children) | full_names
-    close = difflib.get_close_matches(key, full_names, n=1)
+    close = difflib.get_close_matches(key, full_names, n=1) or difflib.get_close_matches(key.lower(), full_names, n=1)
     hint = f" Did you mean '{full_names[close[0]]}'?" if close else ""
     where = f" of '{parent}'" if parent else ""
     return f"There is no setting '{full_key}'.{hint} Settings{where}: {', '.join(names)}."
@@ -473,6 +474,16 @@ def check_keys(node: DictConfig, parent: str = "") -> None:
             raise NeuronPathError(unknown_setting(full_key, node))
         if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
             check_keys(node[key], full_key)
+
+
+def _check_places(config: Config) -> None:
+    """A path that is empty would be the working directory; where a shell's variable is not set, it is empty."""
+    for group, names in _PLACES.items():
+        part = getattr(config, group)
+        if empty := [name for name in names if getattr(part, name, None) == ""]:
+            raise NeuronPathError(
+                f"The setting '{group}.{empty[0]}' is empty: give a path, as in {group}.{empty[0]}=., or leave it out."
+            )
 
 
 def _check_name(group: str, part: Any) -> None:

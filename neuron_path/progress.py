@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from datetime import timedelta
-from time import monotonic
-from typing import Any
+from threading import Event, Thread
 
 from rich.console import Console
 from rich.progress import (
@@ -15,47 +14,71 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-_SECONDS_BETWEEN_LINES = 60
+_SECONDS_TO_FIRST_LINE, _SECONDS_BETWEEN_LINES = 30, 60
 
 
 class RateColumn(ProgressColumn):
-    """Images per second."""
+    """Images, or whatever a task counts, per second."""
 
     def render(self, task: Task) -> Text:
         """The speed of late, or over the whole run once it has ended."""
         speed = task.finished_speed or task.speed
-        return Text("– images/s" if speed is None else f"{speed:.1f} images/s", style="progress.data.speed")
+        unit = _unit(task)
+        return Text(f"– {unit}/s" if speed is None else f"{speed:.1f} {unit}/s", style="progress.data.speed")
 
 
 class ProgressLines(Progress):
-    """A line a minute on standard error, where no bar can be watched: in a log, or behind a pipe."""
+    """Lines on standard error, where no bar can be watched: in a log, or behind a pipe.
+
+    The first comes after half a minute, the others once a minute, also while nothing is done for longer.
+    """
 
     def __init__(self) -> None:
         super().__init__(disable=True)
-        self._told = monotonic()
+        self._ended = Event()
+        self._thread: Thread | None = None
 
-    def advance(self, task_id: TaskID, advance: Any = 1) -> None:
-        """Count, and say so once a minute."""
-        super().advance(task_id, advance)
-        if monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
-            self._told = monotonic()
-            print(described(self._tasks[task_id]), file=sys.stderr, flush=True)
+    def start(self) -> None:
+        """Begin to count the time."""
+        self._ended = Event()
+        self._thread = Thread(target=self._tell, args=(self._ended,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say no more."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _tell(self, ended: Event) -> None:
+        wait = _SECONDS_TO_FIRST_LINE
+        while not ended.wait(wait):
+            wait = _SECONDS_BETWEEN_LINES
+            for task in self.tasks:
+                if not task.finished:
+                    print(described(task), file=sys.stderr, flush=True)
 
 
 def described(task: Task) -> str:
     """How far a task is, in a line."""
-    text = f"{task.description}: {task.completed:.0f} of {task.total or 0:.0f} images"
-    if task.elapsed and task.completed:
-        speed = task.completed / task.elapsed
-        left = timedelta(seconds=round(((task.total or 0) - task.completed) / speed))
-        text += f", {speed:.2g} images/s, {left} left"
-    return text
+    if not task.completed or not task.elapsed:
+        done = "" if task.total is None else f" 0 of {task.total:.0f} {_unit(task)},"
+        return f"{task.description}:{done} {timedelta(seconds=round(task.elapsed or 0))} so far"
+    speed, total = task.completed / task.elapsed, task.total or 0
+    left = timedelta(seconds=round((total - task.completed) / speed))
+    return (
+        f"{task.description}: {task.completed:.0f} of {total:.0f} {_unit(task)}, {speed:.2g} {_unit(task)}/s, {left} "
+        "left"
+    )
+
+
+def _unit(task: Task) -> str:
+    return task.fields.get("unit", "images")
 
 
 def progress_bar(*, disable: bool = False) -> Progress:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,6 @@ _IN_PLACE = ("hydra.run.dir=.", "hydra.sweep.subdir=.")
 logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
-    "Ambiguous value": "add -m for a sweep over the values, or brackets for a list",
     "on a slurm cluster": "start it where SLURM's commands are, or choose hydra/launcher=submitit_local",
     "Merge error": "a group takes one option; add -m for a sweep over several, as in -m scorer=activation,random",
 }
@@ -208,7 +208,9 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """Refuse unknown flags in one line, before Hydra's own parser prints its usage."""
 
     def refuse(message: str) -> NoReturn:
-        raise NeuronPathError(f"{message[:1].upper()}{message[1:]}: neuron-path run --help shows the settings.")
+        flag = re.search(r"arguments: --?([\w.]+)$", message)
+        given = f"a setting is given as KEY=VALUE, as in {flag[1]}=VALUE; " if flag else ""
+        raise NeuronPathError(f"{message[:1].upper()}{message[1:]}: {given}neuron-path run --help shows the settings.")
 
     parser = get_args_parser()
     parser.error = refuse
@@ -261,10 +263,18 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"Cannot write the run directory ({error}): choose another with hydra.run.dir=DIR."
     told = _first(error)
-    for begin, advice in _ADVICE.items():
-        if begin in told:
-            return f"{told}: {advice}."
-    return f"{told}."
+    if several := re.fullmatch(r"Ambiguous value for argument '([^=]*)=(.*)'", told):
+        return f"{told}: {_for_several(several[1], several[2])}."
+    advice = next((f": {advice}" for begin, advice in _ADVICE.items() if begin in told), "")
+    return f"{told}{advice}."
+
+
+def _for_several(key: str, values: str) -> str:
+    """What to do with several values of a setting, or several options of a group."""
+    if (conf_dir() / key).is_dir():
+        return f"a group takes one option; add -m for a sweep over several, as in -m {key}={values}"
+    as_list = shlex.quote(f"{key}=[{values}]")
+    return f"add -m for a sweep over the values, or brackets for a list, as in {as_list}"
 
 
 def _explain_value(cause: OmegaConfBaseException) -> str:
@@ -273,8 +283,23 @@ def _explain_value(cause: OmegaConfBaseException) -> str:
     if isinstance(cause, MissingMandatoryValue | InterpolationKeyError):
         return f"The setting '{cause.full_key}' must be given: add {cause.full_key}=VALUE."
     if isinstance(cause, ValidationError):
-        return f"The setting '{cause.full_key}' does not fit: {_first(cause)}."
+        return f"The setting '{cause.full_key}' does not fit: {_kind_advice(cause) or _first(cause)}."
     return f"{_first(cause)}."
+
+
+def _kind_advice(error: ValidationError) -> str:
+    """What kind of value a setting takes, and the given one as that where it can be; nothing for other kinds."""
+    told, key, value = _first(error), error.full_key, error.value
+    if "is not Optional" in told:
+        return "null is no value of it"
+    if "not a ListConfig" in told and isinstance(value, str | int | float):
+        return f"it is a list, as in {shlex.quote(f'{key}=[{value}]')}"
+    if "could not be converted to Integer" in told:
+        is_whole = isinstance(value, float) and value.is_integer()
+        return f"'{value}' is no whole number" + (f", as in {key}={int(value)}" if is_whole else "")
+    if "is not a valid bool" in told:
+        return f"'{value}' is neither true nor false"
+    return ""
 
 
 def _unknown_option(error: MissingConfigException) -> str:

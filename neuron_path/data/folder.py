@@ -61,7 +61,9 @@ class ImageFolderDataset(PictureDataset):
     ) -> None:
         super().__init__(transform, preprocessing)
         self.root = Path(root).expanduser()
-        files = _pictures(list_files(self.root, cached=cache), self.root)
+        listed = list_files(self.root, cached=cache)
+        files = _pictures(listed, self.root)
+        self.left_out["other file"] = len(listed) - len(files)
         own = None
         if labels is None:
             keys = _folder_keys(files, self.root)
@@ -70,6 +72,7 @@ class ImageFolderDataset(PictureDataset):
         else:
             keys = read_labels(Path(labels).expanduser(), files, only=labels_only)
             if labels_only:
+                self.left_out["unlabelled picture"] = keys.count(None)
                 files = [file for file, key in zip(files, keys, strict=True) if key is not None]
                 keys = [key for key in keys if key is not None]
             own = numbered(keys) if class_index is None else None

@@ -146,7 +146,7 @@ def _labels(
     if any(isinstance(value, list) for value in values):
         raise NeuronPathError(
             f"The column '{column}' holds several labels for an image: name a column of single ones with "
-            "data.label_column, or data.label_column=null leaves all unlabelled."
+            "data.label_column=NAME, or data.label_column=null leaves all unlabelled."
         )
     if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
         raise NeuronPathError(f"The column '{column}' holds no labels: expected class indices or names.")
@@ -188,7 +188,8 @@ def _image_column(rows: Any, column: str) -> str:
         if len(found) != 1:
             held = f"has several columns of images ({', '.join(found)})" if found else "has no column of images"
             raise NeuronPathError(
-                f"The data set {held}: name one with data.image_column. Columns: {', '.join(rows.column_names)}."
+                f"The data set {held}: name one with data.image_column={(found or ['NAME'])[0]}. Columns: "
+                f"{', '.join(rows.column_names)}."
             )
         return found[0]
     if column not in rows.column_names:
@@ -196,7 +197,10 @@ def _image_column(rows: Any, column: str) -> str:
             f"The data set has no column '{column}' (data.image_column). Columns: {', '.join(rows.column_names)}."
         )
     if column not in (*images, *binary):
-        raise NeuronPathError(f"The column '{column}' holds no images: name one that does with data.image_column.")
+        usual = next(iter([*images, *binary]), "NAME")
+        raise NeuronPathError(
+            f"The column '{column}' holds no images: name one that does, as data.image_column={usual}."
+        )
     return column
 
 
@@ -208,7 +212,7 @@ def _label_column(rows: Any) -> str:
     if len(found) != 1:
         held = f"several columns of labels ({', '.join(found)})" if found else "no column of labels"
         raise NeuronPathError(
-            f"The data set has {held}: name one with data.label_column, or data.label_column=null leaves all "
-            f"unlabelled. Columns: {', '.join(rows.column_names)}."
+            f"The data set has {held}: name one with data.label_column={(found or ['NAME'])[0]}, or "
+            f"data.label_column=null leaves all unlabelled. Columns: {', '.join(rows.column_names)}."
         )
     return found[0]

@@ -8,12 +8,16 @@ are the end of the folders before the other. What is not clear is refused with t
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 from neuron_path.data.labels import read_text
 from neuron_path.data.pictures import ENDINGS
@@ -23,6 +27,9 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
 _FILE_HEADS = re.compile(r"(file|image|img|picture)(id|name|path)?|fname|id|name|path")
 _CLASS_HEADS = re.compile(r"(class|label)(id|index|name)?|labels|category|predictionstring|synset|target|wnid|y")
 _LOCALIZATION = re.compile(r"(n\d{8}( -?\d+){4} ?)+")  # ImageNet's synsets, each with the corners of a box
+
+
+_ENOUGH = 1000  # rows that tell one column from another
 
 
 @dataclass(frozen=True)
@@ -59,29 +66,43 @@ class _Rows:
     """
 
     def __init__(self, named: Sequence[str]) -> None:
-        self._parts = [name.strip().replace("\\", "/").removeprefix("./").split("/") for name in named]
-        self._by_stem: dict[str, list[int]] = {}
-        for row, parts in enumerate(self._parts):
-            self._by_stem.setdefault(_stem(parts[-1]), []).append(row)
+        self._named = [_composed(name.strip()).replace("\\", "/").removeprefix("./") for name in named]
+        stems = [_stem(name.rpartition("/")[2]) for name in self._named]
+        self._by_stem: dict[str, tuple[int, ...]] = dict(zip(stems, zip(range(len(stems)), strict=True), strict=True))
+        if len(self._by_stem) < len(stems):
+            rows: dict[str, list[int]] = {}
+            for row, stem in enumerate(stems):
+                rows.setdefault(stem, []).append(row)
+            self._by_stem = {stem: tuple(own) for stem, own in rows.items()}
 
     def of(self, picture: str) -> list[int]:
         """The rows that share the most folders with a picture."""
-        *folders, base = picture.split("/")
+        folders, _, base = _composed(picture).rpartition("/")
+        stem = _stem(base)
         best: list[int] = []
         most = -1
-        for row in self._by_stem.get(_stem(base), ()):
-            *others, name = self._parts[row]
-            n_shared = min(len(others), len(folders))
-            if (
-                name not in (base, _stem(base))
-                or others[len(others) - n_shared :] != folders[len(folders) - n_shared :]
-            ):
+        for row in self._by_stem.get(stem, ()):
+            others, _, name = self._named[row].rpartition("/")
+            if name not in (base, stem) or (shared := _shared(others, folders)) < most:
                 continue
-            if (shared := 2 * n_shared + (others == folders)) > most:
+            if shared > most:
                 best, most = [], shared
-            if shared == most:
-                best.append(row)
+            best.append(row)
         return best
+
+
+def _shared(one: str, other: str) -> int:
+    """How much two paths of folders share, where the shorter one is the end of the longer one; below −1 where not.
+
+    >>> _shared("x/val/cat", "val/cat"), _shared("cat", "cat"), _shared("", "cat"), _shared("dog", "cat")
+    (4, 3, 0, -2)
+    """
+    if one == other:
+        return 2 * (one.count("/") + 1) + 1 if one else 1
+    short, long = sorted((one, other), key=len)
+    if short and not long.endswith(f"/{short}"):
+        return -2
+    return 2 * (short.count("/") + 1) if short else 0
 
 
 def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list[str | None]:
@@ -95,16 +116,17 @@ def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list
     Raises:
         NeuronPathError: no such table, columns that are not clear, several labels for an image, or none.
     """
-    table, place = _choose_table(file, names)
-    named, cells = table.column(place), table.column(_class_column(file, table, place))
     keys: list[str | None] = []
-    for name, labels in zip(names, _labels_of(file, names, named, cells), strict=True):
-        if len(labels) > 1:
-            raise NeuronPathError(
-                f"Labels '{file}' give '{name}' several labels ({', '.join(sorted(labels)[:5])}): leave one for each "
-                "picture."
-            )
-        keys.append(next(iter(labels), None))
+    with _uncollected():
+        table, place = _choose_table(file, names)
+        named, cells = table.column(place), table.column(_class_column(file, table, place))
+        for name, labels in zip(names, _labels_of(file, names, named, cells), strict=True):
+            if len(labels) > 1:
+                raise NeuronPathError(
+                    f"Labels '{file}' give '{name}' several labels ({', '.join(sorted(labels)[:5])}): leave one for "
+                    "each picture."
+                )
+            keys.append(next(iter(labels), None))
     n_absent = keys.count(None)
     if n_absent == len(keys) or (n_absent and not only):
         advice = "" if n_absent == len(keys) else ", or data.labels_only=true leaves the others out"
@@ -115,14 +137,28 @@ def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list
     return keys
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through a million rows again and again while they are made."""
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()
+
+
 def _labels_of(
     file: Path, names: Sequence[str], named: Sequence[str], cells: Sequence[str]
 ) -> Iterator[frozenset[str]]:
     """The labels of each image; none where no row is its own."""
     exact = dict(zip(named, cells, strict=True))
     is_exact = len(exact) == len(named) and all(name in exact for name in names)
-    if is_exact and not any("./" in name or "\\" in name for name in named):  # the same, soon, for a million files
-        yield from (_some(file, name, _labels(exact[name])) for name in names)
+    marks = "\n".join(named)
+    if is_exact and not ("./" in marks or "\\" in marks):  # the same, soon, for a million files
+        for name in names:
+            yield _labels(exact[name]) or _refuse_empty(file, name)
         return
     rows = _Rows(named)
     owners: dict[int, str] = {}
@@ -134,24 +170,27 @@ def _labels_of(
                     f"Labels '{file}' name '{owners[row]}' and '{name}' by the one row '{named[row]}': name each with "
                     "its folders and its ending."
                 )
-        labels = frozenset(label for row in found for label in _labels(cells[row]))
-        yield _some(file, name, labels) if found else labels
+        if len(found) == 1:
+            labels = _labels(cells[found[0]])
+        else:
+            labels = frozenset(label for row in found for label in _labels(cells[row]))
+        yield labels if labels or not found else _refuse_empty(file, name)
 
 
-def _some(file: Path, name: str, labels: frozenset[str]) -> frozenset[str]:
-    if not labels:
-        raise NeuronPathError(f"Labels '{file}' give '{name}' no class: fill it in, or remove the row.")
-    return labels
+def _refuse_empty(file: Path, name: str) -> NoReturn:
+    raise NeuronPathError(
+        f"Labels '{file}' give '{name}' no class: fill it in, or remove the row and give data.labels_only=true."
+    )
 
 
 def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
     """The table that names the most pictures, and the column that does."""
     text = read_text(file, "Labels")
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    bases = {name.rpartition("/")[2] for name in names}
-    wanted = bases | {_stem(base) for base in bases}
+    lines = [line for line in text[:10_000].splitlines() if line.strip()]
+    first = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
+    wanted = {_stem(_composed(name.rpartition("/")[2])) for name in names}
     best: tuple[int, _Table, int] | None = None
-    reason = "expected lines such as a.png,cat"
+    reason = f"it begins with {first[:60]!r}; expected lines such as a.png,cat" if first else "it is empty"
     unclear: _Table | None = None
     for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first.strip()):
         try:
@@ -160,7 +199,7 @@ def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
             reason = str(error)
             continue
         known = table.places(_FILE_HEADS)
-        counts = {place: _n_named(table.column(place), wanted) for place in range(table.n_columns)}
+        counts = _n_named(table, wanted)
         place = max(counts, key=lambda place: (counts[place] > 0, place in known, counts[place]))
         unclear = unclear or table
         if not known and list(counts.values()).count(counts[place]) > 1:
@@ -185,7 +224,13 @@ def _split(text: str, delimiter: str) -> _Table:
     except csv.Error as error:
         raise ValueError(" ".join(str(error).split())) from error
     if delimiter == " " and len({len(row) for row in rows}) > 1:  # names with spaces in them
-        rows = [line.rsplit(None, 1) for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.splitlines() if line.strip()]
+        if all(_stem(begin := line.split(None, 1)[0]) != begin for line in lines):
+            rows = [line.split(None, 1) for line in lines]
+        else:
+            rows = [line.rsplit(None, 1) for line in lines]
+    while len(rows) > 1 and rows[0][0].startswith("#") and len(rows[0]) != len(rows[1]):
+        del rows[0]  # a remark
     n_columns = len(rows[0]) if rows else 0
     if n_columns < 2:
         raise ValueError("expected lines such as a.png,cat")
@@ -213,7 +258,7 @@ def _class_column(file: Path, table: _Table, file_column: int) -> int:
     )
 
 
-@cache
+@lru_cache(1000)
 def _labels(cell: str) -> frozenset[str]:
     """The labels in a cell, which is one unless it looks like a list.
 
@@ -232,15 +277,31 @@ def _labels(cell: str) -> frozenset[str]:
     return frozenset([whole] if cell else [])
 
 
-def _n_named(cells: Iterable[str], wanted: Collection[str]) -> int:
-    """How many cells end in a file name that is asked for."""
-    return sum(cell.rpartition("/")[2].rpartition("\\")[2].strip() in wanted for cell in cells)
+def _n_named(table: _Table, wanted: Collection[str]) -> dict[int, int]:
+    """How many cells of each column end in a file name that is asked for, by its name without ending.
+
+    Of many rows some are looked at, unless these leave it open which column names the most.
+    """
+    for rows in (table.rows[:: len(table.rows) // _ENOUGH + 1], table.rows):
+        counts = {
+            place: sum(_stem(_composed(re.split(r"[/\\]", row[place])[-1].strip())) in wanted for row in rows)
+            for place in range(table.n_columns)
+        }
+        first, *others = sorted(counts.values(), reverse=True)
+        if first > max(others, default=0):
+            break
+    return counts
+
+
+def _composed(name: str) -> str:
+    """A name with its accents in one character each, which some systems store apart."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _stem(base: str) -> str:
     """A file's name without a picture's ending."""
-    stem, dot, ending = base.rpartition(".")
-    return stem if dot and stem and ending.lower() in ENDINGS else base
+    stem, _, ending = base.rpartition(".")
+    return stem if stem and (ending in ENDINGS or ending.lower() in ENDINGS) else base
 
 
 def _plain(head: str) -> str:

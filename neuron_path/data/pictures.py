@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import warnings
 from abc import abstractmethod
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from neuron_path.data.labels import Classes
 from neuron_path.data.part import choose_part
+from neuron_path.data.unknown import why_unknown
 from neuron_path.errors import NeuronPathError
 
 ON_ERROR = ("raise", "skip")
@@ -60,6 +61,7 @@ class PictureDataset(Dataset[PictureItem]):
     Attributes:
         max_pixels: pictures of more pixels are problems; None is Pillow's own limit, twice its
             `MAX_IMAGE_PIXELS`.
+        left_out: what is passed over, as "other file": how many.
         sample_ids, labels: of the pictures taken.
         classes: class names by index; empty where there are no labels.
         is_indexed: whether labels are the model's class indices by the data's own word; see `Classes`.
@@ -76,6 +78,7 @@ class PictureDataset(Dataset[PictureItem]):
     def __init__(self, transform: Callable[[Image.Image], Tensor], preprocessing: Mapping[str, Any]) -> None:
         self.preprocessing = dict(preprocessing)
         self.max_pixels: int | None = None
+        self.left_out: dict[str, int] = {}
         self._channels: int = getattr(transform, "channels", 3)
         self._decode: Callable[[Image.Image], Any] = getattr(transform, "decode", _loaded)
         self._prepare: Callable[[Any], Tensor] = getattr(transform, "prepare", transform)
@@ -142,7 +145,7 @@ class PictureDataset(Dataset[PictureItem]):
             with _pillow(self.max_pixels), Image.open(source) as picture:
                 return use(picture)
         except UnidentifiedImageError:
-            return "its format is not known" + _plugin(self.sample_ids[index])
+            return why_unknown(_bytes(self._source(index)), self.sample_ids[index])
         except Image.DecompressionBombError as error:
             size = re.search(r"\d+", str(error))
             return f"it is too large: data.max_pixels={size[0] if size else 'N'} allows it"
@@ -181,7 +184,8 @@ def _loaded(picture: Image.Image) -> Image.Image:
 def _pillow(max_pixels: int | None) -> Iterator[None]:
     """Set Pillow's limit, and keep back its remarks about odd metadata, which name no file."""
     _add_heif()
-    usual = Image.MAX_IMAGE_PIXELS
+    usual, logger = Image.MAX_IMAGE_PIXELS, logging.getLogger("PIL.TiffImagePlugin")
+    was_silent, logger.disabled = logger.disabled, True
     if max_pixels is not None:
         # It refuses more than twice its limit.
         Image.MAX_IMAGE_PIXELS = max_pixels / 2  # pyright: ignore[reportAttributeAccessIssue]
@@ -190,7 +194,7 @@ def _pillow(max_pixels: int | None) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        Image.MAX_IMAGE_PIXELS = usual
+        Image.MAX_IMAGE_PIXELS, logger.disabled = usual, was_silent
 
 
 @cache
@@ -198,12 +202,6 @@ def _add_heif() -> None:
     """Let Pillow read HEIC, the format of some telephones, where its plug-in is installed."""
     with suppress(ImportError):
         import_module("pillow_heif").register_heif_opener()
-
-
-def _plugin(name: str) -> str:
-    """What to install for a picture, by its name."""
-    is_heif = name.lower().endswith((".heic", ".heif", ".hif"))
-    return ": pip install pillow-heif" if is_heif and find_spec("pillow_heif") is None else ""
 
 
 def _bytes(source: Path | BinaryIO) -> bytes:

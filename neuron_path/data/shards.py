@@ -48,6 +48,7 @@ class _Sample:
     key: str
     pictures: list[tarfile.TarInfo]
     label: str | None = None
+    other: str = "ENDING"  # what follows the first dot in the name of something else
 
 
 class ShardDataset(PictureDataset):
@@ -93,7 +94,7 @@ class ShardDataset(PictureDataset):
         if (n_lacking := keys.count(None)) and n_lacking < len(keys):
             raise NeuronPathError(
                 f"The sample '{names[keys.index(None)]}' has no label ({n_lacking} of {len(keys)} lack one): expected "
-                f"a member '.{label_key}' for each, or for none; data.label_key names another."
+                f"a member '.{label_key}' for each, or for none; give data.label_key=ENDING where labels end otherwise."
             )
         own = numbered(keys) if is_labelled and class_index is None else None
         numbering = own or number_classes(keys, class_index=class_index, known=known)
@@ -178,6 +179,8 @@ def _rows(file: Path, name: str, label_key: str, image_key: str | None) -> list[
                 sample.label = label
             elif _is_picture(extension, image_key):
                 sample.pictures.append(member)
+            else:
+                sample.other = extension
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise _torn(file, str(error)) from error
     rows = []
@@ -190,8 +193,8 @@ def _rows(file: Path, name: str, label_key: str, image_key: str | None) -> list[
             )
         if not sample.pictures and sample.label is not None:
             raise NeuronPathError(
-                f"The sample '{sample.key}' of shard '{file}' has a label and no picture: expected one named as one of "
-                f"{', '.join(sorted(ENDINGS))}, or name what follows the first dot with data.image_key."
+                f"The sample '{sample.key}' of shard '{file}' has a label and no picture with a usual ending: say "
+                f"which is by what follows the first dot of its name, as in data.image_key={sample.other}."
             )
         rows += [
             (f"{name}/{member.name}", member.offset_data, member.size if member.type in _PLAIN else -1, sample.label)

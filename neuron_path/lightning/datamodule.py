@@ -116,6 +116,7 @@ class Unlabelled:
         self.sample_ids, self.preprocessing = dataset.sample_ids, dataset.preprocessing
         self.classes: list[str] = []
         self.content = getattr(dataset, "content", dict)
+        self.left_out = getattr(dataset, "left_out", {}) | {"unknown label": len(dataset)}
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from importlib import resources
@@ -162,8 +163,8 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
     if ":" not in name and not timm.is_model(name.split(".", maxsplit=1)[0]):
         if Path(name).exists():
             raise NeuronPathError(
-                f"'{name}' is no model's name but a file or folder: give it as model.checkpoint={name} "
-                f"(checkpoint='{name}' in Python)."
+                f"'{name}' is no model's name but a file or folder: give it as "
+                f"{shlex.quote(f'model.checkpoint={name}')} (checkpoint={name!r} in Python)."
             )
         raise NeuronPathError(
             f"No model is named '{name}'.{nearest(name, [EMBEDDED, *timm.list_models()])} Known: {EMBEDDED} and "

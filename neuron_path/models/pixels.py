@@ -35,6 +35,7 @@ _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIF
 _WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
 _LUMA = (0.299, 0.587, 0.114)  # Pillow's own, of ITU-R 601-2
 _VISIBLE = 1e-3  # of 255: a sixteenth bit is 4e-3
+_FAINT = "its pixels differ too little for the range of their type, or not in what the model sees: scale them"
 _PLANAR = "bands of 16 bits in separate planes: save it with them interleaved"
 
 
@@ -208,6 +209,8 @@ def _scaled_integers(picture: Image.Image) -> np.ndarray:
     elif picture.mode == "I":  # Pillow's are signed
         values %= 2**32
     values *= 255 / (2**bits - 1)
+    if bits > 16 and 0 < np.ptp(values) < 1:  # less than one of 256 steps: sixteen bits or fewer in thirty-two
+        raise NeuronPathError(_FAINT)
     return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
@@ -227,9 +230,7 @@ def _choose(names: str, values: Sequence[np.ndarray], channels: int) -> list[np.
 def _check_visible(chosen: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
     """Raise a NeuronPathError where all pixels would look the same and are not."""
     if all(np.ptp(band) < _VISIBLE for band in chosen) and any(np.ptp(band) > 0 for band in values):
-        raise NeuronPathError(
-            "its pixels differ too little for the range of their type, or not in what the model sees: scale them"
-        )
+        raise NeuronPathError(_FAINT)
 
 
 def _unlike(names: str, channels: int) -> NeuronPathError:

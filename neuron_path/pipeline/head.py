@@ -90,7 +90,9 @@ def fit_probe(
     if not np.isfinite(x).all():
         raise NeuronPathError("The model's features hold NaN or infinity: its weights or the images are broken.")
     fitted, held_out = _split(labels, options.held_out, options.seed)
-    head, converged = fit_linear_head(x[fitted], labels[fitted], C=options.C, max_iter=options.max_iter)
+    with progress_bar() as bar:
+        bar.add_task("Fitting the head", total=None)
+        head, converged = fit_linear_head(x[fitted], labels[fitted], C=options.C, max_iter=options.max_iter)
     head = LinearHead(head.weight, head.bias, tuple(names))
     if not converged:
         warnings.warn(f"The linear probe did not converge in head.max_iter={options.max_iter} steps.", stacklevel=2)

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, located
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.pipeline.build import build_finders, build_study
+from neuron_path.pipeline.build import Study, build_finders, build_study
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
 from neuron_path.pipeline.evidence import evidence_stage
-from neuron_path.pipeline.head import HEAD_FILE, ChosenHead, describe, store_head
+from neuron_path.pipeline.head import HEAD_FILE, describe, store_head
 from neuron_path.pipeline.launch.processes import find_processes
 from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.lending import DataLender
@@ -34,6 +34,7 @@ from neuron_path.store.layout import (
     PATHS_FILE,
     RUN_FILE,
     SCORES_FILE,
+    SKIPPED_FILE,
     make_run_dir,
     open_run_dir,
 )
@@ -64,7 +65,7 @@ def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = N
             evidence_stage(job.study, run_dir)
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(searched.metrics, result_files(run_dir))
-    _say(searched, job.study.head)
+    _say(searched, job.study)
 
 
 def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
@@ -90,7 +91,7 @@ def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None
             page = report_stage(run_dir, study.data.dataset, job.finders[0])
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(metrics, result_files(run_dir), {"effects": summary})
-    _say(searched, study.head, page, effects_in_words(read_effects(summary)))
+    _say(searched, study, page, effects_in_words(read_effects(summary)))
 
 
 def evaluate(config: Config, overridden: Collection[str]) -> None:
@@ -179,7 +180,7 @@ def _with_stored_head(config: Config, run_dir: Path) -> Config:
     return config
 
 
-def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None, effects: Sequence[str] = ()) -> None:
+def _say(searched: Searched, study: Study, page: Path | None = None, effects: Sequence[str] = ()) -> None:
     console = Console(highlight=False, soft_wrap=True)
     metrics = searched.metrics
     skipped = f", {metrics['skipped_images']} skipped" if metrics["skipped_images"] else ""
@@ -189,13 +190,29 @@ def _say(searched: Searched, head: ChosenHead | None, page: Path | None = None, 
     speed = metrics["images_per_second"]
     shown = f", {speed:.1f} images/s" if speed and before < metrics["images"] else ""
     console.print(f"{images}{skipped}{earlier}{shown}")
+    if left_out := _left_out(metrics["skipped_images"], getattr(study.data.dataset, "left_out", {})):
+        console.print(f"Left out: {left_out}", markup=False)
     for sentence in effects:
         console.print(sentence, markup=False)
+    head = study.head
     if head is not None and head.is_new:
         console.print(f"Head:   {searched.run_dir / HEAD_FILE}, {describe(head.record)}")
     console.print(f"Paths:  {searched.run_dir / PATHS_FILE}")
     if page is not None:
         console.print(f"Report: {page}")
+
+
+def _left_out(n_broken: int, others: Mapping[str, int]) -> str:
+    """What the paths are not of, in words.
+
+    >>> _left_out(2, {"other file": 1, "unlabelled picture": 0})
+    '2 broken pictures (skipped.json), 1 other file'
+    """
+    counts = {"broken picture": n_broken, **others}
+    words = {what: f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items() if n}
+    if n_broken:
+        words["broken picture"] += f" ({SKIPPED_FILE})"
+    return ", ".join(words.values())
 
 
 # From a command's name to what it does; `run.json` keeps the name.

@@ -107,6 +107,19 @@ PROBLEMS: dict[str, tuple[str, bytes, int, dict[str, Any], str]] = {
     "floats below 0": ("a.tif", tiff(FLOATS - 1), 1, {}, r"its floats reach from -"),
     "not a number": ("a.tif", tiff(FLOATS * np.float32("nan")), 3, {}, "NaN or infinity"),
     "8 bits in 32": ("a.tif", tiff(GREY.astype("u4") % 256), 3, {}, "differ too little for the range of their type"),
+    "16 bits in 32": ("a.tif", tiff(GREY.astype("i4")), 3, {}, "differ too little for the range of their type"),
+    "five bands in a page": ("a.tif", tiff(noise(5), ">"), 5, {}, "TIFF file of 5 bands of integers of 16 bits in one"),
+    "colours as floats": (
+        "a.tif",
+        tiff(COLOUR.astype("f4")),
+        3,
+        {},
+        "3 bands of floats of 32 bits in one page.*: save",
+    ),
+    "floats of 64 bits": ("a.tif", tiff(FLOATS.astype("f8")), 3, {}, "TIFF file of floats of 64 bits, which Pillow"),
+    "half a TIFF file": ("a.tif", tiff(GREY)[:12], 3, {}, "a TIFF file that is damaged"),
+    "pointer of Git LFS": ("a.jpg", b"version https://git-lfs.github.com/spec/v1\noid x", 3, {}, "git lfs pull"),
+    "nothing": ("a.jpg", b"", 3, {}, "it is empty"),
     "16 bits in planes": ("a.tif", tiff(COLOUR, t284=2, t273=[8, 520, 1032], t279=[512] * 3), 3, {}, "separate planes"),
     "transparency alone": ("a.png", as_bytes(ALPHA_ONLY, "PNG"), 3, {}, "only its transparency differs"),
     "RGB for four channels": ("a.png", SMALL, 4, {}, r"it is RGB, and the model takes 4 .*: expected RGBA, or"),
@@ -163,6 +176,17 @@ LABELLED: dict[str, tuple[dict[str, bytes], dict[str, Any], list[int | None]]] =
     "paths of Windows": ({"v/a.png": SMALL, "l": b"D:\\data\\v\\a.png,3\n"}, {"root": "v", "labels": "l"}, [3]),
     "UTF-16": ({"v/a.png": SMALL, "l": "file,class\na.png,3\n".encode("utf-16")}, {"root": "v", "labels": "l"}, [3]),
     "columns swapped": ({"v/a.png": SMALL, "l": b"3,a.png\n"}, {"root": "v", "labels": "l"}, [3]),
+    "a remark above": ({"v/a.png": SMALL, "l": b"# made by hand\na.png,3\n"}, {"root": "v", "labels": "l"}, [3]),
+    "names of several words": (
+        {"v/a.png": SMALL, "v/b.png": SMALL, "l": b"a.png golden retriever\nb.png tench\n"},
+        {"root": "v", "labels": "l"},
+        [0, 1],
+    ),
+    "accents apart": (
+        {"v/\N{LATIN SMALL LETTER A WITH DIAERESIS}.png": SMALL, "l": "a\N{COMBINING DIAERESIS}.png,3\n".encode()},
+        {"root": "v", "labels": "l"},
+        [3],
+    ),
     "some pictures": (
         {"v/a.png": SMALL, "v/b.png": SMALL, "l": b"b.png,3\n"},
         {"root": "v", "labels": "l", "labels_only": True},
@@ -181,7 +205,7 @@ def test_labels_are_read(kind: str, tmp_path: Path) -> None:
 def test_other_files_are_passed_over_and_counted(tmp_path: Path, name: str) -> None:
     with pytest.warns(UserWarning, match=f"1 of 2 files in .* are passed over, .* such as '{name}'") as told:
         data = bring(tmp_path, {name: b"", "cat/a.png": SMALL})
-    assert (data.sample_ids, len(told)) == (["cat/a.png"], 1)
+    assert (data.sample_ids, len(told), data.left_out) == (["cat/a.png"], 1, {"other file": 1})
 
 
 REFUSED: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
@@ -214,6 +238,11 @@ REFUSED: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
         {"v/a.png": SMALL, "l": b"x.png,1\n"},
         {"root": "v", "labels": "l"},
         "not clear that one names",
+    ),
+    "bars": (
+        {"v/a.png": SMALL, "l": b"a.png|3\n"},
+        {"root": "v", "labels": "l"},
+        r"it begins with 'a.png\|3'; expected",
     ),
     "Latin-1": ({"v/a.png": SMALL, "l": b"a.png,j\xe4ger\n"}, {"root": "v", "labels": "l"}, "save it as UTF-8"),
     "some pictures": (

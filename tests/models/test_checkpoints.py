@@ -211,12 +211,12 @@ def test_mae_s_fine_tuned_file(tmp_path: Path) -> None:
     assert_loads(file, source, global_pool="avg")
     told = refusal(file)
     assert "2 missing (norm.bias, norm.weight); 2 unknown (fc_norm.bias, fc_norm.weight)" in told
-    assert "give global_pool=avg (+model.kwargs.global_pool=avg)." in told
+    assert "give global_pool='avg' (+model.kwargs.global_pool=avg)." in told
 
 
 def test_a_token_s_file_in_a_model_that_averages(tmp_path: Path) -> None:
     torch.save(make(seed=0).state_dict(), tmp_path / "v.pth")
-    assert "give global_pool=token" in refusal(tmp_path / "v.pth", make(global_pool="avg"))
+    assert "give global_pool='token'" in refusal(tmp_path / "v.pth", make(global_pool="avg"))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net.", "backbone."])

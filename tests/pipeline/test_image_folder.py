@@ -172,6 +172,7 @@ def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -
     outcome = run_in(tmp_path / "run", "run", *options, "data.batch_size=1", "baselines=[random]")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("4 images, 2 skipped, ")
+    assert outcome.out.splitlines()[1] == "Left out: 2 broken pictures (skipped.json)"
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["images"], metrics["skipped_images"]) == (4, 2)
     table = neuron_path.load_paths(tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def _head_advice(own: State, file: State, path: Path) -> str:
     roots = [name.removesuffix(".weight") for name in layers]
     return (
         f"The classifier is not where it is looked for, but there is {', '.join(roots)}: give {without} and "
-        f"head=file head.path={path} head.key={roots[0]}."
+        f"head=file {shlex.quote(f'head.path={path}')} head.key={roots[0]}."
     )
 
 
@@ -189,4 +190,4 @@ def _patch_advice(own: State, weights: State) -> str:
 
 def _option(name: str, value: object) -> str:
     """An option as Python and as the command line spell it."""
-    return f"{name}={value} (+model.kwargs.{name}={value})"
+    return f"{name}={value!r} (+model.kwargs.{name}={value})"

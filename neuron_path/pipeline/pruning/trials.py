@@ -58,8 +58,10 @@ def make_trial(config: PruneConfig, study: PruneStudy, seed: int) -> Trial:
     names = dict.fromkeys([config.method, *config.methods])
     rankings = {}
     with progress_bar() as bar:
-        for name in bar.track(names, description=f"Ranking, seed {seed}"):
+        task = bar.add_task(f"Ranking, seed {seed}", total=len(names), unit="methods")
+        for name in names:
             rankings[name] = rank(name, seen)
+            bar.advance(task)
     means = mean_activations(study.model, selection.images, token_scope=study.token_scope) if config.fold else None
     return Trial(seed, selection, evaluation, rankings, means)
 
@@ -71,7 +73,7 @@ def measure_trials(config: PruneConfig, study: PruneStudy, trials: Sequence[Tria
     plan = list(dict.fromkeys([(config.method, config.keep), *plan]))
     parts = []
     with progress_bar() as bar:
-        task = bar.add_task("Pruned models", total=len(plan) * len(trials))
+        task = bar.add_task("Pruned models", total=len(plan) * len(trials), unit="models")
         for trial in trials:
             parts.append(_record(config, study, trial, ORIGINAL, 1.0, study.model))
             for name, share in plan:
