@@ -24,8 +24,9 @@ def integration_error(terms: Float[Tensor, "4 *n"], n_steps: int) -> Float[Tenso
     """
     exact = terms if terms.dtype == torch.float64 else terms.float()
     squares, info = exact.square(), torch.finfo(exact.dtype)
-    whole = squares.sum(0).sqrt()
+    whole = squares.sum(0).sqrt()  # the integrand's size, by its first and last coefficients
     fallen = squares[2:].sum(0).sqrt() / whole.clamp(min=info.tiny)  # ρ^(m−2)
+    # (ρ^(m−2)) to the power 2 + 2/(m−2) is ρ^(2m−2): two powers fewer than the theory has, on the safe side.
     missed = _SHARE * whole * fallen ** (2 + 2 / (n_steps - 2))
     return missed.clamp(min=info.eps * whole).to(terms)
 

@@ -86,8 +86,8 @@ class Objective:
             alpha, weights: nodes and weights of the integral.
         """
         parts, gradients = [], []
-        for run in self._runs(rows, len(alpha)):
-            nodes, total = [], []
+        for run in self._runs(rows, len(alpha)):  # some paths at all nodes; where one path's nodes are too many,
+            nodes, total = [], []  # these are split, too, and the gradients summed
             for some in torch.arange(len(alpha), device=alpha.device).split(self.problem.micro_batch):
                 found = self._gradients(rows[run], paths[run], alpha[some])
                 nodes.append(self._on_path(rows[run], paths[run], found))
@@ -115,7 +115,7 @@ class Objective:
     def _on_path(self, rows: Tensor, paths: Tensor, gradients: Sequence[Float[Tensor, "N S D"]]) -> Along:
         """What is integrated, from the gradients at the projections of every block, node by node."""
         by_block = []
-        for index, gradient in enumerate(gradients):
+        for index, gradient in enumerate(gradients):  # (m·n, S, D), all paths at the first node, then at the second, …
             neurons = paths[:, index]
             w = self.problem.clean.chosen(index, neurons, rows)  # (n, S, k)
             # −1 stands for no neuron: it has no activation, and its column is to have no part either.
@@ -124,6 +124,7 @@ class Objective:
             g = gradient.unflatten(0, (-1, len(rows))) @ columns.mT  # (m, n, S, k)
             weight, slope = (self.problem.pooled(values).sum(-1) for values in (w, g))
             by_block.append((weight, slope, (w * g).sum((-2, -1))))
+        # (n, s), (m, n, s) and (m, n): sums over the blocks, s = 1 where tokens are pooled.
         weight, slope, complete = (torch.stack(values).sum(0) for values in zip(*by_block, strict=True))
         return Along((weight * slope).mean(-1), complete)
 

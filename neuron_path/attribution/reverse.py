@@ -54,10 +54,11 @@ class ReversePrefix(Prefix):
     def candidate_gradients(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         path_sum, at_projection = [], []
         for visited, is_kept in self._passes(rows):
-            residual, live = self._open(visited)
+            residual, live = self._open(visited)  # still attached to the graph of the visited blocks
             z = self.problem.scaled_projection(self.depth, visited.images, visited.alpha)
             at_out, at_z = tail_gradients(self.problem, self.depth, residual.detach(), live.detach(), z, visited.images)
             at_projection.append(at_z)
+            # Two stages: the tail's backward ended at the open block's output; now on through the visited blocks.
             at_parts = at_out[:, self.scope.tokens], at_out[:, self.scope.live]
             path_sum.append(self._back((residual, live), at_parts, visited, is_kept))
         return self.sequences.integrate(torch.cat(path_sum)), self.sequences.integrate(torch.cat(at_projection))
@@ -93,6 +94,7 @@ class ReversePrefix(Prefix):
 
     def _visit(self, visited: _Visited) -> None:
         """Run the blocks that were chosen since."""
+        # As many leaves as blocks were visited: those that were chosen since the last call follow.
         for index in range(len(visited.leaves), self.depth):
             residual, live = self._open(visited)
             written, _ = self._chosen[index]
@@ -119,9 +121,11 @@ class ReversePrefix(Prefix):
         total = torch.zeros_like(self.problem.clean.projected[0][visited.images, :, 0])
         if not visited.leaves:
             return total
+        # Behind the first block live tokens may not depend on any leaf: autograd takes no output without a graph.
         pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if out.requires_grad]
         outs, at_outs = zip(*pairs, strict=True)
         at_leaves = torch.autograd.grad(outs, visited.leaves, at_outs, retain_graph=is_kept)
         for (_, direction), gradient in zip(self._chosen, at_leaves, strict=True):
+            # ⟨∂f/∂z, column⟩ summed over the block's chosen neurons, token by token: (n, S, D) · (n, 1, D) → (n, S).
             total = total + (gradient * direction[visited.images]).sum(-1)
         return total

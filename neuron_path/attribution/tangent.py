@@ -39,25 +39,30 @@ class TangentPrefix(Prefix):
         self._opened: tuple[_Parts, _Parts] | None = (state, tuple(torch.zeros_like(x) for x in state))
 
     def candidate_gradients(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        state, tangent = self._open()
+        # state: the next block's output without its FFN in scope; tangent: its derivative along the chosen neurons.
+        state, tangent = self._open()  # each in scope (N, S, D) and live (N, R, D), N = m·B pairs of node and image
         path_sum, at_projection = [], []
         for run, images, alpha in self.sequences.passes(rows):
             scoped, live = (x[run] for x in state)
+            # All F candidates are scaled by α at once: their projection is the clean one moved towards the bias.
             z = self.problem.scaled_projection(self.depth, images, alpha)
             at_out, at_z = tail_gradients(self.problem, self.depth, scoped, live, z, images)
             path_sum.append((at_out * self.scope.join(*(x[run] for x in tangent))).sum((1, 2)))
             at_projection.append(at_z)
-        integral = self.sequences.integrate(torch.cat(path_sum)).unsqueeze(-1)
+        integral = self.sequences.integrate(torch.cat(path_sum)).unsqueeze(-1)  # (B, 1): one sum for all tokens
         return integral, self.sequences.integrate(torch.cat(at_projection))
 
     def choose(self, neurons: Tensor) -> None:
         state, tangent = self._open()
         written, direction = self._written(self.depth, neurons)
         n_nodes = len(self.sequences.alpha)
+        # With the chosen neurons at α·w the projection lacks (1 − α) of what they write; the others stay clean.
         missing = (1 - self.sequences.alpha).repeat_interleave(self.problem.n_images).view(-1, 1, 1)
         z = self.problem.clean.projected[self.depth].repeat(n_nodes, 1, 1) - missing * written.repeat(n_nodes, 1, 1)
+        # The tangent's direction: 1 in every chosen activation, the same at all nodes and tokens.
         dz = direction.expand_as(written).repeat(n_nodes, 1, 1)
         z, dz = push(self.adapter.blocks[self.depth].after, z, dz)
+        # Only the tokens in scope receive z; the live ones have been through their FFN already.
         self._streams = self.scope.join(state[0] + z, state[1]), self.scope.join(tangent[0] + dz, tangent[1])
         self._opened = None
         self.depth += 1

@@ -56,6 +56,7 @@ def donate(
     def scoped(index: int, u: Tensor) -> Tensor:
         a = adapter.blocks[index].activations(u)
         mine = chosen(a, index)
+        # `through` feeds a block's live tokens before it projects those in scope: what they left is this block's.
         donated.append((mine, others.pop() if others else mine[:, :0]))
         return adapter.blocks[index].project(a)
 

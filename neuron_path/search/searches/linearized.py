@@ -172,6 +172,8 @@ class _Climb:
 
     def up(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> _Top:
         """Climb from one path of each of some images, which can afford it."""
+        # Every image climbs on its own: `at` is how many of its present steps (all changes, half of them, …) have
+        # failed; a step that gains something makes new ones, and those that ran out of steps or passes drop out.
         top, steps = self._rate(rows, paths)
         self.note(rows, steps.clearance)
         at = torch.zeros_like(rows)
@@ -186,7 +188,7 @@ class _Climb:
             other, steps = self._rate(now, trials[left, which])
             before = top.values[left]
             lead = (other.values - before) / before.abs() - LEAST_GAIN
-            self.note(now, lead)
+            self.note(now, lead)  # a step that is only just better, or only just not, is a close call
             at[left] += 1
             better = lead > 0
             up, new = left[better], better.nonzero().squeeze(1)
