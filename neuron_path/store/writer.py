@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_path.store.atomic import fsync_directory, write_error
-from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, SCORES_FILE, next_sequence, part_path
+from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, SCORES_FILE, SEARCH, next_sequence, part_path
 from neuron_path.store.merge import Key, merge_parts
 from neuron_path.store.parquet import write_parquet
 from neuron_path.store.schema import conform, effect_schema, score_schema
@@ -19,16 +19,17 @@ from neuron_path.store.skipped import Problem, write_skipped
 _ADVICE = "Build it with build_table"
 
 
-class PathWriter:
-    """Append rows to a run directory, one small whole part per flush; one writer per process.
+class PartWriter:
+    """Append rows of a stage to a run directory, one small whole part per flush; one writer per process.
 
     Args:
         run_dir: from :func:`neuron_path.store.layout.open_run_dir` or :func:`neuron_path.store.recovery.open_search`.
-        schema: from :func:`neuron_path.store.schema.path_schema`.
-        provenance: from :func:`neuron_path.store.provenance.collect_provenance`; each part carries it.
+        schema: the columns of its rows, as from :func:`neuron_path.store.schema.path_schema`.
+        provenance: each part carries it; of a search from :func:`neuron_path.store.provenance.collect_provenance`.
         rank: which of the processes this is; it is part of the file names, so no process waits for another.
         flush_rows: rows gathered before a part is written. 1 writes every ``append`` at once, so that a kill loses only
             the batches in flight; more gives fewer files.
+        stage: as :mod:`neuron_path.store.layout` names it.
 
     Raises:
         NeuronPathError: when the parts cannot be written there.
@@ -42,8 +43,9 @@ class PathWriter:
         rank: int = 0,
         *,
         flush_rows: int = 1,
+        stage: str = SEARCH,
     ) -> None:
-        self.run_dir = Path(run_dir)
+        self.run_dir, self.stage = Path(run_dir), stage
         self.schema = schema
         self.provenance = provenance
         self.rank = rank
@@ -83,9 +85,13 @@ class PathWriter:
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting).combine_chunks()
-        write_parquet(part_path(self.run_dir, self.rank, self._sequence), table, self.provenance)
+        write_parquet(part_path(self.run_dir, self.rank, self._sequence, self.stage), table, self.provenance)
         self._sequence += 1
         self._waiting.clear()
+
+
+class PathWriter(PartWriter):
+    """The writer of a search, which also merges."""
 
     def merge(self, expected: Iterable[Key], *, keep_others: bool = False) -> Path:
         """Flush, then merge the parts of every process into ``paths.parquet``; see :func:`merge_parts`.
