@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from inspect import signature
 from itertools import pairwise
 from typing import Any
@@ -26,13 +26,15 @@ from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, option
 from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
-from neuron_path.lightning.module import TargetRule
+from neuron_path.lightning.search import TargetRule
 from neuron_path.models.classes import class_names
 from neuron_path.models.heads import attach_head
 from neuron_path.models.loading import EMBEDDED, load_model
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
-from neuron_path.pipeline.images import build_data, preprocessing_of
+from neuron_path.pipeline.images import build_data, preprocessing_of, reference_of
+from neuron_path.pipeline.lending import DataLender
+from neuron_path.pipeline.work import Study, Work
 from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.chunk import Lender
@@ -42,14 +44,39 @@ from neuron_path.search.search import Search, searches
 from neuron_path.search.searches.greedy import Greedy
 
 
-@dataclass(frozen=True)
-class Study:
-    """A model, its data and which class of each image is attributed; `head` is the one put on the model, if any."""
+def build_work(config: Config, baselines: Sequence[str]) -> Work:
+    """All that the stages need: model and data, the methods, and what is measured.
 
-    session: Session
-    data: ImageDataModule
-    targets: TargetRule
-    head: ChosenHead | None = None
+    Args:
+        config: the configuration.
+        baselines: scorers beside the run's own.
+
+    Raises:
+        NeuronPathError: whatever is wrong with any of them.
+    """
+    study = build_study(config)
+    lender = build_lender(config, study)
+    return Work(
+        study,
+        build_finders(config, study.session, baselines, lender),
+        lender,
+        config.evaluation,
+        config.seed,
+        config.data.on_error,
+        config.data.max_skipped,
+        config.trainer.threads,
+        getattr(config.data, "root", None),
+    )
+
+
+def build_lender(config: Config, study: Study) -> DataLender:
+    """Who lends other images' activations: the run's own images, or the evaluation's reference."""
+    name = config.evaluation.reference
+    reference = None
+    if name is not None:
+        other = replace(config, data=reference_of(config.data, name))
+        reference = name, lambda: build_data(other, study.session.model)
+    return DataLender(study, config.seed, reference, strict=config.data.on_error == "raise")
 
 
 def build_study(config: Config) -> Study:

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,10 @@ def _read_done(
     held: dict[Path, list[tuple[str, Method]]] = {}
     seen: set[tuple[str, Method]] = set()
     merged: frozenset[tuple[str, Method]] = frozenset()
-    for file in tables:  # the merged table first
-        rows, reason = _read_rows(file, schema, accepted, stage)
+    with ThreadPoolExecutor() as threads:
+        found = threads.map(lambda file: _read_rows(file, schema, accepted, stage), tables)
+        read = [*zip(tables, found, strict=True)]
+    for file, (rows, reason) in read:  # the merged table first
         if rows and merged.issuperset(rows):
             file.unlink()  # left over from a merge that was cut short after its table was whole
         elif reason or len(set(rows)) < len(rows) or not seen.isdisjoint(rows):

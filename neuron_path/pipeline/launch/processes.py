@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -13,10 +15,14 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from neuron_path.config import Config, LinearProbeConfig
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_shared_trainer, build_trainer
-from neuron_path.pipeline.launch.share import TrainerOf
+from neuron_path.pipeline.head import HEAD_FILE
+from neuron_path.pipeline.launch.runner import Runner, TrainerOf
+from neuron_path.pipeline.launch.workers import Crew, Workers
+from neuron_path.pipeline.work import Work
+from neuron_path.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Processes:
         return self.rank == 0
 
     def at_most(self, n: int) -> Processes:
-        """No more processes of our own than there are images left."""
+        """No more processes of our own than there are images."""
         if self.is_outside or n >= self.count:
             return self
         n = max(n, 1)
@@ -53,6 +59,34 @@ class Processes:
         if self.is_outside:
             return lambda callbacks: build_shared_trainer(config, callbacks, self.devices)
         return partial(build_trainer, config)
+
+    def crew(
+        self, config: Config, work: Work, run_dir: Path, tracker: Tracker, lock: int | None
+    ) -> AbstractContextManager[Crew]:
+        """Who does the stages of a run; in the block they are ready for it.
+
+        Args:
+            config: the run's, for the processes that this one starts.
+            work: made of it.
+            run_dir: where the rows go.
+            tracker: of a process that works itself.
+            lock: a descriptor that processes which work for this one keep open.
+        """
+        chosen, head = self.at_most(len(work.study.data.dataset)), work.study.head
+        if chosen.is_outside or chosen.count == 1:
+            runner = Runner(work, run_dir, self.trainer_of(config), tracker.log, wait=self.is_outside)
+            runner.count = chosen.count
+            return nullcontext(runner)
+        if head is not None:  # stored by now, and not to be fitted again
+            file = str(run_dir / HEAD_FILE) if head.is_new else head.record["path"]
+            config = replace(config, head=FileHeadConfig(path=file))
+        order = {
+            "config": asdict(config),
+            "baselines": [finder.scorer.name for finder in work.finders[1:]],
+            "run_dir": str(run_dir),
+            "devices": chosen.devices,
+        }
+        return Workers([order] * chosen.count, build_trainer(config, []).strategy.root_device, lock)
 
 
 def outside_environment() -> ClusterEnvironment | None:
