@@ -15,14 +15,13 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import check_target
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, options_of
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, TrainerConfig, options_of
 from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
@@ -43,18 +42,21 @@ from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
 from neuron_path.search.searches.greedy import Greedy
 
+_CPU = torch.device("cpu")
 
-def build_work(config: Config, baselines: Sequence[str]) -> Work:
+
+def build_work(config: Config, baselines: Sequence[str], device: torch.device = _CPU) -> Work:
     """All that the stages need: model and data, the methods, and what is measured.
 
     Args:
         config: the configuration.
         baselines: scorers beside the run's own.
+        device: where a head is fitted.
 
     Raises:
         NeuronPathError: whatever is wrong with any of them.
     """
-    study = build_study(config)
+    study = build_study(config, device)
     lender = build_lender(config, study)
     return Work(
         study,
@@ -79,7 +81,7 @@ def build_lender(config: Config, study: Study) -> DataLender:
     return DataLender(study, config.seed, reference, strict=config.data.on_error == "raise")
 
 
-def build_study(config: Config) -> Study:
+def build_study(config: Config, device: torch.device = _CPU) -> Study:
     """Load the model, find the images, and give the model its head.
 
     Raises:
@@ -91,10 +93,10 @@ def build_study(config: Config) -> Study:
     _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
     model = build_model(config)
     is_fitted = isinstance(config.head, LinearProbeConfig)
-    head = None if is_fitted else build_head(config, model)
+    head = None if is_fitted else build_head(config, model, device)
     data = build_data(config, model, is_fitted=is_fitted)
     if is_fitted:  # after the data: a mistake in it is told before a head is fitted
-        head = build_head(config, model)
+        head = build_head(config, model, device)
     session = Session(model, config.token_scope)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, class_names(model)), head)
 
@@ -125,8 +127,8 @@ def model_name(config: Config, model: nn.Module) -> str:
     return str(told) if name == EMBEDDED and told else name
 
 
-def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
-    """Put the configured head on the model; None where the model keeps its own classifier.
+def build_head(config: Config, model: nn.Module, device: torch.device) -> ChosenHead | None:
+    """Put the configured head on the model, fitted on a device; None where the model keeps its own classifier.
 
     Raises:
         NeuronPathError: a model without a classifier that gets none, or a head that is not to be had or does not fit.
@@ -135,7 +137,6 @@ def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
     if isinstance(options, FileHeadConfig):
         chosen = read_head(options)
     elif isinstance(options, LinearProbeConfig):
-        device = build_trainer(config, []).strategy.root_device
         chosen = fit_probe(options, config.data, model, preprocessing_of(config), device)
     else:
         if getattr(model, "num_classes", 1) == 0:
@@ -241,17 +242,15 @@ def build_quadrature(config: Config) -> Quadrature:
     return Quadrature(**asdict(config.quadrature))
 
 
-def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:
+def build_trainer(config: TrainerConfig) -> lightning.Trainer:
     """A Trainer for prediction with gradients in this process alone, quiet but for our own callbacks."""
-    devices = config.trainer.devices
+    devices = config.devices
     alone = devices[:1] if isinstance(devices, list) else 1
     # Lightning's own environment, whatever started this process: alone is alone.
-    return _trainer(config, callbacks, devices=alone, plugins=[LightningEnvironment()])
+    return _trainer(config, devices=alone, plugins=[LightningEnvironment()])
 
 
-def build_shared_trainer(
-    config: Config, callbacks: Sequence[Callback], devices: Any, **kwargs: Any
-) -> lightning.Trainer:
+def build_shared_trainer(config: TrainerConfig, devices: Any, **kwargs: Any) -> lightning.Trainer:
     """A Trainer for this process and its siblings; each takes its share of the data by itself.
 
     They speak to each other before the first batch and after the last one only, of small things and on the CPU.
@@ -259,22 +258,20 @@ def build_shared_trainer(
     strategy = DDPStrategy(process_group_backend="gloo")
     return _trainer(
         config,
-        callbacks,
         devices=devices,
-        num_nodes=config.trainer.num_nodes,
+        num_nodes=config.num_nodes,
         strategy=strategy,
         use_distributed_sampler=False,
         **kwargs,
     )
 
 
-def _trainer(config: Config, callbacks: Sequence[Callback], **kwargs: Any) -> lightning.Trainer:
+def _trainer(config: TrainerConfig, **kwargs: Any) -> lightning.Trainer:
     try:
         with quiet():
             return lightning.Trainer(
-                accelerator=config.trainer.accelerator,
+                accelerator=config.accelerator,
                 inference_mode=False,
-                callbacks=list(callbacks),
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,16 @@ from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.evaluate import Evaluator, Intervention
 from neuron_path.interventions.operations import MeanAblation
 from neuron_path.lightning.evaluation import Evaluation, StoredPaths
+from neuron_path.pipeline.gather import gather, is_made
 from neuron_path.pipeline.launch.workers import Crew
 from neuron_path.pipeline.lending import reader
 from neuron_path.pipeline.work import Work
 from neuron_path.store.checksums import sha256
 from neuron_path.store.evaluation import split_measures
 from neuron_path.store.layout import EFFECTS_FILE, EVALUATION, PATHS_FILE, SCORES_FILE
-from neuron_path.store.merge import ordered_parts, remove_parts
-from neuron_path.store.parquet import read_metadata
+from neuron_path.store.merge import remove_parts
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
-from neuron_path.store.recovery import open_stage
 from neuron_path.store.schema import KEY_COLUMNS
 from neuron_path.store.writer import write_effects, write_scores
 
@@ -114,24 +112,17 @@ def evaluation_stage(work: Work, run_dir: Path, crew: Crew, *, anew: bool = Fals
         "reference": reference,
     }
     stage = _evaluation(work, paths, {"provenance": {"identity": identity}, "means": means})
-    is_done = not anew and all(_is_of(run_dir / name, identity) for name in (SCORES_FILE, EFFECTS_FILE))
-    left: list[int] = []
-    if not is_done:
-        methods = [(method.scorer, method.search) for method in stage.stored]
-        done = open_stage(run_dir, EVALUATION, stage.schema, identity, methods)
-        asked = set(paths["sample_id"]) - done
-        left = [place for place, name in enumerate(names) if name in asked]
-    seconds = max((share.seconds for share in crew.run(stage, left)), default=0.0)
-    if not is_done:
-        keys = paths[list(KEY_COLUMNS)].itertuples(index=False, name=None)
-        scores, effects = split_measures(ordered_parts(run_dir, stage.schema, keys, EVALUATION))
+    is_done = not anew and all(is_made(run_dir / name, "evaluated", identity) for name in (SCORES_FILE, EFFECTS_FILE))
+    keys = list(paths[list(KEY_COLUMNS)].itertuples(index=False, name=None))
+    rows, speed = gather(stage, keys, names, run_dir, crew, is_done=is_done)
+    if rows is not None:
+        scores, effects = split_measures(rows)
         provenance = evaluated(paths.attrs["provenance"], work, reference, identity)
         write_scores(run_dir, scores, provenance)
         write_effects(run_dir, effects, provenance)
         remove_parts(run_dir, EVALUATION)
     labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
-    summary = summarise_effects(load_effects(run_dir), labels, seed=work.seed)
-    return Evaluated(summary, len(left) / seconds if left and seconds else None)
+    return Evaluated(summarise_effects(load_effects(run_dir), labels, seed=work.seed), speed)
 
 
 def evaluated(
@@ -150,13 +141,6 @@ def evaluated(
     """
     now = collect_provenance({"seed": work.seed}, data_root=work.root, reference=reference, identity=identity)
     return {**provenance, "evaluation": asdict(work.evaluation), "evaluated": now}
-
-
-def _is_of(file: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether a table was made by an evaluation of this identity."""
-    with suppress(NeuronPathError):
-        return read_metadata(file).get("evaluated", {}).get("identity") == identity
-    return False
 
 
 def _evaluation(work: Work, paths: pd.DataFrame, given: Mapping[str, Any]) -> Evaluation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,21 +11,19 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from neuron_path.errors import NeuronPathError
 from neuron_path.evidence.choice import choose_neurons
 from neuron_path.evidence.strongest import exact_grid, rank_candidates
 from neuron_path.evidence.thumbnails import thumbnail
 from neuron_path.lightning.evidence import Evidence
+from neuron_path.pipeline.gather import gather, is_made
 from neuron_path.pipeline.launch.workers import Crew
 from neuron_path.pipeline.report import picture
 from neuron_path.pipeline.work import Study, Work
 from neuron_path.store.checksums import sha256
 from neuron_path.store.evidence import EVIDENCE_FILE, evidence_schema, write_evidence
 from neuron_path.store.layout import EVIDENCE, PATHS_FILE
-from neuron_path.store.merge import ordered_parts, remove_parts
-from neuron_path.store.parquet import read_metadata
+from neuron_path.store.merge import remove_parts
 from neuron_path.store.reader import load_paths
-from neuron_path.store.recovery import open_stage
 from neuron_path.store.schema import build_table
 
 N_TOP: Final = 5
@@ -55,15 +52,11 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     neurons, left_out = _neurons(paths)
     identity = {"paths": sha256(run_dir / PATHS_FILE), "n_top": N_TOP, "n_neurons": N_NEURONS}
     stage = evidence_of(work, run_dir, {"provenance": {"identity": identity}})
-    is_done = _is_of(run_dir / EVIDENCE_FILE, identity)
-    names, left = list(dict.fromkeys(paths["sample_id"])), []
-    if not is_done:
-        asked = set(names) - open_stage(run_dir, EVIDENCE, stage.schema, identity, [()])
-        left = [place for place, name in enumerate(dataset.sample_ids) if name in asked]
-    crew.run(stage, left)
-    if is_done:
+    names = list(dict.fromkeys(paths["sample_id"]))
+    is_done = is_made(run_dir / EVIDENCE_FILE, "evidence", identity)
+    rows, _ = gather(stage, [(name,) for name in names], dataset.sample_ids, run_dir, crew, is_done=is_done)
+    if rows is None:
         return
-    rows = ordered_parts(run_dir, stage.schema, [(name,) for name in names], EVIDENCE)
     work.study.session.model.to(crew.device)
     first = dataset[dataset.sample_ids.index(names[0])]["image"]
     grid = exact_grid(work.study.session, first.unsqueeze(0))
@@ -85,13 +78,6 @@ def _neurons(paths: pd.DataFrame) -> tuple[list[NDArray[np.int64]], list[int]]:
     """The neurons to look at, block by block, and how many are left out."""
     methods = [np.stack(rows["path"].tolist()) for _, rows in paths.groupby(["scorer", "search"], sort=False)]
     return choose_neurons([own.reshape(*own.shape[:2], -1) for own in methods], N_NEURONS)
-
-
-def _is_of(file: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether a table is evidence of this identity."""
-    with suppress(NeuronPathError):
-        return read_metadata(file).get("evidence", {}).get("identity") == identity
-    return False
 
 
 def _candidates(rows: pa.Table) -> dict[str, NDArray[Any]]:

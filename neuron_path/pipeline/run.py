@@ -184,7 +184,7 @@ def _begun(
     built = _with_stored_head(config, run_dir)
     if isinstance(built.head, LinearProbeConfig) and config.resume_mode != "force":
         open_run_dir(run_dir)  # fitting may take long, and the head would be another one: refuse before
-    work = build_work(built, baselines)
+    work = build_work(built, baselines, processes.device)
     study, finders = work.study, work.finders
     provenance = provenance_of(config, study, finders, command)
     if expected is not None and (told := differences(expected, provenance["identity"])):

@@ -183,7 +183,7 @@ def _read_done(
     held: dict[Path, list[tuple[str, Method]]] = {}
     seen: set[tuple[str, Method]] = set()
     merged: frozenset[tuple[str, Method]] = frozenset()
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor(4) as threads:  # more would wait for each other in Python
         found = threads.map(lambda file: _read_rows(file, schema, accepted, stage), tables)
         read = [*zip(tables, found, strict=True)]
     for file, (rows, reason) in read:  # the merged table first

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
 
 from neuron_path import stopping
 from neuron_path.lightning.callbacks import EndBetweenBatches, ImageProgress, ResultWriter, StreamMetrics
@@ -18,11 +17,6 @@ from neuron_path.lightning.stage import Stage, StageModule
 from neuron_path.pipeline.build import device_name, predict
 from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.work import Work
-
-# From callbacks to a Trainer.
-TrainerOf = Callable[[Sequence[Callback]], lightning.Trainer]
-# From a stage's name and what the first process gives, to the stage in this process.
-StageOf = Callable[[str, Mapping[str, Any]], Stage]
 
 
 @dataclass(frozen=True)
@@ -47,30 +41,32 @@ class Runner:
     Args:
         work: model, data and methods.
         run_dir: where the rows go.
-        trainer_of: makes the Trainer.
+        trainer: this process's.
         log: takes numbers for a tracker.
+        count: of processes.
         wait: whether a share ends when all processes have done theirs, rather than this one.
 
     Attributes:
         device: where this process computes.
-        count: of processes.
     """
 
     def __init__(
         self,
         work: Work,
         run_dir: Path,
-        trainer_of: TrainerOf,
+        trainer: lightning.Trainer,
         log: Callable[[Mapping[str, float]], None] | None = None,
         *,
+        count: int = 1,
         wait: bool = False,
     ) -> None:
-        self._work, self._wait, self.count = work, wait, 1
+        self._work, self._wait, self.count = work, wait, count
         self._writer = ResultWriter(run_dir)
         self._images = RemainingImages(work.study.data)
         progress = ImageProgress(lambda: len(self._images.left))
         stream = [] if log is None else [StreamMetrics(log)]
-        self._trainer = trainer_of([self._writer, progress, *stream, EndBetweenBatches()])
+        self._trainer = trainer
+        trainer.callbacks.extend([self._writer, progress, *stream, EndBetweenBatches()])
         self.device = self._trainer.strategy.root_device
         self._threads = use_threads(work.threads, self._trainer.num_devices)
         if self._trainer.num_devices > 1:

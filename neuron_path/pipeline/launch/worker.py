@@ -38,11 +38,8 @@ def work(order: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the process that started this one has built the same and warned
         own = build_work(config, first["baselines"])
-    runner = Runner(
-        own,
-        run_dir,
-        lambda callbacks: build_shared_trainer(config, callbacks, first["devices"], plugins=[LightningEnvironment()]),
-    )
+    trainer = build_shared_trainer(config.trainer, first["devices"], plugins=[LightningEnvironment()])
+    runner = Runner(own, run_dir, trainer)
     while True:
         asked = order()
         if asked["left"] is None:

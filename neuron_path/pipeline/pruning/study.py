@@ -146,7 +146,7 @@ def open_run(
     given = replace(stored, run_dir=run_dir, trainer=trainer or stored.trainer, logger=logger or stored.logger)
     opened = open_study(given, ())
     study, provenance = opened.work.study, opened.provenance
-    study.session.model.to(build_trainer(opened.config, []).strategy.root_device)
+    study.session.model.to(build_trainer(opened.config.trainer).strategy.root_device)
     chosen = {"scorer": scorer or provenance["scorer"], "search": search, "top_k": top_k}
     paths = choose_paths(load_paths(run_dir), **chosen).set_index("sample_id")
     names = list(study.data.dataset.classes)

@@ -227,7 +227,7 @@ def _found_again(config: Config, work: Work, paths: pd.DataFrame, sample: int, s
     batch: Batch = collate([dataset[places[name]] for name in chosen])
     if batch.problems:
         raise _Wrong(f"{batch.problems[0][0]!r} cannot be read any more ({batch.problems[0][1]})")
-    session.model.to(build_trainer(config, []).strategy.root_device)
+    session.model.to(build_trainer(config.trainer).strategy.root_device)
     expected = paths.loc[paths["sample_id"].isin(chosen)]
     targets = dict(zip(expected["sample_id"], expected["target"].tolist(), strict=True))
     found = find_all(finders, batch.images, [targets[name] for name in chosen], chosen, progress=False)
