@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from inspect import signature
 from itertools import pairwise
 from typing import Any
@@ -255,7 +256,8 @@ def build_shared_trainer(config: TrainerConfig, devices: Any, **kwargs: Any) -> 
 
     They speak to each other before the first batch and after the last one only, of small things and on the CPU.
     """
-    strategy = DDPStrategy(process_group_backend="gloo")
+    # Between two stages the others wait for the first process, which merges what all have found.
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=1))
     return _trainer(
         config,
         devices=devices,

@@ -24,8 +24,8 @@ from neuron_path.store.reader import load_paths
 from neuron_path.store.recovery import Opened, holds_run, open_search, open_stage
 from neuron_path.store.schema import path_schema
 from neuron_path.store.skipped import read_skipped
-from neuron_path.store.writer import PartWriter, PathWriter
-from tests.store.rows import keys, path_table
+from neuron_path.store.writer import PartWriter
+from tests.store.rows import PathWriter, keys, path_table
 
 IDS = [f"class/{index:02d}.png" for index in range(8)]
 SCHEMA = path_schema(1)
