@@ -17,6 +17,7 @@ from neuron_path.evidence.thumbnails import thumbnail
 from neuron_path.lightning.evidence import Evidence
 from neuron_path.pipeline.gather import gather, is_made
 from neuron_path.pipeline.launch.workers import Crew
+from neuron_path.pipeline.lending import reader
 from neuron_path.pipeline.report import picture
 from neuron_path.pipeline.work import Study, Work
 from neuron_path.store.checksums import sha256
@@ -58,8 +59,7 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     if rows is None:
         return
     work.study.session.model.to(crew.device)
-    first = dataset[dataset.sample_ids.index(names[0])]["image"]
-    grid = exact_grid(work.study.session, first.unsqueeze(0))
+    grid = exact_grid(work.study.session, reader(dataset)(names[:1]))
     columns = rank_candidates(_candidates(rows), N_TOP, grid)
     columns["thumbnail"] = _thumbnails(work.study, columns["sample_id"])
     evidence = {

@@ -84,7 +84,7 @@ def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = N
         if job is None:
             return
         searched = search_stage(job.work, run_dir, job.crew, job.opened)
-        if config.evidence:
+        if evidence:
             evidence_stage(job.work, run_dir, job.crew)
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(searched.metrics, result_files(run_dir))
@@ -99,7 +99,7 @@ def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None
         if job is None:
             return
         searched, study = search_stage(job.work, run_dir, job.crew, job.opened), job.work.study
-        if config.evidence:
+        if evidence:
             evidence_stage(job.work, run_dir, job.crew)
         found = evaluation_stage(job.work, run_dir, job.crew)
         metrics = searched.metrics | found.metrics

@@ -1,8 +1,8 @@
 """A process that does a share of each stage for another: `python -m neuron_path.pipeline.launch.worker`.
 
-The first line of its standard input says of which run, as JSON, and each further line names a stage; the input's end
-means that the other process is done or gone, and ends this one. For each stage a line of its standard output says what
-it has done, and the last line why it failed, if it did.
+The first line of its standard input says of which run, as JSON, and each further line names a stage, the last one none;
+the input's end before that means that the other process is gone, and ends this one. For each stage a line of its
+standard output says what it has done, and the last line why it failed, if it did.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def work(order: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
         own = build_work(config, first["baselines"])
     trainer = build_shared_trainer(config.trainer, first["devices"], plugins=[LightningEnvironment()])
     runner = Runner(own, run_dir, trainer)
-    while True:
-        asked = order()
+    while (asked := order())["stage"] is not None:
         if asked["left"] is None:
             share = runner.follow(lambda given, name=asked["stage"]: stage_of(name, own, run_dir, given))
         else:

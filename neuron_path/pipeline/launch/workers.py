@@ -56,9 +56,13 @@ class Workers:
             self._files = files.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        for worker in self._workers if kind is None else ():  # so that they end the processes that decode for them
+            _say(worker, {"stage": None})
         for worker in self._workers:
-            worker.kill()
+            with suppress(subprocess.TimeoutExpired):
+                worker.wait(GRACE if kind is None else 0)
+            worker.kill()  # does nothing to those that have ended
             worker.wait()
             with suppress(BrokenPipeError):
                 _stdin(worker).close()

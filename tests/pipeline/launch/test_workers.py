@@ -18,6 +18,8 @@ import json, sys
 run = json.loads(sys.stdin.readline())
 for line in sys.stdin:
     order = json.loads(line)
+    if order["stage"] is None:
+        break
     print(json.dumps(run["report"] | {"threads": len(order["left"] or [])}), flush=True)
     if "code" in run:
         sys.exit(run["code"])
