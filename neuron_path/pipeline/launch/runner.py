@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import Callback
 
 from neuron_path import stopping
 from neuron_path.lightning.callbacks import EndBetweenBatches, ImageProgress, ResultWriter, StreamMetrics
@@ -66,7 +67,8 @@ class Runner:
         progress = ImageProgress(lambda: len(self._images.left))
         stream = [] if log is None else [StreamMetrics(log)]
         self._trainer = trainer
-        trainer.callbacks.extend([self._writer, progress, *stream, EndBetweenBatches()])
+        callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        callbacks.extend([self._writer, progress, *stream, EndBetweenBatches()])
         self.device = self._trainer.strategy.root_device
         self._threads = use_threads(work.threads, self._trainer.num_devices)
         if self._trainer.num_devices > 1:
