@@ -110,7 +110,7 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
     assert finder.scorer.name == config.scorer.name
     assert finder.search.name == config.search.name
     assert finder.quadrature == Quadrature(config.quadrature.rule, config.quadrature.n_steps)
-    assert build_trainer(config, []).num_devices == 1
+    assert build_trainer(config.trainer).num_devices == 1
     check_options(asdict(config.logger))
 
 

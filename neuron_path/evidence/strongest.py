@@ -1,8 +1,8 @@
-"""One clean pass over the images, keeping of each neuron what activates it most."""
+"""Clean passes over images, keeping of each neuron what activates it most."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -18,8 +18,9 @@ from neuron_path.models.activations import block_activations
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
 
-_KINDS: Final = {"image": "activation", "patch": "patch_activation"}
+KINDS: Final = {"image": "activation", "patch": "patch_activation"}
 """What ranks by what."""
+_PATCH: Final = ("patch_activation", "patch_token", "patch_row", "patch_column", "left", "top", "right", "bottom")
 _TIE: Final = 1e-9
 """Relative difference below which two activations count as equal; float64 rounds a thousand times finer."""
 
@@ -41,10 +42,11 @@ class _Top:
 
 
 class Strongest:
-    """Gathers, batch by batch, the images and patches that activate neurons most.
+    """Finds, batch by batch, the images and patches that may be among those that activate neurons most.
 
     Activations are those of the untouched network, in float64, so that ranks do not depend on how images are cut into
-    batches, nor on their order.
+    batches, nor on their order. What `n_top` images seen before surpass is passed over, so that little is left of many
+    images; whoever has seen which of them, the strongest of all are among what is left of all.
 
     Args:
         session: the model with its token scope.
@@ -67,81 +69,125 @@ class Strongest:
             for part, block in zip(neurons, blocks, strict=True)
         ):
             raise NeuronPathError("The neurons to look at are not those of this model's blocks; give a list per block.")
-        self._session = session if session.dtype == torch.float64 else session.double()
-        self._patches = patch_tokens(self._session)
         self.neurons, self.n_top = list(neurons), n_top
-        self._names = sorted(sample_ids)
-        self._codes = {name: code for code, name in enumerate(self._names)}
+        self._session = session
+        self._codes = {name: code for code, name in enumerate(sorted(sample_ids))}
         self._top: list[dict[str, _Top]] = [{} for _ in neurons]
-        self.grid: tuple[int, int] | None = None
-        self._is_placed = False
 
-    def update(self, images: Float[Tensor, "B c H W"], sample_ids: Sequence[str]) -> None:
-        """Take a batch of preprocessed images into account, on any device."""
-        session = self._session
+    def update(
+        self, images: Float[Tensor, "B c H W"], sample_ids: Sequence[str]
+    ) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
+        """Look at a batch of preprocessed images, on any device, some of them at a time.
+
+        Yields:
+            Which images these are, and the candidates among them, ordered by image: `image` (its place among these),
+            `block`, `neuron`, `activation`, `patch_activation` and `patch_token`, NaN and -1 where there is no patch.
+        """
         codes = np.array([self._codes[name] for name in sample_ids], dtype=np.int64)
+        session = _exact(self._session)
+        patches = patch_tokens(session)
         with session.active(), torch.no_grad():
             for run, _ in chunks(session, images, 1):
-                ready = session.images(images[run])
-                if not self._is_placed:
-                    self.grid, self._is_placed = patch_grid(session, ready[:1]), True
-                embedded = session.adapter.embed(ready)
-                for index, (a, _) in enumerate(block_activations(session.adapter, embedded)):
-                    if len(self.neurons[index]):
-                        self._take(index, a, codes[run])
+                embedded = session.adapter.embed(session.images(images[run]))
+                found = [
+                    self._take(index, a, codes[run], patches)
+                    for index, (a, _) in enumerate(block_activations(session.adapter, embedded))
+                    if len(self.neurons[index])
+                ]
+                joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+                order = np.argsort(joined["image"], kind="stable")
+                yield run, {name: values[order] for name, values in joined.items()}
 
-    def _take(self, index: int, a: Float[Tensor, "N T F"], codes: NDArray[np.int64]) -> None:
+    def _take(
+        self, index: int, a: Float[Tensor, "N T F"], codes: NDArray[np.int64], patches: slice | None
+    ) -> dict[str, NDArray[Any]]:
         scope, feeds_all = self._session.adapter.scope, self._session.adapter.blocks[index].feeds_all
         chosen = a[:, :, torch.from_numpy(self.neurons[index]).to(a.device)]
         scoped = chosen[:, scope.tokens] if feeds_all else chosen
         shape = (len(codes), chosen.shape[2])
         best, token = np.full(shape, np.nan), np.full(shape, -1)
-        if feeds_all and self._patches is not None:
-            patches = chosen[:, self._patches]
-            highest = patches.max(1).values
+        if feeds_all and patches is not None:
+            of_patches = chosen[:, patches]
+            highest = of_patches.max(1).values
             # The first of equal ones: which of them is larger by rounding depends on the batch.
-            first = (patches >= (highest - _TIE * highest.abs()).unsqueeze(1)).to(torch.uint8).argmax(1)
+            first = (of_patches >= (highest - _TIE * highest.abs()).unsqueeze(1)).to(torch.uint8).argmax(1)
             best, token = highest.cpu().numpy(), first.cpu().numpy()
         found = _Top(np.broadcast_to(codes[:, None], shape), scoped.mean(1).cpu().numpy(), best, token)
-        for kind, by in _KINDS.items():
+        kept = np.zeros(shape, dtype=bool)
+        for kind, by in KINDS.items():
             if not np.isnan(getattr(found, by)).any():
                 before = self._top[index].get(kind, _empty(shape[1]))
-                self._top[index][kind] = before.with_more(found, by, self.n_top)
+                top = self._top[index][kind] = before.with_more(found, by, self.n_top)
+                kept |= (found.image[:, None] == top.image).any(1)
+        image, place = kept.nonzero()
+        return {
+            "image": image,
+            "block": np.full(len(image), index),
+            "neuron": self.neurons[index][place],
+            **{name: getattr(found, name)[kept] for name in ("activation", "patch_activation", "patch_token")},
+        }
 
-    def columns(self) -> dict[str, list[Any]]:
-        """The columns of :func:`neuron_path.store.evidence.evidence_schema` but the thumbnails, sorted."""
-        rows = [
-            row
-            for index, neurons in enumerate(self.neurons)
-            for place, neuron in enumerate(neurons.tolist())
-            for kind in _KINDS
-            if kind in self._top[index]
-            for row in self._rows(index, place, neuron, kind)
-        ]
-        return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
-    def _rows(self, index: int, place: int, neuron: int, kind: str) -> Iterator[dict[str, Any]]:
-        top = self._top[index][kind]
-        for rank in range(len(top.image)):
-            token = int(top.patch_token[rank, place])
-            yield {
-                "block": index,
-                "neuron": neuron,
-                "kind": kind,
-                "rank": rank,
-                "sample_id": self._names[top.image[rank, place]],
-                "activation": float(top.activation[rank, place]),
-                "patch_activation": float(top.patch_activation[rank, place]) if token >= 0 else None,
-                "patch_token": token if token >= 0 else None,
-            } | self._box(token)
+def rank_candidates(
+    candidates: Mapping[str, NDArray[Any]], n_top: int, grid: tuple[int, int] | None
+) -> dict[str, list[Any]]:
+    """The strongest of all images, as the columns of :func:`neuron_path.store.evidence.evidence_schema` but the
+    thumbnails, sorted.
 
-    def _box(self, token: int) -> dict[str, Any]:
-        if token < 0 or self.grid is None:
-            return dict.fromkeys(("patch_row", "patch_column", "left", "top", "right", "bottom"))
-        rows, columns = self.grid
-        row, column = divmod(token, columns)
-        box = {"left": column / columns, "top": row / rows, "right": (column + 1) / columns, "bottom": (row + 1) / rows}
-        return {"patch_row": row, "patch_column": column} | box
+    Args:
+        candidates: the columns that :meth:`Strongest.update` gives, of all images, with a `sample_id`; in any order.
+        n_top: images kept for each neuron and kind.
+        grid: rows and columns of the patches, where they are in a grid.
+    """
+    block, neuron, names = (candidates[name] for name in ("block", "neuron", "sample_id"))
+    rows: list[tuple[NDArray[np.int64], str, NDArray[np.int64]]] = []  # of the candidates, with kind and rank
+    for kind, by in KINDS.items():
+        values = candidates[by]
+        order = np.lexsort((names, -_rounded(values), neuron, block))
+        order = order[~np.isnan(values[order])]
+        begins = np.flatnonzero(np.diff(block[order], prepend=-1) | np.diff(neuron[order], prepend=-1))
+        ranks = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
+        rows.append((order[ranks < n_top], kind, ranks[ranks < n_top]))
+    row = np.concatenate([of for of, _, _ in rows])
+    kinds = np.concatenate([np.full(len(of), kind) for of, kind, _ in rows])
+    ranks = np.concatenate([own for _, _, own in rows])
+    order = np.lexsort((ranks, kinds, neuron[row], block[row]))
+    row, ranks = row[order], ranks[order]
+    columns = {name: candidates[name][row].tolist() for name in candidates}
+    found = {
+        "block": columns["block"],
+        "neuron": columns["neuron"],
+        "kind": kinds[order].tolist(),
+        "rank": ranks.tolist(),
+        "sample_id": columns["sample_id"],
+        "activation": columns["activation"],
+    }
+    patches = [_patch(*of, grid) for of in zip(columns["patch_activation"], columns["patch_token"], strict=True)]
+    return found | {name: [patch.get(name) for patch in patches] for name in _PATCH}
+
+
+def exact_grid(session: Session, image: Float[Tensor, "1 c H W"]) -> tuple[int, int] | None:
+    """Rows and columns of the patches, found in float64 on a preprocessed image; see :func:`patch_grid`."""
+    session = _exact(session)
+    with session.active(), torch.no_grad():
+        return patch_grid(session, session.images(image))
+
+
+def _exact(session: Session) -> Session:
+    return session if session.dtype == torch.float64 else session.double()
+
+
+def _patch(activation: float, token: int, grid: tuple[int, int] | None) -> dict[str, Any]:
+    """A patch and its place; nothing where there is none."""
+    if token < 0:
+        return {}
+    found = {"patch_activation": activation, "patch_token": token}
+    if grid is None:
+        return found
+    rows, columns = grid
+    row, column = divmod(token, columns)
+    box = {"left": column / columns, "top": row / rows, "right": (column + 1) / columns, "bottom": (row + 1) / rows}
+    return found | {"patch_row": row, "patch_column": column} | box
 
 
 def _empty(n_neurons: int) -> _Top:

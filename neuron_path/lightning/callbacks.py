@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,60 +14,60 @@ import pyarrow as pa
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from rich.progress import Progress, TaskID
-from torch import Tensor
 from torchmetrics import MeanMetric
 
 from neuron_path import stopping
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch
-from neuron_path.lightning.evaluation import MethodEvaluation
-from neuron_path.lightning.module import MethodPaths, PathSearchModule
+from neuron_path.lightning.stage import Stage, StageModule
 from neuron_path.progress import progress_bar
-from neuron_path.store.schema import build_table
-from neuron_path.store.writer import PathWriter
+from neuron_path.store.writer import PartWriter
 
 N_RECENT = 10  # batches of the recent speed
 LONGEST_WAIT = 20.0  # seconds of work that a crash may cost, beside the images in flight
 
 
 class ResultWriter(BasePredictionWriter):
-    """Appends paths to the store as soon as they are found, images whole: the paths of all methods or none.
+    """Appends rows to the store as soon as they are there, images whole: all rows of an image or none.
 
     A part is written when a batch ends, and within a batch that takes longer about every twenty seconds; then the
     program may also be ended.
 
     Args:
-        writer: this process's writer.
+        run_dir: where the parts go.
 
     Attributes:
-        seconds: from the first batch's start to the last one's rows on the disk.
+        seconds: of the stage, from its first batch's start to the last one's rows on the disk.
     """
 
-    def __init__(self, writer: PathWriter) -> None:
+    def __init__(self, run_dir: Path) -> None:
         super().__init__(write_interval="batch")
-        self.writer = writer
+        self.run_dir = run_dir
         self.seconds = 0.0
+        self._writer: PartWriter | None = None
         self._begin: float | None = None
         self._waiting: list[pa.Table] = []
         self._written = 0.0
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock, and ask the module for what it finds."""
+        assert isinstance(pl_module, StageModule)
+        stage, rank = pl_module.stage, trainer.global_rank
+        self._writer = PartWriter(self.run_dir, stage.schema, stage.given["provenance"], rank, stage=stage.name)
+        self._waiting, self.seconds = [], 0.0
         self._begin = self._written = perf_counter()
-        if isinstance(pl_module, PathSearchModule):
-            pl_module.observers.append(self.keep)
+        pl_module.observers.append(self.keep)
 
-    def keep(self, batch: Batch, found: Sequence[MethodPaths]) -> None:
-        """Take the rows of some images by all methods."""
-        schema = self.writer.schema
-        self._waiting.append(pa.concat_tables(build_table(schema, columns(batch, one)) for one in found))
+    def keep(self, batch: Batch, rows: pa.Table) -> None:
+        """Take all rows of some images."""
+        self._waiting.append(rows)
         if stopping.is_requested() or perf_counter() - self._written > LONGEST_WAIT:
             self._write()
             stopping.check()
 
     def _write(self) -> None:
-        if self._waiting:
-            self.writer.append(pa.concat_tables(self._waiting))
+        if self._waiting and self._writer is not None:
+            self._writer.append(pa.concat_tables(self._waiting))
         self._waiting = []
         self._written = perf_counter()
 
@@ -74,14 +75,15 @@ class ResultWriter(BasePredictionWriter):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        prediction: Sequence[MethodPaths],
+        prediction: Sequence[pa.Table],
         batch_indices: Sequence[int] | None,
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
         """The rows that wait, and the names of images that could not be read."""
-        self.writer.skip(batch.problems)
+        if self._writer is not None:
+            self._writer.skip(batch.problems)
         self._write()
         self.stop_clock()
 
@@ -121,79 +123,25 @@ class EndBetweenBatches(Callback):
         stopping.check()
 
 
-def columns(batch: Batch, found: MethodPaths) -> dict[str, Any]:
-    """The store's columns for one method's paths of a batch."""
-    result, n = found.result, len(batch)
+class ImageProgress(Callback):
+    """A bar for each stage: images done, images per second and time left.
 
-    def floats(values: Tensor | None) -> Any:
-        return [None] * n if values is None else values.double().numpy()
-
-    return {
-        "sample_id": batch.sample_ids,
-        "label": batch.labels,
-        "target": result.targets.numpy(),
-        "prediction": result.predictions.numpy(),
-        "target_probability": floats(result.target_probabilities),
-        "scorer": [found.scorer] * n,
-        "search": [found.search] * n,
-        "measure": [result.measure] * n,
-        "top_k": [found.top_k] * n,
-        "path": result.paths.numpy(),
-        "score": floats(result.scores),
-        "score_error": floats(result.score_errors),
-        "n_steps": result.n_steps.numpy(),
-        "objective": floats(result.objectives),
-        "passes": floats(result.passes),
-        "margins": floats(result.margins),
-        "convergence_delta": floats(result.convergence_deltas),
-        "complete": floats(result.complete_scores),
-        "rounding": floats(result.rounding),
-    }
-
-
-class EvaluationCollector(BasePredictionWriter):
-    """Keeps what is measured of every batch: a few numbers per image, written at once when all are there.
-
-    Attributes:
-        batches: what is measured of each, method by method.
+    Args:
+        total: how many images the stage has that begins, of all processes.
     """
 
-    def __init__(self) -> None:
-        super().__init__(write_interval="batch")
-        self.batches: list[Sequence[MethodEvaluation]] = []
-
-    def write_on_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        prediction: Sequence[MethodEvaluation],
-        batch_indices: Sequence[int] | None,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Take the batch's share."""
-        if prediction:
-            self.batches.append(prediction)
-
-
-class ImageProgress(Callback):
-    """A bar of images done, images per second and time left."""
-
-    def __init__(self, description: str, total: int) -> None:
-        self.description, self.total = description, total
+    def __init__(self, total: Callable[[], int]) -> None:
+        self._total = total
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._is_told = False  # of each chunk of images, within the batch
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the bar, in the first process only."""
         self._bar = progress_bar(disable=not trainer.is_global_zero)
         self._bar.start()
-        self._task = self._bar.add_task(self.description, total=self.total)
-        self._is_told = isinstance(pl_module, PathSearchModule)
-        if isinstance(pl_module, PathSearchModule):
-            pl_module.observers.append(lambda batch, _: self._advance(trainer, len(batch)))
+        assert isinstance(pl_module, StageModule)
+        self._task = self._bar.add_task(pl_module.stage.title, total=self._total())
+        pl_module.observers.append(lambda batch, _: self._advance(trainer, len(batch)))
 
     def on_predict_batch_end(
         self,
@@ -204,8 +152,8 @@ class ImageProgress(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Move on by the batch's images, decoded or not."""
-        self._advance(trainer, len(batch.problems) + (0 if self._is_told else len(batch)))
+        """Move on by the batch's images that could not be decoded."""
+        self._advance(trainer, len(batch.problems))
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the finished bar on the screen."""
@@ -231,30 +179,28 @@ class StreamMetrics(Callback):
 
     The names are those of `metrics.json` where they mean the same: `images`, `skipped_images`, `images_per_second`,
     `mean_score/METHOD` (over all images so far); beside them `images_per_second_recent` (over the last batches) and
-    `score/METHOD` (the batch's mean).
+    `score/METHOD` (the batch's mean). They begin with the stage's prefix, and the score is the column that it watches.
 
     Args:
         log: takes a mapping of names to numbers.
-        read: from a batch's outputs to its (B,) values by name.
-        stage: what the names begin with, as in "effects/images"; nothing where there is one stage.
     """
 
-    def __init__(
-        self,
-        log: Callable[[Mapping[str, float]], None],
-        read: Callable[[Any], Mapping[str, Tensor]] | None = None,
-        stage: str = "",
-    ) -> None:
-        self.send, self.read, self.stage = log, read or scores_of, stage
+    def __init__(self, log: Callable[[Mapping[str, float]], None]) -> None:
+        self.send = log
+        self._stage: Stage | None = None
         self._means: defaultdict[str, MeanMetric] = defaultdict(_running_mean)
         self._n_images = self._n_skipped = 0
         self._times: deque[tuple[float, int]] = deque(maxlen=N_RECENT)
         self._begin = 0.0
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and count from nothing."""
+        assert isinstance(pl_module, StageModule)
+        self._stage = pl_module.stage
+        self._means.clear()
+        self._n_images = self._n_skipped = 0
         self._begin = perf_counter()
-        self._times.append((self._begin, 0))
+        self._times = deque([(self._begin, 0)], maxlen=N_RECENT)
 
     def on_predict_batch_end(
         self,
@@ -266,7 +212,8 @@ class StreamMetrics(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Images so far, their speed, and means of the batch and of all before."""
-        if not trainer.is_global_zero:
+        stage = self._stage
+        if not trainer.is_global_zero or stage is None or stage.prefix is None:
             return
         self._n_images += len(batch) * trainer.world_size
         self._n_skipped += len(batch.problems) * trainer.world_size
@@ -278,20 +225,21 @@ class StreamMetrics(Callback):
             "images_per_second": self._n_images / (now - self._begin),
             "images_per_second_recent": (self._n_images - before) / (now - since),
         }
-        for name, rows in self.read(outputs or ()).items():
+        for name, rows in _watched(stage.watched, outputs or ()).items():
             self._means[name].update(rows)
-            values |= {name: rows.double().mean().item(), f"mean_{name}": self._means[name].compute().item()}
-        self.send({self.stage + name: value for name, value in values.items()})
+            values |= {name: rows.mean().item(), f"mean_{name}": self._means[name].compute().item()}
+        self.send({stage.prefix + name: value for name, value in values.items()})
 
 
-def scores_of(outputs: Sequence[MethodPaths]) -> dict[str, Tensor]:
-    """The scores of a batch's paths, by method."""
-    return {f"score/{found.scorer}": found.result.scores for found in outputs}
-
-
-def complete_scores_of(outputs: Sequence[MethodEvaluation]) -> dict[str, Tensor]:
-    """The complete scores of a batch's paths, by method."""
-    return {f"complete/{part.method.scorer}": torch.tensor(part.scores["complete"]) for part in outputs}
+def _watched(column: str | None, tables: Sequence[pa.Table]) -> dict[str, torch.Tensor]:
+    """The values of a column of a batch's rows, by method."""
+    if column is None or not tables:
+        return {}
+    rows = pa.concat_tables(tables).select(["scorer", column]).to_pandas()
+    return {
+        f"{column}/{scorer}": torch.from_numpy(own.to_numpy(copy=True))
+        for scorer, own in rows.groupby("scorer", sort=False)[column]
+    }
 
 
 def _running_mean() -> MeanMetric:

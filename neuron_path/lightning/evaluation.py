@@ -1,108 +1,95 @@
-"""The LightningModule of the evaluation: a batch in, what is measured of its stored paths out."""
+"""The evaluation as a stage: images in, what is measured of their stored paths out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import lightning
+import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.regression import kl_divergence
 
 from neuron_path.attribution.target import target_logit, target_probability
-from neuron_path.data.pictures import unreadable
-from neuron_path.interventions.evaluate import Evaluator, Intervention, Measured, Subject
+from neuron_path.interventions.evaluate import Evaluator, Measured, Subject
 from neuron_path.lightning.datamodule import Batch
+from neuron_path.lightning.stage import Stage
 from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
+from neuron_path.store.evaluation import evaluation_schema, join_measures
+from neuron_path.store.layout import EVALUATION
+from neuron_path.store.schema import build_table, effect_schema, score_schema
 
 # From image names to their (n, c, H, W) preprocessed images.
 ImagesOf = Callable[[Sequence[str]], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredPaths:
-    """The paths of one method, by sample id: what an intervention edits.
+    """The paths of one method on N images: what an intervention edits.
 
     Attributes:
         scorer, search, top_k: the method.
-        paths: sample id → (L, k) neurons.
-        scores: sample id → joint score.
-        complete: sample id → complete score and its convergence delta, where the search has found them for all images.
+        rows: from sample id to the image's row in the following.
+        paths: (N, L, k) neurons.
+        scores: (N,) joint scores, float64.
+        complete: (N, 2) complete scores with their convergence deltas, float64, where the search has found them for
+            all images.
     """
 
     scorer: str
     search: str
     top_k: int
-    paths: dict[str, Tensor]
-    scores: dict[str, float]
-    complete: dict[str, tuple[float, float]] | None = None
+    rows: Mapping[str, int]
+    paths: Int[Tensor, "N L k"]
+    scores: Float[Tensor, "N"]
+    complete: Float[Tensor, "N 2"] | None = None
 
 
-@dataclass(frozen=True)
-class MethodEvaluation:
-    """What is measured of one method's paths on a batch, as columns of the store.
-
-    Attributes:
-        method: whose paths.
-        scores: the columns of `scores.parquet`.
-        effects: for each intervention those of `effects.parquet`.
-    """
-
-    method: StoredPaths
-    scores: dict[str, list[object]]
-    effects: list[dict[str, list[object]]]
-
-    def to(self, device: torch.device) -> MethodEvaluation:
-        """Itself: it is in main memory; the Trainer asks when it gathers predictions."""
-        return self
-
-
-class EvaluationModule(lightning.LightningModule):
-    """`predict_step` measures the stored paths of a batch.
-
-    Use it with `Trainer(inference_mode=False)`: what is doubtful in float32 is found out with gradients.
+class Evaluation(Stage):
+    """Measures the stored paths of each image.
 
     Args:
         session: the model.
         stored: the methods' paths.
         targets: sample id → target class.
-        evaluator: what to measure.
+        evaluator: what to measure; with a quadrature.
         rounding: sample id → how much float32 rounds on the image, where the search has measured it.
         donors: sample id → sample id of the donor, for a resample-ablation.
         images_of: reads the donors.
+        given: as of every stage.
     """
+
+    name, title, watched, prefix = EVALUATION, "Evaluation", "complete", "evaluation/"
+    schema = evaluation_schema()
 
     def __init__(
         self,
         session: Session,
         stored: Sequence[StoredPaths],
-        targets: dict[str, int],
+        targets: Mapping[str, int],
         evaluator: Evaluator,
-        rounding: dict[str, float] | None = None,
-        donors: dict[str, str] | None = None,
+        rounding: Mapping[str, float] | None = None,
+        donors: Mapping[str, str] | None = None,
         images_of: ImagesOf | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.model = session.model
         self.session = session
         self.stored, self.targets = list(stored), targets
         self.evaluator, self.rounding = evaluator, rounding
         self.donors, self.images_of = donors, images_of
+        self.given = given or {"provenance": {}}
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[MethodEvaluation]:
+    def rows(self, batch: Batch) -> Iterator[tuple[Batch, pa.Table]]:
         """What is measured of every method's paths."""
-        if batch.problems:  # a picture that could be read when its path was found
-            raise unreadable(*batch.problems[0])
-        names = batch.sample_ids
-        session = self.session
+        names, session = batch.sample_ids, self.session
         targets = session.check_targets([self.targets[name] for name in names], len(names))
         assert targets is not None
+        places = [[method.rows[name] for name in names] for method in self.stored]
         paths = [
-            session.check_paths(torch.stack([method.paths[name] for name in names]), len(names))
-            for method in self.stored
+            session.check_paths(method.paths[own], len(names)) for method, own in zip(self.stored, places, strict=True)
         ]
         donors = None
         if self.donors is not None and self.images_of is not None:
@@ -110,66 +97,63 @@ class EvaluationModule(lightning.LightningModule):
         rounding = None
         if self.rounding is not None and session.dtype == torch.float32:
             rounding = torch.tensor([self.rounding[name] for name in names], device=session.device)
-        parts = []
         with session.active():
             for run, micro_batch in chunks(session, batch.images, 1):
+                images, own = batch.take(run), targets[run]
                 given, known = (None if one is None else one[run] for one in (donors, rounding))
                 chosen = [
                     Subject(path[run], method.complete is not None)
                     for path, method in zip(paths, self.stored, strict=True)
                 ]
-                measure = self.evaluator.measure
-                parts.append(measure(session, batch.images[run], targets[run], chosen, micro_batch, given, known))
-        clean = torch.cat([logits for logits, _ in parts])
-        by_method = zip(*(measured for _, measured in parts), strict=True)
-        return [
-            self._columns(method, names, targets.cpu(), clean, measured)
-            for method, measured in zip(self.stored, by_method, strict=True)
-        ]
+                clean, measured = self.evaluator.measure(session, images.images, own, chosen, micro_batch, given, known)
+                found = zip(self.stored, places, measured, strict=True)
+                yield (
+                    images,
+                    pa.concat_tables(self._rows(method, images, at[run], own, clean, one) for method, at, one in found),
+                )
 
-    def _columns(
-        self, method: StoredPaths, names: list[str], targets: Tensor, clean: Tensor, parts: Sequence[Measured]
-    ) -> MethodEvaluation:
-        n = len(names)
-        common: dict[str, list[object]] = {
-            "sample_id": [*names],
+    def _rows(
+        self, method: StoredPaths, images: Batch, places: Sequence[int], targets: Tensor, clean: Tensor, found: Measured
+    ) -> pa.Table:
+        """The rows of one method; `places` are the images' rows in it."""
+        n, interventions = len(images), self.evaluator.interventions
+        if method.complete is not None:
+            complete, delta = method.complete[places].unbind(1)
+        else:
+            assert found.complete is not None
+            assert found.convergence_delta is not None
+            complete, delta = found.complete, found.convergence_delta
+        scores: dict[str, Any] = {
+            "sample_id": images.sample_ids,
             "scorer": [method.scorer] * n,
             "search": [method.search] * n,
             "top_k": [method.top_k] * n,
+            "joint": method.scores[places].tolist(),
+            "complete": complete.cpu().double().tolist(),
+            "convergence_delta": delta.cpu().double().tolist(),
         }
-        effects = []
-        for place, one in enumerate(self.evaluator.interventions):
-            logits = torch.cat([part.logits[place] for part in parts])
-            effects.append(common | self._effect(one, method, targets, clean, logits))
-        scores = dict(common)
-        if self.evaluator.quadrature is not None:
-            scores["joint"] = [method.scores[name] for name in names]
-            for place, name in enumerate(("complete", "convergence_delta")):
-                if method.complete is not None:
-                    scores[name] = [method.complete[one][place] for one in names]
-                else:
-                    scores[name] = torch.cat([getattr(part, name) for part in parts]).cpu().double().tolist()
-        return MethodEvaluation(method, scores, effects)
-
-    def _effect(
-        self, one: Intervention, method: StoredPaths, targets: Tensor, clean: Tensor, edited: Tensor
-    ) -> dict[str, list[object]]:
-        n, before, after = len(targets), _exact(clean), _exact(edited)
+        # The interventions of the first image, then those of the second, …: (n · I, C).
+        after = _exact(torch.stack(found.logits, 1).flatten(0, 1))
+        before = _exact(clean).repeat_interleave(len(interventions), 0)
+        own = targets.cpu().repeat_interleave(len(interventions))
         divergence = kl_divergence(before.log_softmax(1), after.log_softmax(1), log_prob=True, reduction="none")
-        return {
-            "operation": [one.operation] * n,
-            "size": [method.top_k if one.size is None else one.size] * n,
-            "token_scope": [self.session.adapter.scope.name] * n,
-            "tokens": [one.tokens] * n,
-            "target": targets.tolist(),
-            "clean_probability": target_probability(before, targets).tolist(),
-            "edited_probability": target_probability(after, targets).tolist(),
-            "clean_logit": target_logit(before, targets).tolist(),
-            "edited_logit": target_logit(after, targets).tolist(),
+        effects: dict[str, Any] = {
+            "sample_id": [name for name in images.sample_ids for _ in interventions],
+            **{name: scores[name][:1] * len(own) for name in ("scorer", "search", "top_k")},
+            "operation": [one.operation for one in interventions] * n,
+            "size": [method.top_k if one.size is None else one.size for one in interventions] * n,
+            "token_scope": [self.session.adapter.scope.name] * len(own),
+            "tokens": [one.tokens for one in interventions] * n,
+            "target": own.tolist(),
+            "clean_probability": target_probability(before, own).tolist(),
+            "edited_probability": target_probability(after, own).tolist(),
+            "clean_logit": target_logit(before, own).tolist(),
+            "edited_logit": target_logit(after, own).tolist(),
             "kl_divergence": divergence.clamp(min=0).tolist(),
             "clean_prediction": before.argmax(1).tolist(),
             "edited_prediction": after.argmax(1).tolist(),
         }
+        return join_measures(build_table(score_schema(), scores), build_table(effect_schema(), effects))
 
 
 def _exact(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

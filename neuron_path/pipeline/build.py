@@ -6,7 +6,8 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from datetime import timedelta
 from inspect import signature
 from itertools import pairwise
 from typing import Any
@@ -15,24 +16,25 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import Target
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, options_of
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, TrainerConfig, options_of
 from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
-from neuron_path.lightning.module import TargetRule
+from neuron_path.lightning.search import TargetRule
 from neuron_path.models.classes import class_names
 from neuron_path.models.heads import attach_head
 from neuron_path.models.loading import EMBEDDED, load_model
 from neuron_path.models.session import Session
 from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
-from neuron_path.pipeline.images import build_data, preprocessing_of
+from neuron_path.pipeline.images import build_data, preprocessing_of, reference_of
+from neuron_path.pipeline.lending import DataLender
+from neuron_path.pipeline.work import Study, Work
 from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.chunk import Lender
@@ -41,18 +43,46 @@ from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
 from neuron_path.search.searches.greedy import Greedy
 
-
-@dataclass(frozen=True)
-class Study:
-    """A model, its data and which class of each image is attributed; `head` is the one put on the model, if any."""
-
-    session: Session
-    data: ImageDataModule
-    targets: TargetRule
-    head: ChosenHead | None = None
+_CPU = torch.device("cpu")
 
 
-def build_study(config: Config) -> Study:
+def build_work(config: Config, baselines: Sequence[str], device: torch.device = _CPU) -> Work:
+    """All that the stages need: model and data, the methods, and what is measured.
+
+    Args:
+        config: the configuration.
+        baselines: scorers beside the run's own.
+        device: where a head is fitted.
+
+    Raises:
+        NeuronPathError: whatever is wrong with any of them.
+    """
+    study = build_study(config, device)
+    lender = build_lender(config, study)
+    return Work(
+        study,
+        build_finders(config, study.session, baselines, lender),
+        lender,
+        config.evaluation,
+        config.seed,
+        config.data.on_error,
+        config.data.max_skipped,
+        config.trainer.threads,
+        getattr(config.data, "root", None),
+    )
+
+
+def build_lender(config: Config, study: Study) -> DataLender:
+    """Who lends other images' activations: the run's own images, or the evaluation's reference."""
+    name = config.evaluation.reference
+    reference = None
+    if name is not None:
+        other = replace(config, data=reference_of(config.data, name))
+        reference = name, lambda: build_data(other, study.session.model)
+    return DataLender(study, config.seed, reference, strict=config.data.on_error == "raise")
+
+
+def build_study(config: Config, device: torch.device = _CPU) -> Study:
     """Load the model, find the images, and give the model its head.
 
     Raises:
@@ -64,10 +94,10 @@ def build_study(config: Config) -> Study:
     _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
     model = build_model(config)
     is_fitted = isinstance(config.head, LinearProbeConfig)
-    head = None if is_fitted else build_head(config, model)
+    head = None if is_fitted else build_head(config, model, device)
     data = build_data(config, model, is_fitted=is_fitted)
     if is_fitted:  # after the data: a mistake in it is told before a head is fitted
-        head = build_head(config, model)
+        head = build_head(config, model, device)
     session = Session(model, config.token_scope)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, class_names(model)), head)
 
@@ -98,8 +128,8 @@ def model_name(config: Config, model: nn.Module) -> str:
     return str(told) if name == EMBEDDED and told else name
 
 
-def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
-    """Put the configured head on the model; None where the model keeps its own classifier.
+def build_head(config: Config, model: nn.Module, device: torch.device) -> ChosenHead | None:
+    """Put the configured head on the model, fitted on a device; None where the model keeps its own classifier.
 
     Raises:
         NeuronPathError: a model without a classifier that gets none, or a head that is not to be had or does not fit.
@@ -108,7 +138,6 @@ def build_head(config: Config, model: nn.Module) -> ChosenHead | None:
     if isinstance(options, FileHeadConfig):
         chosen = read_head(options)
     elif isinstance(options, LinearProbeConfig):
-        device = build_trainer(config, []).strategy.root_device
         chosen = fit_probe(options, config.data, model, preprocessing_of(config), device)
     else:
         if getattr(model, "num_classes", 1) == 0:
@@ -220,40 +249,37 @@ def build_quadrature(config: Config) -> Quadrature:
     return Quadrature(**asdict(config.quadrature))
 
 
-def build_trainer(config: Config, callbacks: Sequence[Callback]) -> lightning.Trainer:
+def build_trainer(config: TrainerConfig) -> lightning.Trainer:
     """A Trainer for prediction with gradients in this process alone, quiet but for our own callbacks."""
-    devices = config.trainer.devices
+    devices = config.devices
     alone = devices[:1] if isinstance(devices, list) else 1
     # Lightning's own environment, whatever started this process: alone is alone.
-    return _trainer(config, callbacks, devices=alone, plugins=[LightningEnvironment()])
+    return _trainer(config, devices=alone, plugins=[LightningEnvironment()])
 
 
-def build_shared_trainer(
-    config: Config, callbacks: Sequence[Callback], devices: Any, **kwargs: Any
-) -> lightning.Trainer:
+def build_shared_trainer(config: TrainerConfig, devices: Any, **kwargs: Any) -> lightning.Trainer:
     """A Trainer for this process and its siblings; each takes its share of the data by itself.
 
     They speak to each other before the first batch and after the last one only, of small things and on the CPU.
     """
-    strategy = DDPStrategy(process_group_backend="gloo")
+    # Between two stages the others wait for the first process, which merges what all have found.
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=1))
     return _trainer(
         config,
-        callbacks,
         devices=devices,
-        num_nodes=config.trainer.num_nodes,
+        num_nodes=config.num_nodes,
         strategy=strategy,
         use_distributed_sampler=False,
         **kwargs,
     )
 
 
-def _trainer(config: Config, callbacks: Sequence[Callback], **kwargs: Any) -> lightning.Trainer:
+def _trainer(config: TrainerConfig, **kwargs: Any) -> lightning.Trainer:
     try:
         with quiet():
             return lightning.Trainer(
-                accelerator=config.trainer.accelerator,
+                accelerator=config.accelerator,
                 inference_mode=False,
-                callbacks=list(callbacks),
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from neuron_path.config import Config, EvaluationConfig
+from neuron_path.config import EvaluationConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.evaluate import Evaluator, Intervention
-from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, StreamMetrics, complete_scores_of
-from neuron_path.lightning.datamodule import ImageDataModule, Part
-from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
-from neuron_path.pipeline.build import Study, build_quadrature, build_trainer, predict, target_of
-from neuron_path.pipeline.lending import reader, reference_means
+from neuron_path.interventions.operations import MeanAblation
+from neuron_path.lightning.evaluation import Evaluation, StoredPaths
+from neuron_path.pipeline.gather import gather, is_made
+from neuron_path.pipeline.launch.workers import Crew
+from neuron_path.pipeline.lending import reader
+from neuron_path.pipeline.work import Work
+from neuron_path.store.checksums import sha256
+from neuron_path.store.evaluation import split_measures
+from neuron_path.store.layout import EFFECTS_FILE, EVALUATION, PATHS_FILE, SCORES_FILE
+from neuron_path.store.merge import remove_parts
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_effects, load_paths
-from neuron_path.store.schema import build_table, effect_schema, score_schema
+from neuron_path.store.schema import KEY_COLUMNS
 from neuron_path.store.writer import write_effects, write_scores
-from neuron_path.tracking import Tracker
 
 CURVES = ("remove", "keep_only")  # the operations of the necessity and the sufficiency curve
 
@@ -42,61 +47,120 @@ def check_evaluation(config: EvaluationConfig, *, is_measured: bool = True) -> N
         raise NeuronPathError(f"evaluation.sizes is {config.sizes}; expected numbers of neurons, 0 or more.")
 
 
-def evaluation_stage(config: Config, study: Study, run_dir: Path, tracker: Tracker) -> pd.DataFrame:
-    """Measure the paths stored in `run_dir`; the summary has a row per method and operation.
+def evaluation_of(work: Work, run_dir: Path, given: Mapping[str, Any]) -> Evaluation:
+    """The evaluation as a stage: of the paths stored in `run_dir`, joined to the images by sample id.
 
-    The paths are those on disk, joined to the images by sample id. Images without a path, which could not be read, are
-    passed over.
+    Args:
+        work: model, data and what is measured.
+        run_dir: with `paths.parquet`.
+        given: to all processes; a mean-ablation's `means` as lists.
+    """
+    return _evaluation(work, load_paths(run_dir), given)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluation hands on, beside the files.
+
+    Attributes:
+        summary: a row per method and operation.
+        speed: images per second, start-up excluded; None where all was measured before.
+    """
+
+    summary: pd.DataFrame
+    speed: float | None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """For `metrics.json`."""
+        return {"evaluated_images_per_second": self.speed, "effects": self.summary.to_dict(orient="records")}
+
+
+def evaluation_stage(work: Work, run_dir: Path, crew: Crew, *, anew: bool = False) -> Evaluated:
+    """Measure the paths stored in `run_dir`.
+
+    Images without a path, which could not be read, are passed over. What was measured of the same paths, in the same
+    way, before an evaluation was stopped is not measured again.
+
+    Args:
+        work: model, data and what is measured.
+        run_dir: where the paths are kept.
+        crew: who does it.
+        anew: whether a finished evaluation is made again.
 
     Raises:
         NeuronPathError: a stored path whose image the data lacks, or whatever an intervention needs and lacks.
+        Terminated: the program was asked to end, and every finished batch is stored.
     """
-    options = config.evaluation
-    paths = load_paths(run_dir)
-    if paths.empty or paths.duplicated(["sample_id", "scorer", "search", "top_k"]).any():
+    paths, names = load_paths(run_dir), work.study.data.dataset.sample_ids
+    if paths.empty or paths.duplicated(list(KEY_COLUMNS)).any():
         raise NeuronPathError(f"The paths in '{run_dir}' are none, or some are there twice: search again.")
-    stored = [_stored(rows) for _, rows in paths.groupby(["scorer", "search", "top_k"], sort=False)]
-    targets = dict(zip(paths["sample_id"], paths["target"].tolist(), strict=True))
-    data = _with_paths(study.data, targets)
-    study.session.model.to(build_trainer(config, []).strategy.root_device)
-    means, reference = reference_means(config, study) if "mean_ablation" in options.operations else (None, None)
-    evaluator = Evaluator(
-        interventions(options, max(method.top_k for method in stored) if config.per_block else 1),
-        means,
-        build_quadrature(config),
-        target_of(config),
-    )
-    donors = donors_of(list(targets), config.seed) if "resample_ablation" in options.operations else None
-    measured = paths.dropna(subset=["rounding"])
-    rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))
-    known = rounding if rounding.keys() >= targets.keys() else None
-    module = EvaluationModule(study.session, stored, targets, evaluator, known, donors, reader(data.dataset))
-    collector = EvaluationCollector()
-    progress = ImageProgress("Evaluation", len(data.dataset))
-    stream = StreamMetrics(tracker.log, complete_scores_of, "evaluation/")
-    predict(build_trainer(config, [collector, progress, stream]), module, data)
-    provenance = evaluated(paths.attrs["provenance"], config, reference)
-    batches = collector.batches
-    scores = _joined([part.scores for part in batch] for batch in batches)
-    effects = _joined([table for part in batch for table in part.effects] for batch in batches)
-    write_scores(run_dir, build_table(score_schema(), scores), provenance)
-    write_effects(run_dir, build_table(effect_schema(), effects), provenance)
+    if lacking := sorted(set(paths["sample_id"]) - set(names)):
+        raise NeuronPathError(
+            f"{len(lacking)} stored path(s) are of images that the data lacks, such as '{lacking[0]}': bring back the "
+            "run's data."
+        )
+    means, reference = None, None
+    if "mean_ablation" in work.evaluation.operations:
+        work.study.session.model.to(crew.device)
+        ablation, reference = work.lender.described_means
+        means = [[part.tolist() for part in block] for block in ablation.means]
+    identity = {
+        "paths": sha256(run_dir / PATHS_FILE),
+        "evaluation": asdict(work.evaluation),
+        "seed": work.seed,
+        "reference": reference,
+    }
+    stage = _evaluation(work, paths, {"provenance": {"identity": identity}, "means": means})
+    is_done = not anew and all(is_made(run_dir / name, "evaluated", identity) for name in (SCORES_FILE, EFFECTS_FILE))
+    keys = list(paths[list(KEY_COLUMNS)].itertuples(index=False, name=None))
+    rows, speed = gather(stage, keys, names, run_dir, crew, is_done=is_done)
+    if rows is not None:
+        scores, effects = split_measures(rows)
+        provenance = evaluated(paths.attrs["provenance"], work, reference, identity)
+        write_scores(run_dir, scores, provenance)
+        write_effects(run_dir, effects, provenance)
+        remove_parts(run_dir, EVALUATION)
     labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
-    return summarise_effects(load_effects(run_dir), labels, seed=config.seed)
+    return Evaluated(summarise_effects(load_effects(run_dir), labels, seed=work.seed), speed)
 
 
 def evaluated(
-    provenance: Mapping[str, Any], config: Config, reference: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any],
+    work: Work,
+    reference: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What made the measured numbers: what made the paths, the options of the evaluation, and the code of this moment.
 
     Args:
         provenance: that of the paths.
-        config: with the options.
+        work: with the options.
         reference: the images of a mean-ablation.
+        identity: all that the numbers depend on.
     """
-    now = collect_provenance({"seed": config.seed}, data_root=getattr(config.data, "root", None), reference=reference)
-    return {**provenance, "evaluation": asdict(config.evaluation), "evaluated": now}
+    now = collect_provenance({"seed": work.seed}, data_root=work.root, reference=reference, identity=identity)
+    return {**provenance, "evaluation": asdict(work.evaluation), "evaluated": now}
+
+
+def _evaluation(work: Work, paths: pd.DataFrame, given: Mapping[str, Any]) -> Evaluation:
+    session, options = work.study.session, work.evaluation
+    stored = [_stored(rows) for _, rows in paths.groupby(["scorer", "search", "top_k"], sort=False)]
+    targets = dict(zip(paths["sample_id"], paths["target"].tolist(), strict=True))
+    means = None
+    if given["means"] is not None:
+        blocks = [[torch.tensor(part, dtype=torch.float64) for part in block] for block in given["means"]]
+        means = MeanAblation([(in_scope, other) for in_scope, other in blocks])
+    first = work.finders[0]
+    # A curve takes a path's first neurons of each block: of neurons of any blocks there is none.
+    longest = max(method.top_k for method in stored) if first.per_block else 1
+    evaluator = Evaluator(interventions(options, longest), means, first.quadrature, first.target)
+    donors = donors_of(list(targets), work.seed) if "resample_ablation" in options.operations else None
+    measured = paths.dropna(subset=["rounding"])
+    rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))
+    known = rounding if rounding.keys() >= targets.keys() else None
+    images_of = reader(work.study.data.dataset)
+    return Evaluation(session, stored, targets, evaluator, known, donors, images_of, given)
 
 
 def interventions(options: EvaluationConfig, top_k: int) -> list[Intervention]:
@@ -112,37 +176,15 @@ def interventions(options: EvaluationConfig, top_k: int) -> list[Intervention]:
     return chosen
 
 
-def _with_paths(data: ImageDataModule, targets: dict[str, int]) -> ImageDataModule:
-    """The data without the images that have no path."""
-    known = data.dataset.sample_ids
-    if lacking := sorted(targets.keys() - set(known)):
-        raise NeuronPathError(
-            f"{len(lacking)} stored path(s) are of images that the data lacks, such as '{lacking[0]}': bring back the "
-            "run's data."
-        )
-    places = [place for place, name in enumerate(known) if name in targets]
-    return ImageDataModule(Part(data.dataset, places), batch_size=data.batch_size, num_workers=data.num_workers)
-
-
 def _stored(rows: pd.DataFrame) -> StoredPaths:
-    names = rows["sample_id"].tolist()
-    paths = [torch.tensor(path.reshape(len(path), -1)) for path in rows["path"]]
-    complete = zip(rows["complete"].tolist(), rows["convergence_delta"].tolist(), strict=True)
+    paths = torch.from_numpy(np.stack(rows["path"].tolist()))
+    complete = np.stack([rows[name].to_numpy(float) for name in ("complete", "convergence_delta")], 1)
     return StoredPaths(
         scorer=str(rows["scorer"].iloc[0]),
         search=str(rows["search"].iloc[0]),
         top_k=int(rows["top_k"].iloc[0]),
-        paths=dict(zip(names, paths, strict=True)),
-        scores=dict(zip(names, rows["score"].tolist(), strict=True)),
-        complete=dict(zip(names, complete, strict=True)) if not rows["complete"].isna().to_numpy().any() else None,
+        rows={name: row for row, name in enumerate(rows["sample_id"])},
+        paths=paths.reshape(*paths.shape[:2], -1),
+        scores=torch.tensor(rows["score"].to_numpy()),
+        complete=None if np.isnan(complete[:, 0]).any() else torch.from_numpy(complete),
     )
-
-
-def _joined(batches: Iterable[Sequence[dict[str, list[object]]]]) -> dict[str, list[object]]:
-    """The tables of all batches as one: first the first table of each batch, then the second ones, and so on."""
-    columns: dict[str, list[object]] = {}
-    for tables in zip(*batches, strict=True):
-        for table in tables:
-            for name, values in table.items():
-                columns.setdefault(name, []).extend(values)
-    return columns

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from neuron_path.evidence.choice import choose_neurons
-from neuron_path.evidence.strongest import Strongest
+from neuron_path.evidence.strongest import exact_grid, rank_candidates
 from neuron_path.evidence.thumbnails import thumbnail
-from neuron_path.pipeline.build import Study
+from neuron_path.lightning.evidence import Evidence
+from neuron_path.pipeline.gather import gather, is_made
+from neuron_path.pipeline.launch.workers import Crew
+from neuron_path.pipeline.lending import reader
 from neuron_path.pipeline.report import picture
-from neuron_path.progress import progress_bar
-from neuron_path.store.evidence import evidence_schema, write_evidence
+from neuron_path.pipeline.work import Study, Work
+from neuron_path.store.checksums import sha256
+from neuron_path.store.evidence import EVIDENCE_FILE, evidence_schema, write_evidence
+from neuron_path.store.layout import EVIDENCE, PATHS_FILE
+from neuron_path.store.merge import remove_parts
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import build_table
 
@@ -23,33 +33,61 @@ N_NEURONS: Final = 200
 """Neurons of a block at most; of more on paths, the most used."""
 
 
-def evidence_stage(study: Study, run_dir: Path) -> Path:
-    """Find what activates the neurons on the paths stored in `run_dir` most; returns the file.
-
-    One clean pass over the images that have a path, on the model's device: little beside the search.
-    """
+def evidence_of(work: Work, run_dir: Path, given: Mapping[str, Any]) -> Evidence:
+    """Evidence as a stage: of the neurons on the paths stored in `run_dir`."""
     paths = load_paths(run_dir)
-    methods = [np.stack(rows["path"].tolist()) for _, rows in paths.groupby(["scorer", "search"], sort=False)]
-    neurons, left_out = choose_neurons([own.reshape(*own.shape[:2], -1) for own in methods], N_NEURONS)
-    names = set(paths["sample_id"])
-    strongest = Strongest(study.session, neurons, sorted(names), N_TOP)
-    with progress_bar() as bar:
-        task = bar.add_task("Evidence", total=len(study.data.dataset))
-        for batch in study.data.predict_dataloader():
-            kept = [place for place, name in enumerate(batch.sample_ids) if name in names]
-            if kept:
-                strongest.update(batch.images[kept], [batch.sample_ids[place] for place in kept])
-            bar.advance(task, len(batch) + len(batch.problems))
-    columns = strongest.columns()
-    columns["thumbnail"] = _thumbnails(study, columns["sample_id"])
+    return Evidence(work.study.session, _neurons(paths)[0], sorted(set(paths["sample_id"])), N_TOP, given)
+
+
+def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
+    """Find what activates the neurons on the paths stored in `run_dir` most.
+
+    One clean pass over the images that have a path: little beside the search. What was looked at before a run was
+    stopped is not looked at again.
+
+    Raises:
+        NeuronPathError: an image that cannot be read any more.
+        Terminated: the program was asked to end, and every finished batch is stored.
+    """
+    paths, dataset = load_paths(run_dir), work.study.data.dataset
+    neurons, left_out = _neurons(paths)
+    identity = {"paths": sha256(run_dir / PATHS_FILE), "n_top": N_TOP, "n_neurons": N_NEURONS}
+    stage = evidence_of(work, run_dir, {"provenance": {"identity": identity}})
+    names = list(dict.fromkeys(paths["sample_id"]))
+    is_done = is_made(run_dir / EVIDENCE_FILE, "evidence", identity)
+    rows, _ = gather(stage, [(name,) for name in names], dataset.sample_ids, run_dir, crew, is_done=is_done)
+    if rows is None:
+        return
+    work.study.session.model.to(crew.device)
+    grid = exact_grid(work.study.session, reader(dataset)(names[:1]))
+    columns = rank_candidates(_candidates(rows), N_TOP, grid)
+    columns["thumbnail"] = _thumbnails(work.study, columns["sample_id"])
     evidence = {
         "n_top": N_TOP,
         "n_neurons": [len(part) for part in neurons],
         "left_out": left_out,
-        "patch_grid": None if strongest.grid is None else list(strongest.grid),
+        "patch_grid": None if grid is None else list(grid),
+        "identity": identity,
     }
     table = build_table(evidence_schema(), columns)
-    return write_evidence(run_dir, table, paths.attrs["provenance"] | {"evidence": evidence})
+    write_evidence(run_dir, table, paths.attrs["provenance"] | {"evidence": evidence})
+    remove_parts(run_dir, EVIDENCE)
+
+
+def _neurons(paths: pd.DataFrame) -> tuple[list[NDArray[np.int64]], list[int]]:
+    """The neurons to look at, block by block, and how many are left out."""
+    methods = [np.stack(rows["path"].tolist()) for _, rows in paths.groupby(["scorer", "search"], sort=False)]
+    return choose_neurons([own.reshape(*own.shape[:2], -1) for own in methods], N_NEURONS)
+
+
+def _candidates(rows: pa.Table) -> dict[str, NDArray[Any]]:
+    """The candidates of all images as columns."""
+    lists = rows["candidates"].combine_chunks()
+    columns = pa.Table.from_struct_array(lists.flatten()).to_pandas()
+    columns["patch_token"] = columns["patch_token"].fillna(-1).astype(int)
+    names = rows["sample_id"].to_numpy(zero_copy_only=False).astype(str)
+    repeated = np.repeat(names, lists.value_lengths().to_numpy())
+    return {name: columns[name].to_numpy() for name in columns} | {"sample_id": repeated}
 
 
 def _thumbnails(study: Study, sample_ids: list[str]) -> list[bytes | None]:

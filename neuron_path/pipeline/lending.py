@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuron_path.config import Config
 from neuron_path.data.pictures import unreadable
 from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.means import MeanActivations
 from neuron_path.interventions.operations import MeanAblation
-from neuron_path.lightning.datamodule import NamedDataset
-from neuron_path.pipeline.build import Study
-from neuron_path.pipeline.images import build_data, reference_of
+from neuron_path.lightning.datamodule import ImageDataModule, NamedDataset
+from neuron_path.pipeline.work import Study
 from neuron_path.progress import progress_bar
 
 
@@ -26,52 +23,50 @@ class DataLender:
     """Lends from the run's own data, or its reference split; what is not asked for is not read.
 
     Args:
-        config: with the evaluation's reference and the seed.
         study: model and data.
+        seed: who donates to whom.
+        reference: the reference split's name, and what opens it; None for the run's own images.
+        strict: whether an image of the reference that cannot be read is an error.
     """
 
-    def __init__(self, config: Config, study: Study) -> None:
-        self._config, self._study = config, study
+    def __init__(
+        self, study: Study, seed: int, reference: tuple[str, Callable[[], ImageDataModule]] | None, *, strict: bool
+    ) -> None:
+        self._study, self._seed, self._reference, self._strict = study, seed, reference, strict
 
     def means(self) -> MeanAblation:
         """Computed when they are first asked for, by each process for itself."""
-        return self._means
+        return self.described_means[0]
 
     def donors(self, run: slice, names: Sequence[str]) -> Tensor:
         """Those that the evaluation takes, too."""
         return self._read([self._donors[name] for name in names])
 
     @cached_property
-    def _means(self) -> MeanAblation:
-        return reference_means(self._config, self._study)[0]
+    def described_means(self) -> tuple[MeanAblation, dict[str, Any]]:
+        """Mean activations over the reference split, or over the run's own images, and which images these were."""
+        name, open_data = self._reference or ("the run's own images", lambda: self._study.data)
+        data = open_data()
+        means, seen = MeanActivations(self._study.session), hashlib.sha256()
+        with progress_bar() as bar:
+            task = bar.add_task("Mean activations", total=len(data.dataset))
+            for batch in data.predict_dataloader():
+                if batch.problems and self._strict:
+                    raise unreadable(*batch.problems[0])
+                if len(batch):
+                    means.update(batch.images)
+                    seen.update(batch.images.numpy().tobytes())
+                bar.advance(task, len(batch) + len(batch.problems))
+        described = {"name": name, "n_images": len(data.dataset), "sha256": seen.hexdigest()}
+        return means.operation(), described
 
     @cached_property
     def _donors(self) -> dict[str, str]:
-        return donors_of(self._study.data.dataset.sample_ids, self._config.seed)
+        return donors_of(self._study.data.dataset.sample_ids, self._seed)
 
     @cached_property
     def _read(self) -> Callable[[Sequence[str]], Tensor]:
         return reader(self._study.data.dataset)
-
-
-def reference_means(config: Config, study: Study) -> tuple[MeanAblation, dict[str, Any]]:
-    """Mean activations over the named reference split, or over the run's own images, and which images these were."""
-    name = config.evaluation.reference
-    data = study.data
-    if name is not None:
-        data = build_data(replace(config, data=reference_of(config.data, name)), study.session.model)
-    means, seen = MeanActivations(study.session), hashlib.sha256()
-    with progress_bar() as bar:
-        task = bar.add_task("Mean activations", total=len(data.dataset))
-        for batch in data.predict_dataloader():
-            if batch.problems and config.data.on_error == "raise":
-                raise unreadable(*batch.problems[0])
-            if len(batch):
-                means.update(batch.images)
-                seen.update(batch.images.numpy().tobytes())
-            bar.advance(task, len(batch) + len(batch.problems))
-    described = {"name": name or "the run's own images", "n_images": len(data.dataset), "sha256": seen.hexdigest()}
-    return means.operation(), described
 
 
 def reader(dataset: NamedDataset) -> Callable[[Sequence[str]], Tensor]:

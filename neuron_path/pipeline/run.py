@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ from rich.console import Console
 
 from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, located
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.pipeline.build import Study, build_finders, build_study
+from neuron_path.pipeline.build import build_work
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
 from neuron_path.pipeline.evidence import evidence_stage
 from neuron_path.pipeline.head import HEAD_FILE, describe, store_head
-from neuron_path.pipeline.launch.processes import find_processes
-from neuron_path.pipeline.launch.threads import use_threads
-from neuron_path.pipeline.lending import DataLender
+from neuron_path.pipeline.launch.processes import Processes, find_processes
+from neuron_path.pipeline.launch.runner import Runner
+from neuron_path.pipeline.launch.workers import Crew
 from neuron_path.pipeline.records.stored import open_study
 from neuron_path.pipeline.report import report_stage
-from neuron_path.pipeline.search import Job, Searched, provenance_of, search_stage, whole_or_absent
+from neuron_path.pipeline.search import Searched, provenance_of, search_stage, whole_or_absent
+from neuron_path.pipeline.stages import stage_of
+from neuron_path.pipeline.work import Study, Work
 from neuron_path.report.effects import read_effects
 from neuron_path.report.markdown import markdown_table
 from neuron_path.report.run_page.headline import effects_in_words, effects_table
@@ -30,10 +33,13 @@ from neuron_path.store.checksums import stored_files, write_checksums
 from neuron_path.store.identity import differences
 from neuron_path.store.layout import (
     EFFECTS_FILE,
+    EVALUATION,
+    EVIDENCE,
     METRICS_FILE,
     PATHS_FILE,
     RUN_FILE,
     SCORES_FILE,
+    SEARCH,
     SKIPPED_FILE,
     make_run_dir,
     open_run_dir,
@@ -42,10 +48,27 @@ from neuron_path.store.lock import locked
 from neuron_path.store.reader import read_json
 from neuron_path.store.recovery import Opened, open_search
 from neuron_path.store.schema import path_schema
-from neuron_path.tracking import NullTracker, check_options, make_tracker
+from neuron_path.tracking import NullTracker, Tracker, check_options, make_tracker
 
 RESUME_MODES = ("same", "force")
 _ELSEWHERE = ", or choose another directory with hydra.run.dir=DIR"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run about to begin, or to go on, as its first process sees it.
+
+    Attributes:
+        work: what is done.
+        crew: who does it.
+        opened: what is done of the search already.
+        tracker: where numbers are streamed to.
+    """
+
+    work: Work
+    crew: Crew
+    opened: Opened
+    tracker: Tracker
 
 
 def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
@@ -57,41 +80,43 @@ def search(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = N
         expected: the identity that the search must have; None takes any.
     """
     check_evaluation(config.evaluation, is_measured=False)
-    with _begun(config, run_dir, (), "search", expected) as job:
-        searched = search_stage(job)
-        if searched is None:
+    evidence = [EVIDENCE] if config.evidence else []
+    with _begun(config, run_dir, (), "search", [SEARCH, *evidence], expected) as job:
+        if job is None:
             return
-        if config.evidence:
-            evidence_stage(job.study, run_dir)
+        searched = search_stage(job.work, run_dir, job.crew, job.opened)
+        if evidence:
+            evidence_stage(job.work, run_dir, job.crew)
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(searched.metrics, result_files(run_dir))
-    _say(searched, job.study)
+    _say(searched, job.work.study)
 
 
 def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None) -> None:
     """`neuron-path run`: search with baselines, check by interventions, draw and report; arguments as of `search`."""
     check_evaluation(config.evaluation)
-    if config.report and not config.per_block:
+    if (config.report or config.evidence) and not config.per_block:
         raise NeuronPathError(
-            "The report compares paths block by block, and has nothing to show of neurons of any blocks "
-            "(per_block=false): add report=false."
+            "Report and evidence take paths block by block, and have nothing to show of neurons of any blocks "
+            "(per_block=false): add report=false evidence=false."
         )
-    with _begun(config, run_dir, config.baselines, "run", expected) as job:
-        searched = search_stage(job)
-        if searched is None:
+    evidence = [EVIDENCE] if config.evidence else []
+    with _begun(config, run_dir, config.baselines, "run", [SEARCH, *evidence, EVALUATION], expected) as job:
+        if job is None:
             return
-        if config.evidence:
-            evidence_stage(job.study, run_dir)
-        study = job.study
-        summary = evaluation_stage(config, study, run_dir, job.tracker)
-        metrics = searched.metrics | {"effects": summary.to_dict(orient="records")}
+        searched, study = search_stage(job.work, run_dir, job.crew, job.opened), job.work.study
+        if evidence:
+            evidence_stage(job.work, run_dir, job.crew)
+        found = evaluation_stage(job.work, run_dir, job.crew)
+        metrics = searched.metrics | found.metrics
         write_json(run_dir / METRICS_FILE, metrics)
         page = None
         if config.report:
-            page = report_stage(run_dir, study.data.dataset, job.finders[0])
+            study.session.model.to(job.crew.device)
+            page = report_stage(run_dir, study.data.dataset, job.work.finders[0])
         write_checksums(run_dir, stored_files(run_dir))
-        job.tracker.finish(metrics, result_files(run_dir), {"effects": summary})
-    _say(searched, study, page, effects_in_words(read_effects(summary)))
+        job.tracker.finish(metrics, result_files(run_dir), {"effects": found.summary})
+    _say(searched, study, page, effects_in_words(read_effects(found.summary)))
 
 
 def evaluate(config: Config, overridden: Collection[str]) -> None:
@@ -99,25 +124,38 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
     check_evaluation(config.evaluation)
     options = asdict(config.logger)
     check_options(options)
-    with _held(config.run_dir):
+    processes = find_processes(config)
+    if not processes.is_first:
+        stored = open_study(config, overridden)
+        _follow(processes, stored.config, stored.work, stored.run_dir, [EVALUATION])
+        return
+    with _held(config.run_dir) as lock:
         stored = open_study(config, overridden)
         run_dir, group = stored.run_dir, stored.provenance["config"]["logger"]["group"]
-        use_threads(config.trainer.threads)
-        provenance = evaluated(stored.provenance, stored.config)
+        provenance = evaluated(stored.provenance, stored.work)
         tracker = make_tracker(run_dir, provenance, options | {"group": options["group"] or group}, "evaluate")
         try:
-            summary = evaluation_stage(stored.config, stored.study, run_dir, tracker)
-            metrics = read_json(run_dir / METRICS_FILE) | {"effects": summary.to_dict(orient="records")}
+            with processes.crew(stored.config, stored.work, run_dir, tracker, lock) as crew:
+                found = evaluation_stage(stored.work, run_dir, crew, anew=True)
+            metrics = read_json(run_dir / METRICS_FILE) | found.metrics
             write_json(run_dir / METRICS_FILE, metrics)
             write_checksums(run_dir, stored_files(run_dir))
-            tracker.finish(metrics, result_files(run_dir), {"effects": summary})
+            tracker.finish(metrics, result_files(run_dir), {"effects": found.summary})
         except BaseException:
             tracker.fail()
             raise
     console = Console(highlight=False, soft_wrap=True)
-    console.print(markdown_table(effects_table(read_effects(summary))), markup=False)
+    console.print(markdown_table(effects_table(read_effects(found.summary))), markup=False)
     console.print(f"Effects: {run_dir / EFFECTS_FILE}")
     console.print(f"Scores:  {run_dir / SCORES_FILE}")
+
+
+def _follow(processes: Processes, config: Config, work: Work, run_dir: Path, stages: Sequence[str]) -> None:
+    """Do the shares of a process that is not the first one of those started outside."""
+    with processes.crew(config, work, run_dir, NullTracker(), None) as crew:
+        assert isinstance(crew, Runner)
+        for name in stages:
+            crew.follow(partial(stage_of, name, work, run_dir))
 
 
 def _held(run_dir: str | None) -> AbstractContextManager[int | None]:
@@ -132,9 +170,17 @@ def result_files(run_dir: Path) -> list[Path]:
 
 @contextmanager
 def _begun(
-    config: Config, run_dir: Path, baselines: Sequence[str], command: str, expected: Mapping[str, Any] | None
-) -> Iterator[Job]:
-    """Build everything, open the run directory, write `run.json`, and see a failure through."""
+    config: Config,
+    run_dir: Path,
+    baselines: Sequence[str],
+    command: str,
+    stages: Sequence[str],
+    expected: Mapping[str, Any] | None,
+) -> Iterator[Job | None]:
+    """Build everything, open the run directory, write `run.json`, and see a failure through.
+
+    Gives None in a process that has done its shares of another one's stages.
+    """
     if config.resume_mode not in RESUME_MODES:
         raise unknown_name("way to resume (resume_mode)", config.resume_mode, RESUME_MODES)
     config = located(config)
@@ -144,13 +190,14 @@ def _begun(
     built = _with_stored_head(config, run_dir)
     if isinstance(built.head, LinearProbeConfig) and config.resume_mode != "force":
         open_run_dir(run_dir)  # fitting may take long, and the head would be another one: refuse before
-    study = build_study(built)
-    finders = build_finders(config, study.session, baselines, DataLender(config, study))
+    work = build_work(built, baselines, processes.device)
+    study, finders = work.study, work.finders
     provenance = provenance_of(config, study, finders, command)
     if expected is not None and (told := differences(expected, provenance["identity"])):
         raise NeuronPathError(f"This would be another search than that one: {'; '.join(told)}.")
     if not processes.is_first:
-        yield Job(config, study, finders, processes, run_dir, Opened(provenance), NullTracker())
+        _follow(processes, config, work, run_dir, stages)
+        yield None
         return
     make_run_dir(run_dir)
     with locked(run_dir, otherwise=_ELSEWHERE) as lock, whole_or_absent(run_dir):
@@ -164,7 +211,8 @@ def _begun(
                 write_json(run_dir / RUN_FILE, opened.provenance)
             if study.head is not None:
                 store_head(study.head, run_dir)
-            yield Job(config, study, finders, processes, run_dir, opened, tracker, lock)
+            with processes.crew(config, work, run_dir, tracker, lock) as crew:
+                yield Job(work, crew, opened, tracker)
         except BaseException:
             tracker.fail()
             raise

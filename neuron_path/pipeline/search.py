@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neuron_path.config import Config, FileHeadConfig
+from neuron_path.config import Config
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.callbacks import StreamMetrics
-from neuron_path.lightning.module import too_many_skipped
-from neuron_path.pipeline.build import Study, model_name
+from neuron_path.lightning.search import PathSearch
+from neuron_path.lightning.stage import too_many_skipped
+from neuron_path.pipeline.build import model_name
 from neuron_path.pipeline.head import HEAD_FILE
-from neuron_path.pipeline.launch.processes import Processes
-from neuron_path.pipeline.launch.share import Share, search_share
-from neuron_path.pipeline.launch.workers import search_in_workers
+from neuron_path.pipeline.launch.runner import Share
+from neuron_path.pipeline.launch.workers import Crew
 from neuron_path.pipeline.records.identity import identity_of
+from neuron_path.pipeline.work import Study, Work
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
 from neuron_path.store.layout import METRICS_FILE, PARTS_DIRECTORY, PATHS_FILE, RUN_FILE, list_parts
+from neuron_path.store.merge import merge_parts
 from neuron_path.store.provenance import collect_provenance, weight_hash
 from neuron_path.store.reader import load_paths, read_json
 from neuron_path.store.recovery import Opened
-from neuron_path.store.schema import path_schema
 from neuron_path.store.skipped import forget_skipped, read_skipped
-from neuron_path.store.writer import PathWriter
-from neuron_path.tracking import Tracker
-
-
-@dataclass(frozen=True)
-class Job:
-    """A search about to begin, or to go on.
-
-    Attributes:
-        config, study, finders: what is searched, where and how.
-        processes: which processes share it.
-        run_dir: where it is kept.
-        opened: what is done there already.
-        tracker: where numbers are streamed to.
-        lock: a descriptor that processes which work for this one keep open.
-    """
-
-    config: Config
-    study: Study
-    finders: Sequence[PathFinder]
-    processes: Processes
-    run_dir: Path
-    opened: Opened
-    tracker: Tracker
-    lock: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,83 +94,44 @@ def whole_or_absent(run_dir: Path) -> Iterator[None]:
         raise
 
 
-def search_stage(job: Job) -> Searched | None:
+def search_of(work: Work, provenance: Mapping[str, Any]) -> PathSearch:
+    """The search as a stage; the provenance is kept with its rows."""
+    return PathSearch(work.finders, work.study.targets, provenance, work.on_error, work.max_skipped)
+
+
+def search_stage(work: Work, run_dir: Path, crew: Crew, opened: Opened) -> Searched:
     """Find the paths of all images that are left with all methods, storing them as batches finish.
 
-    Returns:
-        What was found, or None in a process that only had its share of another one's search.
+    Args:
+        work: model, data and methods.
+        run_dir: where the search is kept.
+        crew: who does it.
+        opened: what is done there already.
 
     Raises:
         NeuronPathError: an image that cannot be read (unless skipped), or results that do not cover every image.
         Terminated: the program was asked to end, and every finished batch is stored.
     """
-    names = job.study.data.dataset.sample_ids
-    left = [place for place, name in enumerate(names) if name not in job.opened.done]
-    processes = job.processes.at_most(len(left))
-    shares = _search(job, processes, left)
-    if not processes.is_first:
-        return None
-    problems = read_skipped(job.run_dir)
+    names, stage = work.study.data.dataset.sample_ids, search_of(work, opened.provenance)
+    left = [place for place, name in enumerate(names) if name not in opened.done]
+    shares = crew.run(stage, left)
+    problems = read_skipped(run_dir)
     skipped = {name for name, _ in problems}
     done = [name for name in names if name not in skipped]
-    limit = job.config.data.max_skipped
+    limit = work.max_skipped
     if limit is not None and len(problems) > limit:  # each process has counted its own
         raise too_many_skipped(len(problems), limit, *problems[-1])
     if not done:
         name, reason = problems[0]
         raise NeuronPathError(f"None of the {len(skipped)} images can be read; the first is '{name}' ({reason}).")
-    forced = bool(job.opened.provenance.get("forced"))
-    if shares or forced or not (job.run_dir / PATHS_FILE).exists():
-        keys = [(name, finder.scorer.name) for finder in job.finders for name in done]
-        _writer(job, 0).merge(keys, keep_others=forced)
+    forced = bool(opened.provenance.get("forced"))
+    if shares or forced or not (run_dir / PATHS_FILE).exists():
+        keys = [(name, finder.scorer.name) for finder in work.finders for name in done]
+        merge_parts(run_dir, stage.schema, opened.provenance, keys, keep_others=forced)
     counts = {"images": len(done), "skipped_images": len(skipped), "images_done_before": len(names) - len(left)}
-    metrics = counts | _speed(job.run_dir, len(left) - len(skipped), processes.count, shares) | _means(job.run_dir)
-    write_json(job.run_dir / METRICS_FILE, metrics)
-    return Searched(job.run_dir, metrics, problems, len(names) - len(left))
-
-
-def _search(job: Job, processes: Processes, left: list[int]) -> list[Share]:
-    """Search what is left, in this process or in several; a share for each that this process knows of."""
-    if processes.is_outside or (left and processes.count == 1):
-        own = left if processes.is_first else None
-        return [
-            search_share(
-                job.config,
-                job.study,
-                job.finders,
-                partial(_writer, job),
-                processes.trainer_of(job.config),
-                own,
-                [StreamMetrics(job.tracker.log)],
-                wait=processes.is_outside,
-            )
-        ]
-    return search_in_workers(_orders(job, processes, left), job.lock) if left else []
-
-
-def _orders(job: Job, processes: Processes, left: list[int]) -> list[dict[str, Any]]:
-    """What each worker is told; only the first one knows what is left, and hands it on."""
-    config = job.config
-    if job.study.head is not None:  # stored by now, and not to be fitted again
-        config = replace(config, head=FileHeadConfig(path=str(_head_file(job))))
-    order = {
-        "config": asdict(config),
-        "baselines": [finder.scorer.name for finder in job.finders[1:]],
-        "run_dir": str(job.run_dir),
-        "provenance": job.opened.provenance,
-        "devices": processes.devices,
-    }
-    return [order | {"left": left if rank == 0 else None} for rank in range(processes.count)]
-
-
-def _head_file(job: Job) -> Path:
-    head = job.study.head
-    assert head is not None
-    return job.run_dir / HEAD_FILE if head.is_new else Path(head.record["path"])
-
-
-def _writer(job: Job, rank: int) -> PathWriter:
-    return PathWriter(job.run_dir, path_schema(job.config.top_k), job.opened.provenance, rank)
+    metrics = counts | _speed(run_dir, len(left) - len(skipped), crew.count, shares) | _means(run_dir)
+    write_json(run_dir / METRICS_FILE, metrics)
+    return Searched(run_dir, metrics, problems, len(names) - len(left))
 
 
 def _speed(run_dir: Path, n_images: int, n_processes: int, shares: Sequence[Share]) -> dict[str, Any]:

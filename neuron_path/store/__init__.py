@@ -3,7 +3,8 @@
 One run directory holds one table of neuron paths, one row per image and method, joined by ``sample_id`` and never by
 position:
 
-    parts/part-00000-000000.parquet …   what each process has finished so far, each file whole or absent
+    parts/part-00000-000000.parquet …   what each process has found so far, each file whole or absent
+    parts/evaluation-…, evidence-…      the same of what is measured of the paths, and of what neurons answer to
     parts/skipped-00000-000001.json …   the images that could not be read
     skipped.json                        these images after the merge, where there are any, with the reason
     set_aside/                          what lay there and did not belong there: torn files, parts of another search
@@ -19,6 +20,8 @@ position:
 - ``parquet``     one Parquet file with its provenance
 - ``writer``      parts as batches finish, then the merged table
 - ``merge``       coverage check and merge
+- ``evaluation``  what is measured, image by image, and the two tables made of it
+- ``evidence``    what neurons answer to
 - ``reader``      tables as data frames
 - ``provenance``  what made these numbers
 - ``identity``    which of that makes two runs the same search, and how two differ

@@ -31,7 +31,7 @@ def stored_files(run_dir: Path) -> list[Path]:
 
 def write_checksums(run_dir: Path, files: Iterable[Path]) -> Path:
     """Write the SHA-256 of files of a run, replacing an older list, and return the list's file."""
-    lines = [f"{_sha256(file)}  {file.relative_to(run_dir).as_posix()}\n" for file in files]
+    lines = [f"{sha256(file)}  {file.relative_to(run_dir).as_posix()}\n" for file in files]
     write_text(run_dir / CHECKSUMS_FILE, "".join(sorted(lines, key=lambda line: line[_LENGTH:])))
     return run_dir / CHECKSUMS_FILE
 
@@ -62,11 +62,12 @@ def _read(file: Path) -> dict[str, str]:
 
 def _is_changed(file: Path, expected: str) -> bool:
     try:
-        return _sha256(file) != expected
+        return sha256(file) != expected
     except OSError:
         return True
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

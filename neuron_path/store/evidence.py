@@ -28,6 +28,8 @@ from neuron_path.store.schema import conform
 
 EVIDENCE_FILE: Final = "evidence.parquet"
 KINDS: Final = ("image", "patch")
+CANDIDATE: Final = ("block", "neuron", "activation", "patch_activation", "patch_token")
+"""What is known of an image and a neuron before they are ranked."""
 PATCHES_ARE: Final = "patches by this neuron's activation at patch tokens"
 """What must stand beside patches: in scope ``cls`` a path counts the class token's activation only."""
 
@@ -75,6 +77,13 @@ def evidence_schema() -> pa.Schema:
         [pa.field(name, kind, nullable=False) for name, kind in needed.items()]
         + [pa.field(name, kind) for name, kind in optional.items()]
     )
+
+
+def candidate_schema() -> pa.Schema:
+    """Return the columns of the parts: one row per image, with a list of the neurons that it may be evidence of."""
+    columns = {name: evidence_schema().field(name).type for name in CANDIDATE}
+    candidates = pa.list_(pa.struct(list(columns.items())))
+    return pa.schema([pa.field("sample_id", pa.string(), nullable=False), pa.field("candidates", candidates)])
 
 
 def write_evidence(run_dir: str | os.PathLike[str], table: pa.Table, provenance: Mapping[str, Any]) -> Path:

@@ -22,24 +22,27 @@ ERROR_FILE = "error.txt"
 PARTS_DIRECTORY = "parts"
 SET_ASIDE_DIRECTORY = "set_aside"
 
-_PART_NAME = re.compile(r"part-(\d{5,})-(\d{6,})\.parquet")
-_SKIPPED_NAME = re.compile(r"skipped-(\d{5,})-(\d{6,})\.json")
+SEARCH, EVALUATION, EVIDENCE = "part", "evaluation", "evidence"
+"""The stages of a run, as the names of their parts begin."""
+
+_PART_NAME = re.compile(rf"({SEARCH}|{EVALUATION}|{EVIDENCE})-(\d{{5,}})-(\d{{6,}})\.parquet")
+_SKIPPED_NAME = re.compile(r"(skipped)-(\d{5,})-(\d{6,})\.json")
 
 
 class PartFiles(NamedTuple):
-    """What lies in a run's ``parts``, each list sorted by name; leftovers of interrupted writes are in neither."""
+    """What lies in a run's ``parts``: those of a stage, and what belongs to no stage, each list sorted by name."""
 
     parts: list[Path]
     foreign: list[Path]
 
 
-def part_path(run_dir: Path, rank: int, sequence: int) -> Path:
-    """Return the file of one part; no two processes (ranks) ever share a name.
+def part_path(run_dir: Path, rank: int, sequence: int, stage: str = SEARCH) -> Path:
+    """Return the file of one part; no two stages or processes (ranks) ever share a name.
 
     >>> part_path(Path("run"), 1, 12).as_posix()
     'run/parts/part-00001-000012.parquet'
     """
-    return run_dir / PARTS_DIRECTORY / f"part-{rank:05d}-{sequence:06d}.parquet"
+    return run_dir / PARTS_DIRECTORY / f"{stage}-{rank:05d}-{sequence:06d}.parquet"
 
 
 def skipped_path(run_dir: Path, rank: int, sequence: int) -> Path:
@@ -51,12 +54,13 @@ def skipped_path(run_dir: Path, rank: int, sequence: int) -> Path:
     return run_dir / PARTS_DIRECTORY / f"skipped-{rank:05d}-{sequence:06d}.json"
 
 
-def list_parts(run_dir: Path) -> PartFiles:
-    """List the parts of a run, and whatever else lies among them."""
+def list_parts(run_dir: Path, stage: str = SEARCH) -> PartFiles:
+    """List the parts of a stage, and whatever is no part among them; leftovers of interrupted writes are neither."""
     files = [file for file in _list(run_dir) if not _SKIPPED_NAME.fullmatch(file.name)]
+    named = [(file, _PART_NAME.fullmatch(file.name)) for file in files]
     return PartFiles(
-        parts=[file for file in files if _PART_NAME.fullmatch(file.name)],
-        foreign=[file for file in files if not _PART_NAME.fullmatch(file.name)],
+        parts=[file for file, name in named if name and name[1] == stage],
+        foreign=[file for file, name in named if not name],
     )
 
 
@@ -68,7 +72,7 @@ def list_skipped(run_dir: Path) -> list[Path]:
 def next_sequence(run_dir: Path, rank: int) -> int:
     """Return the number of the first part that ``rank`` may write without touching an older one."""
     names = [_PART_NAME.fullmatch(file.name) or _SKIPPED_NAME.fullmatch(file.name) for file in _list(run_dir)]
-    return 1 + max((int(name[2]) for name in names if name and int(name[1]) == rank), default=-1)
+    return 1 + max((int(name[3]) for name in names if name and int(name[2]) == rank), default=-1)
 
 
 def leftovers(run_dir: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""From the parts of all processes to one table: nothing lost, nothing doubled, the order of the data."""
+"""From the parts of all processes to one table: nothing lost, nothing doubled, in the order that is asked for."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ import pyarrow as pa
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.atomic import TEMPORARY_SUFFIX, write_bytes
-from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, list_parts, list_skipped, set_aside
+from neuron_path.store.layout import PARTS_DIRECTORY, PATHS_FILE, SEARCH, list_parts, list_skipped, set_aside
 from neuron_path.store.parquet import read_parquet, write_parquet
 from neuron_path.store.schema import KEY_COLUMNS, conform
 from neuron_path.store.skipped import merge_skipped
 
 Key = tuple[str, ...]
-"""(sample_id, scorer) or (sample_id, scorer, search)."""
+"""(sample_id, scorer) or (sample_id, scorer, search); where rows are of no method, (sample_id,)."""
 
 
-def read_parts(run_dir: Path, schema: pa.Schema) -> pa.Table:
-    """Return the rows of all parts of a run, in no promised order.
+def read_parts(run_dir: Path, schema: pa.Schema, stage: str = SEARCH) -> pa.Table:
+    """Return the rows of all parts of a stage, in no promised order.
 
     Raises:
         NeuronPathError: naming the first part that is torn, foreign or of other columns.
     """
-    parts, foreign = list_parts(run_dir)
+    parts, foreign = list_parts(run_dir, stage)
     if foreign:
         raise NeuronPathError(
             f"{os.fspath(foreign[0])!r} is no part of this run; expected only part-*.parquet there. Move it away."
         )
     return pa.concat_tables([schema.empty_table(), *(_read_part(part, schema) for part in parts)])
+
+
+def ordered_parts(run_dir: Path, schema: pa.Schema, expected: Iterable[Key], stage: str) -> pa.Table:
+    """Return the rows of all parts of a stage in the order of ``expected``; errors as in :func:`merge_parts`."""
+    return _ordered(run_dir, read_parts(run_dir, schema, stage), [tuple(key) for key in expected])
 
 
 def merge_parts(
@@ -44,7 +49,7 @@ def merge_parts(
     *,
     keep_others: bool = False,
 ) -> Path:
-    """Merge all parts of a run into ``paths.parquet``, in the order of ``expected``, and remove the parts.
+    """Merge all parts of a search into ``paths.parquet``, in the order of ``expected``, and remove the parts.
 
     Rows of an older ``paths.parquet`` are taken over: a search that has grown adds to them.
 
@@ -69,22 +74,25 @@ def merge_parts(
     table = read_parts(run_dir, schema)
     if target.exists():
         table = pa.concat_tables([_read_part(target, schema), table])
-    width = _key_width(keys)
-    found = _row_keys(table, width)
-    _check_coverage(run_dir, found, keys, keep_others)
-    position = {key: row for row, key in enumerate(found)}
-    ordered = table.take(pa.array([position[key] for key in keys], type=pa.int64()))
+    ordered = _ordered(run_dir, table, keys, keep_others)
     if keep_others:
-        _keep_others(run_dir, schema, keys, width)
+        _keep_others(run_dir, schema, keys)
     merge_skipped(run_dir)
-    write_parquet(target, ordered.combine_chunks(), provenance)
-    _remove_parts(run_dir)
+    write_parquet(target, ordered, provenance)
+    remove_parts(run_dir)
     return target
 
 
-def _keep_others(run_dir: Path, schema: pa.Schema, keys: Collection[Key], width: int) -> None:
+def _ordered(run_dir: Path, table: pa.Table, keys: Collection[Key], keep_others: bool = False) -> pa.Table:
+    found = _row_keys(table, _key_width(keys, table.schema))
+    _check_coverage(run_dir, found, keys, keep_others)
+    position = {key: row for row, key in enumerate(found)}
+    return table.take(pa.array([position[key] for key in keys], type=pa.int64())).combine_chunks()
+
+
+def _keep_others(run_dir: Path, schema: pa.Schema, keys: Collection[Key]) -> None:
     """Set a copy of every table aside that holds other rows than the expected ones."""
-    wanted = set(keys)
+    wanted, width = set(keys), _key_width(keys, schema)
     for file in [run_dir / PATHS_FILE, *list_parts(run_dir).parts]:
         if file.exists() and not wanted.issuperset(_row_keys(_read_part(file, schema), width)):
             copy = file.with_name(f".{file.name}{TEMPORARY_SUFFIX}")
@@ -98,9 +106,10 @@ def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
     return conform(table, schema, f"Part {os.fspath(part)!r}", "It is foreign to this run: move it away")
 
 
-def _key_width(keys: Collection[Key]) -> int:
-    widths = {len(key) for key in keys} or {len(KEY_COLUMNS)}
-    if len(widths) > 1 or not widths <= {2, 3}:
+def _key_width(keys: Collection[Key], schema: pa.Schema) -> int:
+    allowed = {2, 3} if KEY_COLUMNS[1] in schema.names else {1}
+    widths = {len(key) for key in keys} or {max(allowed)}
+    if len(widths) > 1 or not widths <= allowed:
         raise NeuronPathError(
             f"Expected rows are named by keys of {sorted(widths)} values; give (sample_id, scorer) or "
             "(sample_id, scorer, search), the same for all."
@@ -138,10 +147,11 @@ def _name(keys: list[Key]) -> str:
     return ", ".join(map(repr, named)) + (", …" if len(keys) > 3 else "")
 
 
-def _remove_parts(run_dir: Path) -> None:
+def remove_parts(run_dir: Path, stage: str = SEARCH) -> None:
+    """Remove the parts of a stage whose merged table is whole: one that cannot be removed costs space, not a result."""
     directory = run_dir / PARTS_DIRECTORY
-    # The merged table is whole: a part that cannot be removed now costs space, not a result.
+    skipped = list_skipped(run_dir) if stage == SEARCH else []
     with contextlib.suppress(OSError):
-        for file in [*list_parts(run_dir).parts, *list_skipped(run_dir), *directory.glob(f".*{TEMPORARY_SUFFIX}")]:
+        for file in [*list_parts(run_dir, stage).parts, *skipped, *directory.glob(f".*{TEMPORARY_SUFFIX}")]:
             file.unlink(missing_ok=True)
         directory.rmdir()

@@ -19,6 +19,8 @@ from neuron_path.store.jsonable import dump_json
 METADATA_KEY = b"neuron_path"
 """The key of the provenance in the file's schema metadata."""
 
+_SMALL = 10_000  # rows
+
 
 def write_parquet(path: str | os.PathLike[str], table: pa.Table, provenance: Mapping[str, Any]) -> None:
     """Write ``table`` to ``path``, whole or not at all, compressed with zstd, with ``provenance`` as its metadata.
@@ -38,7 +40,9 @@ def read_parquet(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]
         NeuronPathError: when the file is missing, torn, no Parquet, or not from this library.
     """
     with _open_parquet(Path(path)) as parquet:
-        return parquet.read(), _parse_provenance(path, parquet.schema_arrow.metadata)
+        # Threads cost a small file more than they gain, and a search leaves thousands of these.
+        table = parquet.read(use_threads=parquet.metadata.num_rows > _SMALL)
+        return table, _parse_provenance(path, parquet.schema_arrow.metadata)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ from neuron_path.store.reader import read_json
 from neuron_path.store.schema import KEY_COLUMNS, conform
 from neuron_path.store.skipped import forget_skipped
 
-Method = tuple[str, str]
-"""(scorer, search)."""
+Method = tuple[str, ...]
+"""(scorer, search); of rows that belong to no method ()."""
 
 _MADE_OF_PATHS = (EFFECTS_FILE, SCORES_FILE, EVIDENCE_FILE, "report.html", "figures")
 
@@ -85,15 +86,46 @@ def open_search(
     for file in list_parts(run_dir).foreign:
         moved[set_aside(file, run_dir).name] = "foreign: not a part's name"
     accepted = [continued["identity"], *(before["identity"] for before in continued.get("forced", ()))]
-    done = _read_done(run_dir, schema, accepted, frozenset(methods), moved)
+    done = _read_done(run_dir, _tables(run_dir), schema, accepted, frozenset(methods), moved)
+    _tell(run_dir, moved, "search")
+    return Opened(continued, done)
+
+
+def open_stage(
+    run_dir: Path, stage: str, schema: pa.Schema, identity: Mapping[str, Any], methods: Collection[Method]
+) -> frozenset[str]:
+    """Continue a stage behind the search where it was left; parts that cannot be used are moved into ``set_aside``.
+
+    Args:
+        run_dir: of a finished search, locked.
+        stage: as :mod:`neuron_path.store.layout` names it.
+        schema: the columns of each part.
+        identity: all that its rows depend on, as in the provenance of its parts.
+        methods: what is done for every image.
+
+    Returns:
+        The images that have a row of every method.
+    """
+    moved: dict[str, str] = {}
+    for file in leftovers(run_dir):
+        file.unlink(missing_ok=True)
+    parts = list_parts(run_dir, stage)
+    for file in parts.foreign:
+        moved[set_aside(file, run_dir).name] = "foreign: not a part's name"
+    done = _read_done(run_dir, parts.parts, schema, [identity], frozenset(methods), moved, stage)
+    _tell(run_dir, moved, stage)
+    return done
+
+
+def _tell(run_dir: Path, moved: Mapping[str, str], what: str) -> None:
+    """Warn of the files that were set aside, by name and with the reason."""
     if moved:
         told = "; ".join(f"{name} ({reason})" for name, reason in moved.items())
         warnings.warn(
-            f"Set aside {len(moved)} file(s) that are no part of this search, into "
+            f"Set aside {len(moved)} file(s) that are no part of this {what}, into "
             f"{os.fspath(run_dir / SET_ASIDE_DIRECTORY)!r}: {told}.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return Opened(continued, done)
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -140,17 +172,21 @@ def _continue(run_dir: Path, stored: Mapping[str, Any], provenance: Mapping[str,
 
 def _read_done(
     run_dir: Path,
+    tables: Sequence[Path],
     schema: pa.Schema,
     accepted: Sequence[Mapping[str, Any]],
     methods: frozenset[Method],
     moved: dict[str, str],
+    stage: str = "search",
 ) -> frozenset[str]:
     """The images that are done; files whose rows cannot be used are set aside until the others fit together."""
     held: dict[Path, list[tuple[str, Method]]] = {}
     seen: set[tuple[str, Method]] = set()
     merged: frozenset[tuple[str, Method]] = frozenset()
-    for file in _tables(run_dir):  # the merged table first
-        rows, reason = _read_rows(file, schema, accepted)
+    with ThreadPoolExecutor(4) as threads:  # more would wait for each other in Python
+        found = threads.map(lambda file: _read_rows(file, schema, accepted, stage), tables)
+        read = [*zip(tables, found, strict=True)]
+    for file, (rows, reason) in read:  # the merged table first
         if rows and merged.issuperset(rows):
             file.unlink()  # left over from a merge that was cut short after its table was whole
         elif reason or len(set(rows)) < len(rows) or not seen.isdisjoint(rows):
@@ -172,7 +208,7 @@ def _read_done(
 
 
 def _read_rows(
-    file: Path, schema: pa.Schema, accepted: Sequence[Mapping[str, Any]]
+    file: Path, schema: pa.Schema, accepted: Sequence[Mapping[str, Any]], stage: str
 ) -> tuple[list[tuple[str, Method]], str]:
     """The keys of a table's rows, and why they cannot be used, if so. Every byte is read, and its checksum compared."""
     try:
@@ -180,13 +216,13 @@ def _read_rows(
     except NeuronPathError:
         return [], "torn, or no table of this library"
     if made.get("identity") not in accepted:
-        return [], "foreign: of another search"
+        return [], f"foreign: of another {stage}"
     try:
         conform(table, schema, "The table", "")
     except NeuronPathError:
         return [], "foreign: other columns"
-    names, scorers, searches = (table[name].to_pylist() for name in KEY_COLUMNS)
-    return list(zip(names, zip(scorers, searches, strict=True), strict=True)), ""
+    names, *method = (table[name].to_pylist() for name in KEY_COLUMNS if name in schema.names)
+    return list(zip(names, zip(*method, strict=True) if method else [()] * len(names), strict=True)), ""
 
 
 def _tables(run_dir: Path) -> list[Path]:

@@ -16,8 +16,8 @@ from neuron_path.classes.tables import all_tables, class_table, pair_table
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import build_table, path_schema
-from neuron_path.store.writer import PathWriter
 from tests.classes.runs import planted
+from tests.store.rows import PathWriter
 
 QUICK = Settings(n_permutations=19, n_splits=3)
 

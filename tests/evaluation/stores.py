@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from neuron_path.store.schema import build_table, effect_schema, path_schema, score_schema
-from neuron_path.store.writer import PathWriter, write_effects, write_scores
+from neuron_path.store.writer import write_effects, write_scores
+from tests.store.rows import PathWriter
 
 OPERATIONS = ("remove", "enhance", "mean_ablation", "resample_ablation", "keep_only")
 STRENGTH = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from neuron_path.errors import NeuronPathError
 from neuron_path.evidence.choice import choose_neurons
 from neuron_path.evidence.grid import patch_grid
-from neuron_path.evidence.strongest import Strongest
+from neuron_path.evidence.strongest import Strongest, exact_grid, rank_candidates
 from neuron_path.models.session import Session
 from neuron_path.store.evidence import evidence_schema
 from neuron_path.store.schema import build_table
@@ -28,10 +28,18 @@ NAMES = [f"image/{index:02d}" for index in range(N)]
 def found(session: Session, images: Tensor, names: list[str], cuts: list[int], n_top: int = N_TOP) -> dict[str, Any]:
     neurons = [np.array([0, 3, block.n_neurons - 1]) for block in session.adapter.blocks]
     strongest = Strongest(session, neurons, NAMES, n_top)
-    for part, own in zip(images.tensor_split(cuts), np.split(np.array(names), cuts), strict=True):
-        if len(part):
-            strongest.update(part, own.tolist())
-    return strongest.columns()
+    batches = zip(images.tensor_split(cuts), np.split(np.array(names), cuts), strict=True)
+    return ranked(strongest, session, *((part, own.tolist()) for part, own in batches if len(part)))
+
+
+def ranked(strongest: Strongest, session: Session, *batches: tuple[Tensor, list[str]]) -> dict[str, Any]:
+    """What is left of all batches."""
+    parts: list[dict[str, Any]] = []
+    for images, names in batches:
+        for run, part in strongest.update(images, names):
+            parts.append(part | {"sample_id": np.array(names[run])[part["image"]]})
+    candidates = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return rank_candidates(candidates, strongest.n_top, exact_grid(session, batches[0][0][:1]))
 
 
 def hooked(model: VisionTransformer, images: Tensor) -> list[Tensor]:
@@ -128,9 +136,8 @@ def test_a_patch_is_where_the_image_is_bright() -> None:
         model.get_classifier().weight.normal_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     image = torch.zeros(1, 1, 8, 16)
     image[0, 0, 4:, 8:12] = 1
-    strongest = Strongest(Session(model), [np.array([5])], ["a"], 1)
-    strongest.update(image, ["a"])
-    columns = strongest.columns()
+    session = Session(model)
+    columns = ranked(Strongest(session, [np.array([5])], ["a"], 1), session, (image, ["a"]))
     assert columns["kind"] == ["image", "patch"]
     assert (columns["patch_row"], columns["patch_column"]) == ([1, 1], [2, 2])
     assert [columns[name][0] for name in ("left", "top", "right", "bottom")] == [0.5, 0.5, 0.75, 1.0]
@@ -157,8 +164,7 @@ def test_class_attention_sees_no_patches() -> None:
     session = Session(specimen.make(), "cls")
     images = torch.randn(3, *specimen.image, generator=torch.Generator().manual_seed(0)).to(session.dtype)
     strongest = Strongest(session, [np.array([1])] * len(session.adapter.blocks), NAMES, 2)
-    strongest.update(images, NAMES[:3])
-    columns = strongest.columns()
+    columns = ranked(strongest, session, (images, NAMES[:3]))
     assert set(columns["kind"]) == {"image"}
     assert set(columns["patch_activation"]) == {None}
 

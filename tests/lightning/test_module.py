@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import pyarrow as pa
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -17,21 +18,24 @@ from neuron_path.attribution.scorer import scorers
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.evaluate import Evaluator, Intervention
 from neuron_path.lightning import callbacks
-from neuron_path.lightning.callbacks import EvaluationCollector, ImageProgress, ResultWriter, StreamMetrics
+from neuron_path.lightning.callbacks import ImageProgress, ResultWriter, StreamMetrics
 from neuron_path.lightning.datamodule import Batch, DigitsDataModule, DigitsPart, ImageDataModule
-from neuron_path.lightning.evaluation import EvaluationModule, StoredPaths
-from neuron_path.lightning.module import MethodPaths, PathSearchModule
+from neuron_path.lightning.evaluation import Evaluation, StoredPaths
+from neuron_path.lightning.search import PathSearch, TargetRule
+from neuron_path.lightning.stage import StageModule
 from neuron_path.models.session import Session
 from neuron_path.pipeline.build import quiet
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import searches
 from neuron_path.stopping import Terminated
+from neuron_path.store.evaluation import split_measures
 from neuron_path.store.layout import list_parts, open_run_dir
+from neuron_path.store.merge import merge_parts
 from neuron_path.store.provenance import collect_provenance
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import path_schema
 from neuron_path.store.skipped import read_skipped
-from neuron_path.store.writer import PathWriter
+from tests.tables import same_paths
 
 N = 5
 
@@ -39,6 +43,20 @@ N = 5
 def finders(session: Session, *names: str) -> list[PathFinder]:
     quadrature = Quadrature("gauss_legendre", 2)
     return [PathFinder(session, scorers.create(name), searches.create("greedy"), quadrature) for name in names]
+
+
+def by_label(batch: Batch) -> Sequence[int]:
+    return [label for label in batch.labels if label is not None]
+
+
+def search_module(
+    methods: Sequence[PathFinder],
+    rule: TargetRule = by_label,
+    on_error: str = "raise",
+    made: Mapping[str, Any] | None = None,
+) -> StageModule:
+    search = PathSearch(methods, rule, made or {}, on_error)
+    return StageModule(methods[0].session.model, lambda: search)
 
 
 def predict(module: lightning.LightningModule, data: lightning.LightningDataModule, *callbacks: Callback) -> list[Any]:
@@ -65,31 +83,32 @@ def data() -> DigitsDataModule:
     return DigitsDataModule(limit=N, batch_size=2)
 
 
-def by_label(batch: Batch) -> Sequence[int]:
-    return [label for label in batch.labels if label is not None]
-
-
 def all_images(data: DigitsDataModule) -> tuple[torch.Tensor, list[int]]:
     batches: list[Batch] = list(data.predict_dataloader())
     return torch.cat([batch.images for batch in batches]), [label for batch in batches for label in by_label(batch)]
+
+
+def all_rows(batches: Sequence[Sequence[pa.Table]]) -> pa.Table:
+    return pa.concat_tables(part for batch in batches for part in batch)
 
 
 @pytest.mark.parametrize("rule", [by_label, lambda batch: None], ids=["labels", "predictions"])
 def test_the_trainer_finds_what_find_paths_finds(
     session: Session, data: DigitsDataModule, rule: Callable[[Batch], Sequence[int] | None]
 ) -> None:
-    found: list[list[MethodPaths]] = predict(PathSearchModule(finders(session, "joint_attribution"), rule), data)
-    assert [len(batch[0].result) for batch in found] == [2, 2, 1]
+    found = predict(search_module(finders(session, "joint_attribution"), rule), data)
+    assert [sum(map(len, batch)) for batch in found] == [2, 2, 1]
+    rows = all_rows(found)
     images, labels = all_images(data)
     own = labels if rule is by_label else None
     expected = neuron_path.find_paths(session.model, images, own, quadrature="gauss_legendre", n_steps=2)
-    assert torch.equal(torch.cat([batch[0].result.paths for batch in found]), expected.paths)
-    torch.testing.assert_close(torch.cat([batch[0].result.scores for batch in found]), expected.scores)
+    assert rows["path"].to_pylist() == expected.paths.tolist()
+    torch.testing.assert_close(torch.tensor(rows["score"].to_pylist()), expected.scores)
 
 
 def test_the_model_is_left_as_it_was(session: Session, data: DigitsDataModule) -> None:
     before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
-    predict(PathSearchModule(finders(session, "joint_attribution", "activation"), by_label), data)
+    predict(search_module(finders(session, "joint_attribution", "activation")), data)
     after = session.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not session.model.training
@@ -120,20 +139,20 @@ def torn() -> ImageDataModule:
 def test_a_picture_that_cannot_be_read_is_raised_or_skipped(session: Session, torn: ImageDataModule) -> None:
     methods = finders(session, "activation")
     with pytest.raises(NeuronPathError, match=r"File 'torn\.jpg' is no image that can be read \(truncated\)"):
-        predict(PathSearchModule(methods, by_label), torn)
-    assert [len(found) for found in predict(PathSearchModule(methods, by_label, "skip"), torn)] == [1, 0]
+        predict(search_module(methods), torn)
+    assert [len(found) for found in predict(search_module(methods, on_error="skip"), torn)] == [1, 0]
 
 
 def test_results_are_stored_as_batches_finish(session: Session, torn: ImageDataModule, tmp_path: Path) -> None:
     open_run_dir(tmp_path)
-    provenance = collect_provenance({"seed": 0})
-    writer = ResultWriter(PathWriter(tmp_path, path_schema(1), provenance))
-    predict(PathSearchModule(finders(session, "activation", "random"), by_label, "skip"), torn, writer)
+    made, writer = collect_provenance({"seed": 0}), ResultWriter(tmp_path)
+    predict(search_module(finders(session, "activation", "random"), on_error="skip", made=made), torn, writer)
     assert read_skipped(tmp_path) == [("torn.jpg", "truncated")]
     assert len(list_parts(tmp_path).parts) == 1  # all methods of a batch are stored at once
     assert writer.seconds > 0
     names = list(torn.dataset.sample_ids)[:N]
-    writer.writer.merge([(name, scorer) for scorer in ("activation", "random") for name in names])
+    keys = [(name, scorer) for scorer in ("activation", "random") for name in names]
+    merge_parts(tmp_path, path_schema(1), made, keys)
     assert load_paths(tmp_path)["sample_id"].tolist() == names * 2
 
 
@@ -150,16 +169,17 @@ def test_a_long_batch_is_stored_in_parts_and_ends_between_them(
 
     monkeypatch.setattr(callbacks.stopping, "check", check)
     open_run_dir(tmp_path)
-    writer = ResultWriter(PathWriter(tmp_path, path_schema(1), collect_provenance({"seed": 0})))
+    writer = ResultWriter(tmp_path)
     methods = finders(session, "activation", "random")
     for method in methods:
         method.micro_batch = 4  # two images a chunk, at two nodes each
     one_batch = DigitsDataModule(limit=N, batch_size=N)
     with pytest.raises(SystemExit) as ended:  # of the Trainer, which takes it for Ctrl-C
-        predict(PathSearchModule(methods, by_label), one_batch, writer)
+        predict(search_module(methods), one_batch, writer)
     assert isinstance(ended.value.__context__, Terminated)
     assert len(list_parts(tmp_path).parts) == 2
-    writer.writer.merge([(name, s) for s in ("activation", "random") for name in one_batch.dataset.sample_ids[:4]])
+    keys = [(name, scorer) for scorer in ("activation", "random") for name in one_batch.dataset.sample_ids[:4]]
+    merge_parts(tmp_path, path_schema(1), {}, keys)
     assert len(set(load_paths(tmp_path)["sample_id"].tolist())) == 4
 
 
@@ -167,10 +187,10 @@ def test_what_was_found_before_an_error_is_kept_and_no_writer_hears_of_another_p
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_run_dir(tmp_path)
-    writer = ResultWriter(PathWriter(tmp_path, path_schema(1), collect_provenance({"seed": 0})))
+    writer = ResultWriter(tmp_path)
     [method] = finders(session, "activation")
     method.micro_batch = 4  # two images a chunk, at two nodes each
-    module = PathSearchModule([method], by_label)
+    module = search_module([method])
     one_batch = DigitsDataModule(limit=N, batch_size=N)
     search_chunk = method.search_chunk
     chunks = iter([True, False])
@@ -187,17 +207,26 @@ def test_what_was_found_before_an_error_is_kept_and_no_writer_hears_of_another_p
     assert list_parts(tmp_path).parts == [part]
 
 
+def stored_paths(names: Sequence[str], paths: torch.Tensor, scores: torch.Tensor, **known: Any) -> StoredPaths:
+    rows = {name: row for row, name in enumerate(names)}
+    return StoredPaths("activation", "greedy", 1, rows, paths.unsqueeze(2), scores.double(), **known)
+
+
+def measured(evaluation: Evaluation, data: DigitsDataModule) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The columns of scores and of effects."""
+    rows = all_rows(predict(StageModule(evaluation.session.model, lambda: evaluation), data))
+    scores, effects = split_measures(rows)
+    return scores.to_pydict(), effects.to_pydict()
+
+
 def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataModule) -> None:
     images, labels = all_images(data)
     paths = neuron_path.find_paths(session.model, images, labels, scorer="activation").paths
     names = list(data.dataset.sample_ids)
-    chosen = dict(zip(reversed(names), paths.flip(0).unsqueeze(2), strict=True))  # in another order: joined by name
-    stored = StoredPaths("activation", "greedy", 1, chosen, dict.fromkeys(names, 0.5))
+    stored = stored_paths(names[::-1], paths.flip(0), torch.full((N,), 0.5))  # in another order: joined by name
     evaluator = Evaluator([Intervention("remove")], quadrature=Quadrature("gauss_legendre", 2))
-    collector = EvaluationCollector()
-    predict(EvaluationModule(session, [stored], dict(zip(names, labels, strict=True)), evaluator), data, collector)
-    parts = [part for batch in collector.batches for part in batch]
-    effects = [effect for part in parts for effect in part.effects]
+    targets = dict(zip(names, labels, strict=True))
+    scores, effects = measured(Evaluation(session, [stored], targets, evaluator), data)
     logits = neuron_path.intervene(session.model, images, paths, "remove").double()
     target = torch.tensor(labels).unsqueeze(1)
     clean = session.model(images).double()
@@ -215,12 +244,11 @@ def test_interventions_edit_the_stored_paths(session: Session, data: DigitsDataM
         "edited_prediction": logits.argmax(1).tolist(),
     }
     for column, values in expected.items():
-        found = [value for effect in effects for value in effect[column]]
+        found = effects[column]
         assert found == (pytest.approx(values, rel=1e-5, abs=1e-6) if isinstance(values[0], float) else values)
-    scores = {name: [v for part in parts for v in part.scores[name]] for name in ("complete", "joint")}
     assert scores["complete"] == pytest.approx(complete.tolist(), rel=1e-5)
     assert scores["joint"] == [0.5] * N
-    assert [v for part in parts for v in part.scores["convergence_delta"]] == pytest.approx(delta.tolist(), abs=1e-6)
+    assert scores["convergence_delta"] == pytest.approx(delta.tolist(), abs=1e-6)
 
 
 def test_scores_and_rounding_that_the_search_has_found_are_not_computed_again(
@@ -233,56 +261,47 @@ def test_scores_and_rounding_that_the_search_has_found_are_not_computed_again(
     assert found.rounding is not None
     logits = neuron_path.intervene(session.model, images, found.paths, "remove")
     names = list(data.dataset.sample_ids)
-    complete = zip(found.complete_scores.tolist(), found.convergence_deltas.tolist(), strict=True)
-    stored = StoredPaths(
-        "activation",
-        "greedy",
-        1,
-        dict(zip(names, found.paths.unsqueeze(2), strict=True)),
-        dict(zip(names, found.scores.tolist(), strict=True)),
-        dict(zip(names, complete, strict=True)),
-    )
+    complete = torch.stack([found.complete_scores, found.convergence_deltas], 1).double()
+    stored = stored_paths(names, found.paths, found.scores, complete=complete)
     monkeypatch.setattr("neuron_path.interventions.evaluate.path_scores", lambda *_: pytest.fail("scored again"))
     monkeypatch.setattr("neuron_path.attribution.exactness.rounding", lambda _: pytest.fail("measured again"))
     evaluator = Evaluator([Intervention("remove")], quadrature=Quadrature("gauss_legendre", 2))
     rounding = dict(zip(names, found.rounding.tolist(), strict=True))
-    collector = EvaluationCollector()
     targets = dict(zip(names, labels, strict=True))
-    predict(EvaluationModule(session, [stored], targets, evaluator, rounding), data, collector)
-    parts = [part for batch in collector.batches for part in batch]
-    assert [v for part in parts for v in part.scores["complete"]] == found.complete_scores.tolist()
-    edited = [v for part in parts for effect in part.effects for v in effect["edited_logit"]]
-    assert edited == pytest.approx(logits.gather(1, torch.tensor(labels).unsqueeze(1)).squeeze(1).tolist(), rel=1e-5)
+    scores, effects = measured(Evaluation(session, [stored], targets, evaluator, rounding), data)
+    assert scores["complete"] == found.complete_scores.tolist()
+    expected = logits.gather(1, torch.tensor(labels).unsqueeze(1)).squeeze(1).tolist()
+    assert effects["edited_logit"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_reference_method_among_the_others_is_not_run_twice(
     session: Session, data: DigitsDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = finders(session, "joint_attribution", "activation_matched_random")
-    alone = predict(PathSearchModule(methods[1:], by_label), data)
+    alone = predict(search_module(methods[1:]), data)
     assert methods[1].reference is not None
     monkeypatch.setattr(methods[1].reference, "find", lambda *_, **__: pytest.fail("searched again"))
-    together = predict(PathSearchModule(methods, by_label), data)
-    for (own,), (_, shared) in zip(alone, together, strict=True):
-        assert torch.equal(own.result.paths, shared.result.paths)
+    together = predict(search_module(methods), data)
+    own, shared = (all_rows(found).to_pandas() for found in (alone, together))
+    same_paths(own, shared.loc[shared["scorer"] == "activation_matched_random"])
 
 
 def test_progress_counts_images_and_gives_the_screen_back(session: Session, torn: ImageDataModule) -> None:
-    progress = ImageProgress("Neuron paths", N + 1)
-    predict(PathSearchModule(finders(session, "activation"), by_label, "skip"), torn, progress)
+    progress = ImageProgress(lambda: N + 1)
+    predict(search_module(finders(session, "activation"), on_error="skip"), torn, progress)
     assert progress._bar is not None
     assert progress._bar.tasks[0].completed == N + 1
     assert not progress._bar.live.is_started
     with pytest.raises(NeuronPathError):
-        predict(PathSearchModule(finders(session, "activation"), by_label), torn, progress)
+        predict(search_module(finders(session, "activation")), torn, progress)
     assert not progress._bar.live.is_started
 
 
 def test_a_tracker_hears_of_every_batch(session: Session, data: DigitsDataModule) -> None:
     heard: list[Mapping[str, float]] = []
-    found = predict(PathSearchModule(finders(session, "activation"), by_label), data, StreamMetrics(heard.append))
+    found = predict(search_module(finders(session, "activation")), data, StreamMetrics(heard.append))
     assert [values["images"] for values in heard] == [2, 4, 5]
-    batches = [batch[0].result.scores.double() for batch in found]
+    batches = [torch.tensor(all_rows([batch])["score"].to_pylist(), dtype=torch.float64) for batch in found]
     assert [values["score/activation"] for values in heard] == [scores.mean().item() for scores in batches]
     running = [torch.cat(batches[:n]).mean().item() for n in (1, 2, 3)]
     assert [values["mean_score/activation"] for values in heard] == pytest.approx(running, rel=1e-12)
@@ -295,19 +314,12 @@ def test_a_tracker_hears_of_speed_and_of_pictures_left_out(
     monkeypatch.setattr(callbacks, "N_RECENT", 1)
     monkeypatch.setattr(callbacks, "perf_counter", lambda: next(clock))
     heard: list[Mapping[str, float]] = []
-    stream = StreamMetrics(heard.append, stage="again/")
-    predict(PathSearchModule(finders(session, "activation"), by_label, "skip"), torn, stream)
+    monkeypatch.setattr(PathSearch, "prefix", "again/")
+    stream = StreamMetrics(heard.append)
+    predict(search_module(finders(session, "activation"), on_error="skip"), torn, stream)
     assert [values["again/images"] for values in heard] == [N, N]
     assert [values["again/skipped_images"] for values in heard] == [0, 1]
     assert [values["again/images_per_second"] for values in heard] == [N / 2, N / 12]
     assert [values["again/images_per_second_recent"] for values in heard] == [N / 2, 0]
     assert "again/mean_score/activation" in heard[0]
     assert "again/mean_score/activation" not in heard[1]  # nothing was found in its batch
-
-
-def test_a_tracker_hears_of_other_values_when_told_how_to_read_them(session: Session, data: DigitsDataModule) -> None:
-    heard: list[Mapping[str, float]] = []
-    stream = StreamMetrics(heard.append, lambda outputs: {"targets": outputs[0].result.targets})
-    predict(PathSearchModule(finders(session, "activation"), by_label), data, stream)
-    _, labels = all_images(data)
-    assert heard[-1]["mean_targets"] == pytest.approx(sum(labels) / N)

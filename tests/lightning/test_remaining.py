@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 import neuron_path
 from neuron_path.lightning.callbacks import ResultWriter
 from neuron_path.lightning.datamodule import DigitsDataModule
-from neuron_path.lightning.module import PathSearchModule
 from neuron_path.lightning.remaining import RemainingImages
 from neuron_path.models.session import Session
+from neuron_path.store.merge import merge_parts
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import path_schema
-from neuron_path.store.writer import PathWriter
-from tests.lightning.test_module import by_label, finders, predict
+from tests.lightning.test_module import finders, predict, search_module
 from tests.tables import same_paths
 
 DIGITS = DigitsDataModule(limit=12, batch_size=3)
@@ -31,8 +30,9 @@ NAMES = list(DIGITS.dataset.sample_ids)
 def test_each_image_is_dealt_to_one_process_and_none_twice(left: list[int], n: int) -> None:
     shares: list[list[str]] = []
     for rank in range(n):
-        images = RemainingImages(DIGITS, left if rank == 0 else None)
-        images._deal(left, rank, n)
+        images = RemainingImages(DIGITS)
+        images.deal(left, {})
+        images._deal(rank, n)
         shares.append([name for batch in images.predict_dataloader() for name in batch.sample_ids])
     assert sorted(name for share in shares for name in share) == sorted(NAMES[place] for place in left)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -57,8 +57,9 @@ def search(run_dir: Path, batch_size: int, num_workers: int, shuffled: bool) -> 
     data = DigitsDataModule(limit=12, batch_size=batch_size, num_workers=num_workers)
     left = random.Random(0).sample(range(12), 12) if shuffled else list(range(12))
     made: dict[str, Any] = {"identity": {}}
-    writer = ResultWriter(PathWriter(run_dir, path_schema(1), made))
     methods = finders(Session(neuron_path.load_model()), "joint_attribution", "random")
-    predict(PathSearchModule(methods, by_label), RemainingImages(data, left), writer)
-    writer.writer.merge([(name, finder.scorer.name) for finder in methods for name in NAMES])
+    images = RemainingImages(data)
+    images.deal(left, {})
+    predict(search_module(methods, made=made), images, ResultWriter(run_dir))
+    merge_parts(run_dir, path_schema(1), made, [(name, one.scorer.name) for one in methods for name in NAMES])
     return load_paths(run_dir)

@@ -67,7 +67,7 @@ def test_the_figure_of_an_image_draws_them(run_dir: Path) -> None:
 def test_what_compares_blocks_says_that_it_does_not_fit(run_dir: Path) -> None:
     code, _, err = call("run", *SETTINGS)
     assert code != 0
-    assert err.endswith("(per_block=false): add report=false.\n")
+    assert err.endswith("(per_block=false): add report=false evidence=false.\n")
     code, _, err = call("analyze", str(run_dir))
     assert code != 0
     assert "as searches find them with per_block=true." in err

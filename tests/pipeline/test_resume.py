@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.stopping import RESUMABLE
+from neuron_path.store.layout import EVALUATION, EVIDENCE, SEARCH, list_parts
 from neuron_path.store.reader import load_paths
-from neuron_path.store.writer import PathWriter
+from neuron_path.store.writer import PartWriter
 from tests import pictures
 from tests.command import Outcome, call, run_in
-from tests.tables import same_paths
+from tests.tables import same_paths, same_run
 
 OPTIONS = ["data.limit=10", "data.batch_size=2", "scorer=activation"]
 
@@ -31,16 +36,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a search whose disk was full after two batches."""
     run_dir = tmp_path_factory.mktemp("stopped") / "run"
-    append, batches = PathWriter.append, []
+    append, batches = PartWriter.append, []
     with pytest.MonkeyPatch.context() as patch:
 
-        def full(self: PathWriter, table: object) -> None:
+        def full(self: PartWriter, table: object) -> None:
             if len(batches) == 2:
                 patch.setattr(os, "fsync", _no_space)
             batches.append(table)
             append(self, table)  # pyright: ignore[reportArgumentType]
 
-        patch.setattr(PathWriter, "append", full)
+        patch.setattr(PartWriter, "append", full)
         outcome = run_in(run_dir, "search", *OPTIONS)
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert "No space left on device. Free some space or choose another directory." in outcome.err
@@ -186,6 +191,68 @@ def test_a_whole_run_goes_on_through_all_its_stages(tmp_path: Path, monkeypatch:
     assert (outcome.code, outcome.err) == (0, "")
     assert {"effects.parquet", "scores.parquet"} < set(outcome.results)
     assert outcome.out.startswith("3 images, all found before\n")
+
+
+ALL = (SEARCH, EVIDENCE, EVALUATION)
+STAGES = ["data.limit=6", "data.batch_size=2", "scorer=activation", "baselines=[]", "report=false", "evidence=true"]
+
+
+def rows_written(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many rows each stage appends from now on."""
+    append, n_rows = PartWriter.append, Counter[str]()
+
+    def count(self: PartWriter, table: pa.Table) -> None:
+        n_rows[self.stage] += table.num_rows
+        append(self, table)
+
+    monkeypatch.setattr(PartWriter, "append", count)
+    return n_rows
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run through all stages that nothing has stopped."""
+    run_dir = tmp_path_factory.mktemp("staged") / "run"
+    outcome = run_in(run_dir, "run", *STAGES)
+    assert (outcome.code, outcome.err) == (0, "")
+    return run_dir
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_every_stage_ends_between_batches_and_goes_on_there(
+    stage: str, staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = PartWriter.append
+
+    def append_and_end(self: PartWriter, table: pa.Table) -> None:
+        append(self, table)
+        if self.stage == stage:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartWriter, "append", append_and_end)
+        outcome = run_in(tmp_path / "run", "run", *STAGES)
+    assert (outcome.code, outcome.out) == (RESUMABLE, "")
+    assert len(list_parts(tmp_path / "run", stage).parts) == 1
+    n_rows = rows_written(monkeypatch)
+    outcome = run_in(tmp_path / "run", "run", *STAGES, "data.batch_size=4")
+    assert (outcome.code, outcome.err) == (0, "")
+    before = ALL.index(stage)
+    assert n_rows == {name: 4 if place == before else 6 for place, name in enumerate(ALL) if place >= before}
+    same_run(tmp_path / "run", staged)
+
+
+def test_a_finished_run_repeats_no_stage(staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = shutil.copytree(staged, tmp_path / "run")
+    n_rows = rows_written(monkeypatch)
+    outcome = run_in(run_dir, "run", *STAGES)
+    assert (outcome.code, outcome.err, n_rows) == (0, "", {})
+    outcome = run_in(run_dir, "run", *STAGES, "evaluation.factor=3")
+    assert (outcome.code, n_rows) == (0, {EVALUATION: 6})  # other settings
+    n_rows.clear()
+    assert call("evaluate", f"run_dir={run_dir}", "trainer.threads=1")[0] == 0
+    assert n_rows == {EVALUATION: 6}  # as asked
+    same_run(run_dir, staged)
 
 
 def test_pictures_that_could_not_be_read_are_tried_again(tmp_path: Path) -> None:

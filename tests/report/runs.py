@@ -14,7 +14,8 @@ from PIL import Image
 
 from neuron_path.store.evidence import evidence_schema, write_evidence
 from neuron_path.store.schema import build_table, effect_schema, path_schema, score_schema
-from neuron_path.store.writer import PathWriter, write_effects, write_scores
+from neuron_path.store.writer import write_effects, write_scores
+from tests.store.rows import PathWriter
 
 SCORERS = ("joint_attribution", "activation", "random")
 _FAITHFUL = {"joint_attribution": 0.6, "activation": 0.4, "random": 0.0}

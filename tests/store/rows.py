@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from neuron_path.store.merge import Key, merge_parts
 from neuron_path.store.schema import build_table, effect_schema, path_schema, score_schema
+from neuron_path.store.writer import PartWriter
 
 BLOCKS = 4
 PROVENANCE: dict[str, Any] = {"model": "digits_vit", "config": {"seed": 0}, "environment": {"created": "now"}}
+
+
+class PathWriter(PartWriter):
+    """A writer of paths that also merges them."""
+
+    def merge(self, expected: Iterable[Key], *, keep_others: bool = False) -> Path:
+        return merge_parts(self.run_dir, self.schema, self.provenance, expected, keep_others=keep_others)
 
 
 def path_columns(ids: Sequence[str], *, scorer: str = "joint_attribution", top_k: int = 1) -> dict[str, Any]:

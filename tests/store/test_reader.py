@@ -14,8 +14,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.store.parquet import write_parquet
 from neuron_path.store.reader import load_effects, load_paths, load_scores, read_provenance
 from neuron_path.store.schema import path_schema
-from neuron_path.store.writer import PathWriter
-from tests.store.rows import BLOCKS, PROVENANCE, keys, path_columns, path_table
+from tests.store.rows import BLOCKS, PROVENANCE, PathWriter, keys, path_columns, path_table
 
 IDS = ["b.png", "a.png", "ü/c.png"]
 

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from neuron_path.errors import NeuronPathError
 from neuron_path.store import recovery
 from neuron_path.store.atomic import write_json
-from neuron_path.store.layout import list_parts, make_run_dir, part_path
+from neuron_path.store.layout import EVIDENCE, list_parts, make_run_dir, part_path
 from neuron_path.store.reader import load_paths
-from neuron_path.store.recovery import Opened, holds_run, open_search
+from neuron_path.store.recovery import Opened, holds_run, open_search, open_stage
 from neuron_path.store.schema import path_schema
 from neuron_path.store.skipped import read_skipped
-from neuron_path.store.writer import PathWriter
-from tests.store.rows import keys, path_table
+from neuron_path.store.writer import PartWriter
+from tests.store.rows import PathWriter, keys, path_table
 
 IDS = [f"class/{index:02d}.png" for index in range(8)]
 SCHEMA = path_schema(1)
@@ -302,10 +302,22 @@ def test_each_row_is_looked_up_a_few_times_however_many_files_there_are(
 ) -> None:
     held = {tmp_path / "paths.parquet": [_Name(f"{index}") for index in range(500)]}
     held |= {part_path(tmp_path, 0, part): [_Name(f"new {part}")] for part in range(300)}
-    monkeypatch.setattr(recovery, "_tables", lambda run_dir: list(held))
     read = {file: ([(name, METHODS[0]) for name in names], "") for file, names in held.items()}
     monkeypatch.setattr(recovery, "_read_rows", lambda file, *_: read[file])
     _Name.n_looked_up = 0
-    done = recovery._read_done(tmp_path, SCHEMA, [IDENTITY], frozenset(METHODS[:1]), {})
+    done = recovery._read_done(tmp_path, list(held), SCHEMA, [IDENTITY], frozenset(METHODS[:1]), {})
     assert _Name.n_looked_up < 20 * 800
     assert len(done) == 800
+
+
+def test_a_later_stage_goes_on_and_takes_nothing_of_another(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("sample_id", pa.string(), nullable=False)])
+    begin(tmp_path, IDS).merge(expected())
+    for rank, identity in enumerate([{"settings": 1}, {"settings": 2}]):
+        writer = PartWriter(tmp_path, schema, {"identity": identity}, rank, stage=EVIDENCE)
+        writer.append(pa.table({"sample_id": IDS[rank : rank + 2]}, schema=schema))
+    assert reopen(tmp_path).done == set(IDS)
+    told = r"Set aside 1 file.*evidence-00000-000000\.parquet \(foreign: of another evidence\)"
+    with pytest.warns(UserWarning, match=told):
+        assert open_stage(tmp_path, EVIDENCE, schema, {"settings": 2}, [()]) == set(IDS[1:3])
+    assert open_stage(tmp_path, EVIDENCE, schema, {"settings": 2}, [()]) == set(IDS[1:3])

@@ -9,26 +9,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.layout import list_parts, open_run_dir
-from neuron_path.store.merge import merge_parts, read_parts
+from neuron_path.store.layout import EVIDENCE, list_parts, open_run_dir
+from neuron_path.store.merge import merge_parts, ordered_parts, read_parts, remove_parts
 from neuron_path.store.parquet import read_parquet
 from neuron_path.store.reader import load_effects, load_scores
 from neuron_path.store.schema import effect_schema, path_schema, score_schema
-from neuron_path.store.writer import PathWriter, write_effects, write_scores
-from tests.store.rows import PROVENANCE, effect_table, keys, path_table, score_table
+from neuron_path.store.writer import PartWriter, write_effects, write_scores
+from tests.store.rows import PROVENANCE, PathWriter, effect_table, keys, path_table, score_table
 
 IDS = [f"class/{index:02d}.png" for index in range(12)]
 SCHEMA = path_schema(1)
 
 
-def make_writer(run_dir: Path, rank: int = 0, **options: int) -> PathWriter:
-    return PathWriter(run_dir, SCHEMA, PROVENANCE, rank, **options)
+def make_writer(run_dir: Path, rank: int = 0) -> PathWriter:
+    return PathWriter(run_dir, SCHEMA, PROVENANCE, rank)
 
 
 def test_rows_are_on_the_disk_when_append_returns(tmp_path: Path) -> None:
@@ -43,20 +44,9 @@ def test_rows_are_on_the_disk_when_append_returns(tmp_path: Path) -> None:
     assert pq.ParquetFile(list_parts(tmp_path).parts[0]).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
-def test_flush_rows_gathers_batches(tmp_path: Path) -> None:
-    writer = make_writer(tmp_path, flush_rows=3)
-    for name in IDS[:5]:
-        writer.append(path_table([name]))
-    assert len(list_parts(tmp_path).parts) == 1
-    writer.flush()
-    writer.flush()
-    assert len(list_parts(tmp_path).parts) == 2
-    assert read_parts(tmp_path, SCHEMA).num_rows == 5
-
-
-def test_merge_flushes_sorts_and_removes_the_parts(tmp_path: Path) -> None:
+def test_merge_sorts_and_removes_the_parts(tmp_path: Path) -> None:
     run_dir = open_run_dir(tmp_path / "run")
-    writer = make_writer(run_dir, flush_rows=100)
+    writer = make_writer(run_dir)
     (run_dir / "parts" / ".part-00000-000009.parquet.1.ab.tmp").write_bytes(b"PAR1 torn")
     writer.append(path_table(IDS[::-1]))
     target = writer.merge(keys(IDS))
@@ -214,3 +204,22 @@ def test_scores_come_back_with_their_provenance(tmp_path: Path) -> None:
     assert frame.attrs["provenance"] == PROVENANCE
     with pytest.raises(NeuronPathError, match="complete missing"):
         write_scores(tmp_path, score_table(IDS).drop_columns("complete"), PROVENANCE)
+
+
+ROWS = pa.schema([pa.field("sample_id", pa.string(), nullable=False), pa.field("value", pa.int32())])
+
+
+def test_stages_keep_their_parts_apart(tmp_path: Path) -> None:
+    rows = pa.table({"sample_id": IDS[:2], "value": [1, 2]}, schema=ROWS)
+    later = PartWriter(tmp_path, ROWS, PROVENANCE, stage=EVIDENCE)
+    later.append(rows.slice(1))
+    writer = make_writer(tmp_path)
+    writer.append(path_table(IDS))
+    later.append(rows.slice(0, 1))
+    writer.merge(keys(IDS))
+    assert list_parts(tmp_path) == ([], [])
+    assert ordered_parts(tmp_path, ROWS, [(name,) for name in IDS[:2]], EVIDENCE).equals(rows)
+    with pytest.raises(NeuronPathError, match="10 missing"):
+        ordered_parts(tmp_path, ROWS, [(name,) for name in IDS], EVIDENCE)
+    remove_parts(tmp_path, EVIDENCE)
+    assert os.listdir(tmp_path) == ["paths.parquet"]

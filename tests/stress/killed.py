@@ -1,4 +1,4 @@
-"""Searches that are killed at random moments."""
+"""Runs that are killed at random moments of a stage."""
 
 from __future__ import annotations
 
@@ -8,29 +8,49 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from neuron_path.cli import main
+from neuron_path.store.evidence import EVIDENCE_FILE
+from neuron_path.store.layout import EFFECTS_FILE, EVALUATION, EVIDENCE, PATHS_FILE, SEARCH
 
 BATCH = 3
 LIMIT = 48
 PATIENCE = 600.0  # seconds that nothing may happen in
+TABLES = {SEARCH: PATHS_FILE, EVIDENCE: EVIDENCE_FILE, EVALUATION: EFFECTS_FILE}
+"""What each stage leaves last, in their order."""
 
 
-def kill_at_random(run_dir: Path, n_processes: int, chance: random.Random) -> bool:
-    """Start the search, or go on with it, and kill it after some more of its batches; False where it was done before.
+@dataclass(frozen=True)
+class Command:
+    """A command with the digits in small batches.
 
-    Now and then it is killed while it merges, or before it has begun. Its workers are not: they must see to their own
-    end.
+    Attributes:
+        name: of the command.
+        options: its own.
+        limit: digits.
     """
-    before = _parts(run_dir)
-    batches = chance.randrange(LIMIT // BATCH + 1)
+
+    name: str
+    options: tuple[str, ...] = ()
+    limit: int = LIMIT
+
+
+def kill_at_random(run_dir: Path, command: Command, n_processes: int, chance: random.Random, stage: str) -> bool:
+    """Start a command, or go on with it, and kill it after some more batches of a stage; False where it had ended.
+
+    Now and then it is killed while it merges, or before the stage has begun. Its workers are not: they must see to
+    their own end.
+    """
+    before = _parts(run_dir, stage)
+    batches = chance.randrange(command.limit // BATCH + 1)
     moment = chance.uniform(0, 0.05)
-    search = _start(run_dir, n_processes)
+    search = _start(run_dir, command, n_processes)
     deadline = time.monotonic() + PATIENCE
-    while _parts(run_dir) - before < batches and not (run_dir / "paths.parquet").exists():
+    while _parts(run_dir, stage) - before < batches and not (run_dir / TABLES[stage]).exists():
         if os.waitpid(search, os.WNOHANG)[0]:
             return False
         assert time.monotonic() < deadline, "nothing happens"
@@ -40,22 +60,22 @@ def kill_at_random(run_dir: Path, n_processes: int, chance: random.Random) -> bo
     return os.WIFSIGNALED(os.waitpid(search, 0)[1])
 
 
-def finish(run_dir: Path, n_processes: int) -> None:
+def finish(run_dir: Path, command: Command, n_processes: int) -> None:
     """Go on until all is done."""
-    _, status = os.waitpid(_start(run_dir, n_processes), 0)
+    _, status = os.waitpid(_start(run_dir, command, n_processes), 0)
     said = run_dir.with_suffix(".err").read_text(encoding="utf-8")
     assert os.waitstatus_to_exitcode(status) == 0, said
     assert "error" not in said  # a kill leaves nothing torn that would have to be set aside
     assert "warning" not in said
 
 
-def _start(run_dir: Path, n_processes: int) -> int:
-    """A search of the digits in small batches; its process id.
+def _start(run_dir: Path, command: Command, n_processes: int) -> int:
+    """The command's process id.
 
     A fork of the test's own process has all libraries loaded: only so are there many searches in a minute.
     """
     devices = ["trainer=ddp_cpu", f"trainer.devices={n_processes}"] if n_processes > 1 else ["trainer=cpu"]
-    options = [f"data.limit={LIMIT}", f"data.batch_size={BATCH}", "trainer.threads=1", *devices]
+    options = [f"data.limit={command.limit}", f"data.batch_size={BATCH}", "trainer.threads=1", *devices]
     child = os.fork()
     if child:
         return child
@@ -65,7 +85,7 @@ def _start(run_dir: Path, n_processes: int) -> int:
         sys.stdout = sys.stderr = run_dir.with_suffix(".err").open("w", encoding="utf-8", buffering=1)
         for stream in (1, 2):  # for the workers, which know nothing of sys.stderr
             os.dup2(sys.stderr.fileno(), stream)
-        main(["search", f"hydra.run.dir={run_dir}", *options])
+        main([command.name, f"hydra.run.dir={run_dir}", *options, *command.options])
     except SystemExit as ended:
         code = ended.code or 0
     except BaseException:
@@ -74,5 +94,7 @@ def _start(run_dir: Path, n_processes: int) -> int:
         os._exit(code if isinstance(code, int) else 1)
 
 
-def _parts(run_dir: Path) -> int:
-    return len(os.listdir(run_dir / "parts")) if (run_dir / "parts").is_dir() else 0
+def _parts(run_dir: Path, stage: str) -> int:
+    """How many parts of a stage there are."""
+    parts = run_dir / "parts"
+    return sum(name.startswith(f"{stage}-") for name in os.listdir(parts)) if parts.is_dir() else 0

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import lightning
+import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from neuron_path.config import Config, LinearProbeConfig
+from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_shared_trainer, build_trainer
-from neuron_path.pipeline.launch.share import TrainerOf
+from neuron_path.pipeline.head import HEAD_FILE
+from neuron_path.pipeline.launch.runner import Runner
+from neuron_path.pipeline.launch.workers import Crew, Workers
+from neuron_path.pipeline.work import Work
+from neuron_path.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,19 @@ class Processes:
             workers where there are several.
         rank: which one this is, of those started outside.
         devices: what the Trainer of each takes.
+        trainer: this process's; where it starts workers, one that only tells of their devices.
     """
 
     count: int
     is_outside: bool
     rank: int
     devices: Any
+    trainer: lightning.Trainer | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes, the first device of all where it starts workers."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     @property
     def is_first(self) -> bool:
@@ -42,17 +56,38 @@ class Processes:
         return self.rank == 0
 
     def at_most(self, n: int) -> Processes:
-        """No more processes of our own than there are images left."""
+        """No more processes of our own than there are images."""
         if self.is_outside or n >= self.count:
             return self
         n = max(n, 1)
         return Processes(n, False, 0, self.devices[:n] if isinstance(self.devices, list) else n)
 
-    def trainer_of(self, config: Config) -> TrainerOf:
-        """What makes the Trainer of this process."""
-        if self.is_outside:
-            return lambda callbacks: build_shared_trainer(config, callbacks, self.devices)
-        return partial(build_trainer, config)
+    def crew(
+        self, config: Config, work: Work, run_dir: Path, tracker: Tracker, lock: int | None
+    ) -> AbstractContextManager[Crew]:
+        """Who does the stages of a run; in the block they are ready for it.
+
+        Args:
+            config: the run's, for the processes that this one starts.
+            work: made of it.
+            run_dir: where the rows go.
+            tracker: of a process that works itself.
+            lock: a descriptor that processes which work for this one keep open.
+        """
+        chosen, head = self.at_most(len(work.study.data.dataset)), work.study.head
+        if chosen.is_outside or chosen.count == 1:
+            trainer = build_trainer(config.trainer) if chosen.trainer is None else chosen.trainer
+            return nullcontext(Runner(work, run_dir, trainer, tracker.log, count=chosen.count, wait=chosen.is_outside))
+        if head is not None:  # stored by now, and not to be fitted again
+            file = str(run_dir / HEAD_FILE) if head.is_new else head.record["path"]
+            config = replace(config, head=FileHeadConfig(path=file))
+        order = {
+            "config": asdict(config),
+            "baselines": [finder.scorer.name for finder in work.finders[1:]],
+            "run_dir": str(run_dir),
+            "devices": chosen.devices,
+        }
+        return Workers([order] * chosen.count, self.device, lock)
 
 
 def outside_environment() -> ClusterEnvironment | None:
@@ -101,11 +136,13 @@ def find_processes(config: Config) -> Processes:
                 "torchrun or SLURM's srun (docs/how-to/cluster.md)."
             )
         if devices == 1:
-            build_trainer(config, [])
-            return Processes(1, False, 0, 1)
-        alone = build_shared_trainer(config, [], devices, plugins=[LightningEnvironment()])
-        return Processes(alone.num_devices, False, 0, devices if isinstance(devices, list) else alone.num_devices)
-    trainer = build_shared_trainer(config, [], devices)
+            return Processes(1, False, 0, 1, build_trainer(config.trainer))
+        trainer = build_shared_trainer(config.trainer, devices, plugins=[LightningEnvironment()])
+        n = trainer.num_devices
+        if n == 1:
+            trainer = build_trainer(config.trainer)
+        return Processes(n, False, 0, devices if isinstance(devices, list) else n, trainer)
+    trainer = build_shared_trainer(config.trainer, devices)
     if environment.world_size() != trainer.num_devices * n_nodes:
         raise NeuronPathError(
             f"{environment.world_size()} processes were started, but trainer.devices={devices} on "
@@ -116,7 +153,7 @@ def find_processes(config: Config) -> Processes:
             "Each of several processes would fit a head of its own: fit it once, by a search with data.limit=1 in one "
             "process, and take its file with head=file head.path=DIR/head.safetensors."
         )
-    return Processes(environment.world_size(), True, environment.global_rank(), devices)
+    return Processes(environment.world_size(), True, environment.global_rank(), devices, trainer)
 
 
 def check_surroundings(is_sweep: bool, is_placed: bool) -> None:

@@ -1,7 +1,8 @@
-"""A process that searches a share of the images for another: `python -m neuron_path.pipeline.launch.worker`.
+"""A process that does a share of each stage for another: `python -m neuron_path.pipeline.launch.worker`.
 
-The first line of its standard input says what to do, as JSON; the input's end means that the other process is gone, and
-ends this one. What it has done, or why it failed, is the one line of its standard output.
+The first line of its standard input says of which run, as JSON, and each further line names a stage, the last one none;
+the input's end before that means that the other process is gone, and ends this one. For each stage a line of its
+standard output says what it has done, and the last line why it failed, if it did.
 """
 
 from __future__ import annotations
@@ -12,63 +13,60 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TextIO
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.stopping import INTERRUPTED, RESUMABLE, Terminated, stoppable
 
 
-def work(order: dict[str, Any]) -> dict[str, Any]:
-    """Do what is asked for; returns the fields of a `Share`."""
+def work(order: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Do what is asked for, stage by stage; yields the fields of each `Share`."""
     # Here, because they take seconds, in which a process that nobody needs any more must end too.
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     from neuron_path.config import stored_config
-    from neuron_path.pipeline.build import build_finders, build_shared_trainer, build_study
-    from neuron_path.pipeline.launch.share import search_share
-    from neuron_path.pipeline.lending import DataLender
-    from neuron_path.store.schema import path_schema
-    from neuron_path.store.writer import PathWriter
+    from neuron_path.pipeline.build import build_shared_trainer, build_work
+    from neuron_path.pipeline.launch.runner import Runner
+    from neuron_path.pipeline.stages import stage_of
 
-    config = stored_config(order["config"])
+    first = order()
+    config, run_dir = stored_config(first["config"]), Path(first["run_dir"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the process that started this one has built the same and warned
-        study = build_study(config)
-        finders = build_finders(config, study.session, order["baselines"], DataLender(config, study))
-    share = search_share(
-        config,
-        study,
-        finders,
-        lambda rank: PathWriter(Path(order["run_dir"]), path_schema(config.top_k), order["provenance"], rank),
-        lambda callbacks: build_shared_trainer(config, callbacks, order["devices"], plugins=[LightningEnvironment()]),
-        order["left"],
-    )
-    return asdict(share)
+        own = build_work(config, first["baselines"])
+    trainer = build_shared_trainer(config.trainer, first["devices"], plugins=[LightningEnvironment()])
+    runner = Runner(own, run_dir, trainer)
+    while (asked := order())["stage"] is not None:
+        if asked["left"] is None:
+            share = runner.follow(lambda given, name=asked["stage"]: stage_of(name, own, run_dir, given))
+        else:
+            [share] = runner.run(stage_of(asked["stage"], own, run_dir, asked["given"]), asked["left"])
+        yield asdict(share)
 
 
 def main() -> int:
-    """Read the order, do it, and report."""
+    """Read orders, do them, and report, until the input ends."""
     # Both pipes are for the other process alone: whatever else reads finds nothing, and what prints goes to the screen.
     pipe, report = os.dup(sys.stdin.fileno()), os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    line = os.fdopen(pipe, "rb", closefd=False).readline()
-    if not line.endswith(b"\n"):
-        return RESUMABLE  # the other process is gone already
-    order = json.loads(line)
-    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-    told, code = _attempt(order)
-    report.write(json.dumps(told))
-    report.close()
+    lines: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, lines), daemon=True).start()
+    told, code = _attempt(lambda: json.loads(lines.get()), report)
+    _tell(report, told)
     return code
 
 
-def _attempt(order: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _attempt(order: Callable[[], dict[str, Any]], report: TextIO) -> tuple[dict[str, Any], int]:
     try:
         with stoppable():
-            return work(order), 0
+            for share in work(order):
+                _tell(report, share)
+        return {}, 0
     except NeuronPathError as error:
         return {"error": str(error)}, 1
     except KeyboardInterrupt as error:
@@ -77,10 +75,17 @@ def _attempt(order: dict[str, Any]) -> tuple[dict[str, Any], int]:
         return {"traceback": traceback.format_exc()}, 1
 
 
-def _end_with(pipe: int) -> None:
-    """End this process when the one that started it is gone, however it went: nobody would merge what it finds."""
-    while os.read(pipe, 1):
-        pass
+def _tell(report: TextIO, told: dict[str, Any]) -> None:
+    report.write(f"{json.dumps(told)}\n")
+    report.flush()
+
+
+def _listen(pipe: int, lines: SimpleQueue[bytes]) -> None:
+    """Hand the orders on, and end this process when the one that started it is gone, however it went: nobody would
+    merge what it finds."""
+    with os.fdopen(pipe, "rb") as orders:
+        while (line := orders.readline()).endswith(b"\n"):
+            lines.put(line)
     os._exit(RESUMABLE)
 
 

@@ -18,8 +18,9 @@ from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import ImageDataModule
 from neuron_path.models.loading import EMBEDDED
-from neuron_path.pipeline.build import Study, build_data, build_trainer
+from neuron_path.pipeline.build import build_data, build_trainer
 from neuron_path.pipeline.records.stored import open_study
+from neuron_path.pipeline.work import Study
 from neuron_path.pruning.description import PRUNED, read_pruned
 from neuron_path.pruning.predictions import class_probabilities
 from neuron_path.pruning.ranking import choose_paths
@@ -144,8 +145,8 @@ def open_run(
     stored = stored_config(read_provenance(run_dir)["config"])
     given = replace(stored, run_dir=run_dir, trainer=trainer or stored.trainer, logger=logger or stored.logger)
     opened = open_study(given, ())
-    study, provenance = opened.study, opened.provenance
-    study.session.model.to(build_trainer(opened.config, []).strategy.root_device)
+    study, provenance = opened.work.study, opened.provenance
+    study.session.model.to(build_trainer(opened.config.trainer).strategy.root_device)
     chosen = {"scorer": scorer or provenance["scorer"], "search": search, "top_k": top_k}
     paths = choose_paths(load_paths(run_dir), **chosen).set_index("sample_id")
     names = list(study.data.dataset.classes)

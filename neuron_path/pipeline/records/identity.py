@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from neuron_path.config import Config
-from neuron_path.pipeline.build import Study, model_name
+from neuron_path.pipeline.build import model_name
+from neuron_path.pipeline.work import Study
 from neuron_path.search.finder import PathFinder
 from neuron_path.store.identity import digest
 

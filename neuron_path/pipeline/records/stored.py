@@ -9,9 +9,10 @@ from typing import Any
 
 from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, stored_config
 from neuron_path.errors import NeuronPathError
-from neuron_path.pipeline.build import Study, build_study
+from neuron_path.pipeline.build import build_work
 from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pipeline.search import weights_of
+from neuron_path.pipeline.work import Work
 from neuron_path.store.reader import read_provenance
 
 _OWN = ("run_dir", "micro_batch", "evaluation", "trainer", "logger")
@@ -25,13 +26,13 @@ class StoredStudy:
     Attributes:
         run_dir: where they lie.
         config: the search's configuration, with the settings of the evaluation given now.
-        study: model and data, the same as then.
+        work: model, data and methods, the same as then.
         provenance: what made the paths.
     """
 
     run_dir: Path
     config: Config
-    study: Study
+    work: Work
     provenance: dict[str, Any]
 
 
@@ -65,10 +66,10 @@ def open_study(given: Config, overridden: Collection[str]) -> StoredStudy:
         head = FileHeadConfig(path=str(run_dir / HEAD_FILE))
     chosen = {name: getattr(given, name) for name in _OWN}
     config = replace(stored, **chosen, head=head, data=replace(stored.data, **moved))
-    study = build_study(config)
-    if weights_of(study) != provenance.get("weight_hash"):
+    work = build_work(config, provenance.get("baselines", ()))
+    if weights_of(work.study) != provenance.get("weight_hash"):
         raise NeuronPathError(
             f"The model's weights are not those that the paths in '{run_dir}' were found with: search again, or bring "
             "back the checkpoint."
         )
-    return StoredStudy(run_dir, config, study, provenance)
+    return StoredStudy(run_dir, config, work, provenance)

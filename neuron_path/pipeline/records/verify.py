@@ -15,16 +15,15 @@ import pandas as pd
 
 from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, PicturesConfig, stored_config
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.callbacks import columns
 from neuron_path.lightning.datamodule import Batch, collate
-from neuron_path.lightning.module import MethodPaths
-from neuron_path.pipeline.build import Study, build_finders, build_study, build_trainer
+from neuron_path.lightning.search import path_rows
+from neuron_path.pipeline.build import build_trainer, build_work
 from neuron_path.pipeline.head import HEAD_FILE
-from neuron_path.pipeline.lending import DataLender
 from neuron_path.pipeline.records.identity import identity_of
 from neuron_path.pipeline.records.sameness import compare_paths
 from neuron_path.pipeline.search import weights_of
-from neuron_path.search.finder import PathFinder, find_all
+from neuron_path.pipeline.work import Work
+from neuron_path.search.finder import find_all
 from neuron_path.store.checksums import changed_files, stored_files
 from neuron_path.store.identity import differences
 from neuron_path.store.layout import (
@@ -36,7 +35,7 @@ from neuron_path.store.layout import (
     SKIPPED_FILE,
 )
 from neuron_path.store.reader import load_effects, load_paths, load_scores, read_json
-from neuron_path.store.schema import KEY_COLUMNS, build_table, path_schema
+from neuron_path.store.schema import KEY_COLUMNS
 from neuron_path.store.skipped import read_skipped
 
 SAMPLE = 8  # images searched again
@@ -82,7 +81,7 @@ def verify(
         return
     yield _tried("files", lambda: _files(run_dir))
     yield _tried("rows", lambda: _rows(run_dir, tables))
-    opened: list[tuple[Config, Study, list[PathFinder]]] = []
+    opened: list[tuple[Config, Work]] = []
     source = _tried("source", lambda: _source(run_dir, tables["paths"], root, checkpoint, opened))
     yield source
     if source.is_good:
@@ -195,7 +194,7 @@ def _source(
     paths: pd.DataFrame,
     root: str | None,
     checkpoint: str | None,
-    opened: list[tuple[Config, Study, list[PathFinder]]],
+    opened: list[tuple[Config, Work]],
 ) -> str:
     """The model and the data are those of then, and the paths are of the data's images."""
     with _reading():
@@ -204,43 +203,36 @@ def _source(
         before, skipped = made["identity"] | {"weight_hash": made["weight_hash"]}, dict(read_skipped(run_dir))
     if isinstance(config.head, LinearProbeConfig):  # fitted then, not again
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
-    study = build_study(config)
-    finders = build_finders(config, study.session, baselines, DataLender(config, study))
-    weights = weights_of(study)
-    now = identity_of(config, study, finders, weights) | {"weight_hash": weights}
+    work = build_work(config, baselines)
+    study, weights = work.study, weights_of(work.study)
+    now = identity_of(config, study, work.finders, weights) | {"weight_hash": weights}
     if told := differences(before, now):
         raise _Wrong("; ".join(told))
     expected = [name for name in study.data.dataset.sample_ids if name not in skipped]
     for found, name in zip_longest(dict.fromkeys(paths["sample_id"]), expected):
         if found != name:
             raise _Wrong(f"{PATHS_FILE} has {found or 'no image'} where the data has {name or 'none'}")
-    opened.append((config, study, finders))
+    opened.append((config, work))
     return "model, weights, images (names, labels, some contents) and preprocessing as they were"
 
 
-def _found_again(
-    config: Config, study: Study, finders: list[PathFinder], paths: pd.DataFrame, sample: int, seed: int
-) -> str:
+def _found_again(config: Config, work: Work, paths: pd.DataFrame, sample: int, seed: int) -> str:
     """Some images have the paths that the table says."""
     if not sample:
         return "no image searched again, as asked"
-    dataset, session = study.data.dataset, study.session
+    dataset, session, finders = work.study.data.dataset, work.study.session, work.finders
     names = list(dict.fromkeys(paths["sample_id"]))
     chosen = sorted(random.Random(seed).sample(names, min(sample, len(names))))
     places = {name: place for place, name in enumerate(dataset.sample_ids)}
     batch: Batch = collate([dataset[places[name]] for name in chosen])
     if batch.problems:
         raise _Wrong(f"{batch.problems[0][0]!r} cannot be read any more ({batch.problems[0][1]})")
-    session.model.to(build_trainer(config, []).strategy.root_device)
+    session.model.to(build_trainer(config.trainer).strategy.root_device)
     expected = paths.loc[paths["sample_id"].isin(chosen)]
     targets = dict(zip(expected["sample_id"], expected["target"].tolist(), strict=True))
     found = find_all(finders, batch.images, [targets[name] for name in chosen], chosen, progress=False)
-    schema = path_schema(config.top_k)
     again = pd.concat(
-        build_table(
-            schema, columns(batch, MethodPaths(finder.scorer.name, finder.search.name, finder.top_k, result.cpu()))
-        ).to_pandas()
-        for finder, result in zip(finders, found, strict=True)
+        path_rows(batch, finder, result.cpu()).to_pandas() for finder, result in zip(finders, found, strict=True)
     )
     sameness = compare_paths(expected, again)
     if not sameness.is_same:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from neuron_path.config import Config, TrainerConfig
@@ -20,34 +19,36 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.launch.processes import Processes, check_surroundings, find_processes
 from neuron_path.stopping import RESUMABLE
 from neuron_path.store.layout import list_parts
-from neuron_path.store.reader import load_paths
 from tests import pictures
 from tests.cli.test_main import environment, python
-from tests.command import run_in
-from tests.tables import same_paths
+from tests.command import call, run_in
+from tests.tables import same_run
 
 TWO = ["trainer=ddp_cpu", "trainer.devices=2"]
-OPTIONS = ["data.limit=7", "data.batch_size=2"]
+OPERATIONS = "evaluation.operations=[remove,mean_ablation,resample_ablation]"
+STAGES = ["data.limit=7", "baselines=[]", "report=false", "evidence=true", OPERATIONS]
+OPTIONS = [*STAGES, "data.batch_size=2"]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """One process, all images at once."""
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process, all images at once."""
     run_dir = tmp_path_factory.mktemp("alone") / "run"
-    assert run_in(run_dir, "search", "data.limit=7").code == 0
-    return load_paths(run_dir)
+    assert run_in(run_dir, "run", *STAGES).code == 0
+    return run_dir
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(alone: pd.DataFrame, tmp_path: Path) -> None:
-    outcome = run_in(tmp_path / "run", "search", *OPTIONS, *TWO)
+def test_two_processes_find_what_one_finds(alone: Path, tmp_path: Path) -> None:
+    outcome = run_in(tmp_path / "run", "run", *OPTIONS, *TWO)
     assert (outcome.code, outcome.err) == (0, "")
-    found = load_paths(tmp_path / "run")
-    assert found["sample_id"].tolist() == alone["sample_id"].tolist()
-    same_paths(found, alone)
+    same_run(tmp_path / "run", alone)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["processes"], metrics["threads"], metrics["images"]) == (2, 1, 7)
-    assert outcome.results == ["paths.parquet", "run.json", "metrics.json", "SHA256SUMS"]
+    assert "parts" not in outcome.results
+    evaluate = ["evaluate", f"run_dir={tmp_path / 'run'}", OPERATIONS, "trainer.threads=1", *TWO]
+    assert call(*evaluate)[0] == 0
+    same_run(tmp_path / "run", alone)
 
 
 @pytest.mark.slow
@@ -144,14 +145,14 @@ def test_what_ends_one_process_ends_all(victim: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_torchrun_starts_share_one_directory(alone: pd.DataFrame, tmp_path: Path) -> None:
+def test_processes_that_torchrun_starts_share_one_directory(alone: Path, tmp_path: Path) -> None:
     """With the variables that torchrun sets, each process has the whole command."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     common |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
-    command = python("search", *OPTIONS, *TWO, f"hydra.run.dir={tmp_path / 'run'}", "trainer.threads=1")
+    command = python("run", *OPTIONS, *TWO, f"hydra.run.dir={tmp_path / 'run'}", "trainer.threads=1")
     searches = [
         subprocess.Popen(
             command, stdout=-1, stderr=-1, text=True, env=environment(**common, RANK=str(rank), LOCAL_RANK=str(rank))
@@ -162,7 +163,7 @@ def test_processes_that_torchrun_starts_share_one_directory(alone: pd.DataFrame,
     assert [search.returncode for search in searches] == [0, 0], err + other_err
     assert (err, other_out, other_err) == ("", "", "")
     assert out.startswith("7 images, ")
-    same_paths(load_paths(tmp_path / "run"), alone)
+    same_run(tmp_path / "run", alone)
 
 
 OUTSIDE = {

@@ -26,7 +26,7 @@ from neuron_path.store.atomic import write_json
 from neuron_path.store.checksums import changed_files, stored_files, write_checksums
 from neuron_path.store.parquet import read_parquet, write_parquet
 from neuron_path.store.reader import load_paths
-from neuron_path.store.writer import PathWriter
+from neuron_path.store.writer import PartWriter
 from tests import pictures
 from tests.command import Outcome, call, run_in
 from tests.tables import same_paths
@@ -236,7 +236,7 @@ def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("CUDA out of memory"), TypeError("a mistake of ours")])
-@pytest.mark.parametrize("where", ["build_study", "find_all"])
+@pytest.mark.parametrize("where", ["build_work", "find_all"])
 def test_what_goes_wrong_in_checking_does_not_make_the_run_damaged(
     where: str, raised: Exception, finished: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,16 +419,16 @@ def test_a_torn_table_is_found_before_the_search(run_dir: Path) -> None:
 
 
 def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append = PathWriter.append
+    append = PartWriter.append
 
-    def stop(self: PathWriter, table: pa.Table) -> None:
+    def stop(self: PartWriter, table: pa.Table) -> None:
         append(self, table)
         os.kill(os.getpid(), signal.SIGTERM)
 
     recorded = record_of(finished, tmp_path / "run", "paths.parquet")
     command = ("rerun", str(recorded), f"--out={tmp_path / 'again'}")
     with monkeypatch.context() as patch:
-        patch.setattr(PathWriter, "append", stop)
+        patch.setattr(PartWriter, "append", stop)
         code, out, err = call(*command)
     told = "neuron-path: error: Terminated. What was finished is kept: the same command goes on.\n"
     assert (code, out, err) == (RESUMABLE, "", told)

@@ -12,8 +12,8 @@ from neuron_path.report.classes.files import headline_table, render_analysis
 from neuron_path.report.classes.sentences import method_in_words, pairs_in_words
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import build_table, path_schema
-from neuron_path.store.writer import PathWriter
 from tests.classes.test_runs import write
+from tests.store.rows import PathWriter
 
 
 def shuffled(run: Path, target: Path) -> Path:
