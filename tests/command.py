@@ -53,7 +53,7 @@ _get_mode = Hydra.get_mode
 
 
 def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """Hydra composes everything twice, at first to learn whether the configuration makes a sweep: only experiments do."""
+    """Hydra composes twice, at first to learn whether the configuration makes a sweep: only experiments do."""
     return _get_mode(self, config_name, overrides) if any("experiment" in one for one in overrides) else None
 
 

@@ -187,6 +187,7 @@ def test_the_best_path_of_all_is_found(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", GOALS[:3], ids=lambda options: options["measure"])
+@pytest.mark.core
 def test_the_exhaustive_search_is_the_literal_one(options: dict[str, Any], images: Tensor, targets: Tensor) -> None:
     model = tiny.make(depth=2, mlp_ratio=0.375)  # 6 neurons
     setting = tiny.literal(model, "cls")
