@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import time
-import traceback
 from pathlib import Path
 
-import torch
-
-from neuron_path.cli import main
+from tests.command import start
 
 BATCH = 3
 LIMIT = 48
@@ -50,28 +46,10 @@ def finish(run_dir: Path, n_processes: int) -> None:
 
 
 def _start(run_dir: Path, n_processes: int) -> int:
-    """A search of the digits in small batches; its process id.
-
-    A fork of the test's own process has all libraries loaded: only so are there many searches in a minute.
-    """
+    """A search of the digits in small batches; its process id."""
     devices = ["trainer=ddp_cpu", f"trainer.devices={n_processes}"] if n_processes > 1 else ["trainer=cpu"]
     options = [f"data.limit={LIMIT}", f"data.batch_size={BATCH}", "trainer.threads=1", *devices]
-    child = os.fork()
-    if child:
-        return child
-    code: object = 1
-    try:
-        torch.set_num_threads(1)
-        sys.stdout = sys.stderr = run_dir.with_suffix(".err").open("w", encoding="utf-8", buffering=1)
-        for stream in (1, 2):  # for the workers, which know nothing of sys.stderr
-            os.dup2(sys.stderr.fileno(), stream)
-        main(["search", f"hydra.run.dir={run_dir}", *options])
-    except SystemExit as ended:
-        code = ended.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code if isinstance(code, int) else 1)
+    return start(run_dir, "search", f"hydra.run.dir={run_dir}", *options)
 
 
 def _parts(run_dir: Path) -> int:
