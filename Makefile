@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 DEMO := outputs/demo
 ENGINE ?= docker
 TARGET ?= cpu
+CORE := $(addprefix tests/,attribution interventions pipeline/test_resume.py search store test_golden.py)
 BENCHMARKS := search_speed baselines scaling memory quadrature precision profile
 
 BUILD_ARGS := BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL
@@ -34,7 +35,7 @@ test: $(DEV) ## run all tests but the slow ones, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-core: $(DEV) ## run what says in a minute whether the method still works
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m core
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m core $(CORE)
 
 test-browser: $(DEV) ## open reports in Chromium and use them; installs it with apt-get where that may be done
 	@if ! $(BIN)/python -c 'from tests.browser.chromium import find_chromium; find_chromium()' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends chromium; fi

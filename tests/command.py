@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sys
+import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +55,7 @@ _get_mode = Hydra.get_mode
 
 
 def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """Hydra composes everything twice, at first to learn whether the configuration makes a sweep: only experiments do."""
+    """Hydra composes twice, at first to learn whether the configuration makes a sweep: only experiments do."""
     return _get_mode(self, config_name, overrides) if any("experiment" in one for one in overrides) else None
 
 
@@ -79,3 +81,28 @@ def run_in(run_dir: str | os.PathLike[str], *arguments: str, threads: bool = Tru
     """A command with a run directory of its own; one thread, so that numbers do not depend on the machine's load."""
     fixed = ["trainer.threads=1"] if threads else []
     return Outcome(*call(*arguments, f"hydra.run.dir={run_dir}", *fixed), Path(run_dir))
+
+
+def start(said: Path, *arguments: str) -> int:
+    """A command in a process of its own, which leads a session; its process id.
+
+    A fork of the test's process has all libraries loaded: only so are there many commands in a minute. What it prints
+    goes into `said` with the suffixes .out and .err.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code: object = 1
+    try:
+        os.setsid()
+        torch.set_num_threads(1)
+        for stream, suffix in ((1, ".out"), (2, ".err")):  # for its workers too, which know nothing of sys.stderr
+            os.dup2(os.open(said.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+        main(arguments)
+    except SystemExit as ended:
+        code = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code if isinstance(code, int) else 1)

@@ -23,7 +23,7 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # Tiny tensors: threads only wait for each other, here and in processes that tests start. A busy machine is no failure.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-hypothesis.settings.register_profile("neuron_path", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("neuron_path", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("neuron_path")
 
 

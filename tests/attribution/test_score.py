@@ -16,6 +16,7 @@ pytestmark = pytest.mark.covering
 
 
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.core
 def test_joint_scores_are_the_oracles(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case
     paths = tiny.random_paths(model, len(images), k)

@@ -56,6 +56,7 @@ def test_methods_are_set_side_by_side(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "out" / "methods.csv")) == 3
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     run = write(tmp_path / "run", {"joint_attribution": 0})
     for name in ("a", "b"):

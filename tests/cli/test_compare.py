@@ -105,6 +105,7 @@ def test_help_shows_examples() -> None:
     assert "  evaluate   measure stored paths again" in listed
 
 
+@pytest.mark.slow
 def test_it_needs_neither_torch_nor_hydra(sweep: Path) -> None:
     code = (
         "import sys; from neuron_path.cli.main import main\n"

@@ -23,7 +23,7 @@ from neuron_path.cli.main import COMMANDS, main
 from neuron_path.pipeline.run import COMMANDS as COMMANDS_OF_RUNS
 from neuron_path.stopping import RESUMABLE
 from tests import pictures
-from tests.command import call, run_in
+from tests.command import call, run_in, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -425,15 +425,15 @@ def test_a_stopped_run_says_so_and_keeps_what_is_finished(
 ) -> None:
     run_dir = tmp_path / "run"
     options = ["data.batch_size=2", f"data.num_workers={workers}", "trainer.threads=1", f"hydra.run.dir={run_dir}"]
-    command = python("run", *options)
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment(), start_new_session=True) as run:
-        deadline = time.monotonic() + 400
-        while not list(run_dir.glob("parts/part-*")) and time.monotonic() < deadline and run.poll() is None:
-            time.sleep(0.05)
-        # To all its processes, as a batch system does.
-        os.killpg(run.pid, how) if workers else run.send_signal(how)
-        out, err = run.communicate(timeout=400)
-    assert run.returncode == code, err
+    child = start(tmp_path / "said", "run", *options)
+    deadline = time.monotonic() + 400
+    while not list(run_dir.glob("parts/part-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    # To all its processes, as a batch system does.
+    os.killpg(child, how) if workers else os.kill(child, how)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    out, err = ((tmp_path / f"said.{stream}").read_text() for stream in ("out", "err"))
+    assert ended == code, err
     assert (out, err) == (
         "",
         f"neuron-path: error: {word}. What was finished is kept in the run directory. To continue, add "

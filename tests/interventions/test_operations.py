@@ -42,6 +42,7 @@ def others(operation: str, images: Tensor) -> dict[str, Any]:
 
 @every_extent
 @pytest.mark.parametrize(("operation", "options"), OPERATIONS, ids=str)
+@pytest.mark.core
 def test_logits_are_the_oracles(
     case: tiny.Case, operation: OperationName, options: dict[str, Any], tokens: Any, images: Tensor
 ) -> None:

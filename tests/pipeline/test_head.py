@@ -195,7 +195,7 @@ def test_a_directory_with_results_is_refused_before_anything_is_fitted(
 
 
 def test_the_whole_run_goes_through_with_a_probe_and_the_paper_s_preprocessing(tmp_path: Path) -> None:
-    chosen = [*folders(tmp_path), "experiment=paper", "quadrature.n_steps=2"]
+    chosen = [*folders(tmp_path), "experiment=paper", "quadrature.n_steps=2", "baselines=[]"]
     outcome = run_in(tmp_path / "run", "run", *FEATURES, *chosen)
     assert (outcome.code, outcome.err) == (0, "")
     told = provenance(outcome.run_dir)

@@ -48,7 +48,7 @@ def photographs(folder: Path) -> Path:
 
 def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path: Path) -> None:
     folder = photographs(tmp_path / "data")
-    outcome = run_in(tmp_path / "run", "run", *timm_options(checkpoint, folder), "data.batch_size=2")
+    outcome = run_in(tmp_path / "run", "run", *timm_options(checkpoint, folder), "data.batch_size=2", "baselines=[]")
     assert (outcome.code, outcome.err) == (0, "")
     table = neuron_path.load_paths(tmp_path / "run")
     own = table.loc[table["scorer"] == "joint_attribution"]

@@ -72,6 +72,7 @@ def goes_on(outcome: Outcome, whole: pd.DataFrame) -> None:
     assert (metrics["images"], metrics["images_done_before"]) == (10, 4)
 
 
+@pytest.mark.core
 def test_the_same_directory_again_goes_on(stopped: Path, whole: pd.DataFrame) -> None:
     goes_on(run_in(stopped, "search", *OPTIONS), whole)
     made = load_paths(stopped).attrs["provenance"]

@@ -110,6 +110,7 @@ def test_text_is_cut_to_its_room() -> None:
     assert printable("a\tb\x00\u200b") == "a b"
 
 
+@pytest.mark.slow
 def test_drawing_needs_neither_pyplot_nor_torch() -> None:
     code = (
         "import sys, neuron_path.report.figures, neuron_path.report.run_page.page\n"

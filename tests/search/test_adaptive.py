@@ -73,6 +73,7 @@ def literal(model: Any, scope: str, image: Tensor, target: int, k: int) -> tuple
 
 
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.core
 def test_paths_scores_and_nodes_are_the_literal_ones(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case
     found = neuron_path.find_paths(model, images, targets, quadrature=RULE, token_scope=scope, top_k=k)

@@ -73,6 +73,7 @@ def test_a_search_that_had_stored_nothing_begins_anew(tmp_path: Path) -> None:
 
 @settings(max_examples=20)
 @given(done=st.lists(st.integers(0, 7), unique=True, max_size=8), ranks=st.integers(1, 3), batch=st.integers(1, 4))
+@pytest.mark.core
 def test_what_is_done_is_found_and_the_rest_completes_it(
     tmp_path_factory: pytest.TempPathFactory, done: list[int], ranks: int, batch: int
 ) -> None:
@@ -100,6 +101,7 @@ def test_each_time_it_is_taken_up_is_noted(tmp_path: Path) -> None:
     assert len(reopen(tmp_path).provenance["resumed"]) == 2
 
 
+@pytest.mark.core
 def test_a_finished_search_is_done(tmp_path: Path) -> None:
     begin(tmp_path, IDS).merge(expected())
     assert reopen(tmp_path).done == set(IDS)

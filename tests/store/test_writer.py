@@ -44,6 +44,7 @@ def test_rows_are_on_the_disk_when_append_returns(tmp_path: Path) -> None:
     assert pq.ParquetFile(list_parts(tmp_path).parts[0]).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
+@pytest.mark.core
 def test_merge_sorts_and_removes_the_parts(tmp_path: Path) -> None:
     run_dir = open_run_dir(tmp_path / "run")
     writer = make_writer(run_dir)
@@ -60,6 +61,7 @@ def test_merge_sorts_and_removes_the_parts(tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), ranks=st.integers(1, 3), batch=st.integers(1, 5))
+@pytest.mark.core
 def test_bytes_do_not_depend_on_order_batch_or_processes(
     tmp_path_factory: pytest.TempPathFactory, seed: int, ranks: int, batch: int
 ) -> None:
@@ -97,6 +99,7 @@ def test_methods_share_images_and_are_told_apart(tmp_path: Path) -> None:
         ([], "12 missing"),
     ],
 )
+@pytest.mark.core
 def test_wrong_coverage_is_refused_and_the_parts_stay(tmp_path: Path, written: list[list[str]], told: str) -> None:
     writer = make_writer(tmp_path)
     for ids in written:

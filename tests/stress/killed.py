@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from neuron_path.cli import main
 from neuron_path.store.evidence import EVIDENCE_FILE
 from neuron_path.store.layout import EFFECTS_FILE, EVALUATION, EVIDENCE, PATHS_FILE, SEARCH
+from tests.command import start
 
 BATCH = 3
 LIMIT = 48
@@ -70,28 +66,10 @@ def finish(run_dir: Path, command: Command, n_processes: int) -> None:
 
 
 def _start(run_dir: Path, command: Command, n_processes: int) -> int:
-    """The command's process id.
-
-    A fork of the test's own process has all libraries loaded: only so are there many searches in a minute.
-    """
+    """The command on the digits in small batches; its process id."""
     devices = ["trainer=ddp_cpu", f"trainer.devices={n_processes}"] if n_processes > 1 else ["trainer=cpu"]
     options = [f"data.limit={command.limit}", f"data.batch_size={BATCH}", "trainer.threads=1", *devices]
-    child = os.fork()
-    if child:
-        return child
-    code: object = 1
-    try:
-        torch.set_num_threads(1)
-        sys.stdout = sys.stderr = run_dir.with_suffix(".err").open("w", encoding="utf-8", buffering=1)
-        for stream in (1, 2):  # for the workers, which know nothing of sys.stderr
-            os.dup2(sys.stderr.fileno(), stream)
-        main([command.name, f"hydra.run.dir={run_dir}", *options, *command.options])
-    except SystemExit as ended:
-        code = ended.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code if isinstance(code, int) else 1)
+    return start(run_dir, command.name, f"hydra.run.dir={run_dir}", *options, *command.options)
 
 
 def _parts(run_dir: Path, stage: str) -> int:

@@ -73,7 +73,7 @@ def test_the_mode_is_settled(
 @pytest.mark.parametrize(
     ("netrc", "environment", "expected"),
     [
-        (False, {}, "False"),
+        pytest.param(False, {}, "False", marks=pytest.mark.slow),
         (True, {}, "True"),
         pytest.param(False, {"WANDB_API_KEY": KEY}, "True", marks=pytest.mark.slow),
         # W&B says itself what is wrong with it.

@@ -37,6 +37,7 @@ def assert_rates(case: tiny.Case, images: Tensor, targets: Tensor, scorer: str, 
 
 
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.core
 def test_activation(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case
     setting = tiny.literal(model, scope, "riemann_left")
@@ -45,6 +46,7 @@ def test_activation(case: tiny.Case, k: int, images: Tensor, targets: Tensor) ->
 
 
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.core
 def test_influence_pattern(case: tiny.Case, k: int, images: Tensor, targets: Tensor) -> None:
     model, scope = case
     setting = tiny.literal(model, scope, "riemann_left")

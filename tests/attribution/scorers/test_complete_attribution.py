@@ -13,6 +13,7 @@ pytestmark = pytest.mark.covering
 
 
 @every_form
+@pytest.mark.core
 def test_paths_are_the_oracles(case: tiny.Case, images: Tensor, targets: Tensor, k: int, function: str) -> None:
     def literal(setting: oracle.Setting, image: Tensor, target: int, k: int) -> tuple[list[list[int]], Tensor]:
         return oracle.greedy_path(setting, image, target, k, complete=True)

@@ -61,6 +61,7 @@ def assert_same(found: PathResult, expected: PathResult) -> None:
 
 @every_scorer
 @pytest.mark.parametrize(("name", "k"), [("cls", 1), ("avg", 3)])
+@pytest.mark.core
 def test_an_image_of_a_tiny_model_is_on_its_own(name: str, k: int, scorer: str) -> None:
     model = tiny.make(name, dtype=torch.float32)
     images = tiny.make_images(4, dtype=torch.float32)

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.covering
 
 
 @every_form
+@pytest.mark.core
 def test_ratings_are_the_oracles(case: tiny.Case, images: Tensor, targets: Tensor, k: int, function: str) -> None:
     assert_rates(case, images, targets, "gradient_x_activation", oracle.gradient_x_activation, k, function)
 

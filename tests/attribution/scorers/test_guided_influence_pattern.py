@@ -13,6 +13,7 @@ pytestmark = pytest.mark.covering
 
 
 @every_form
+@pytest.mark.core
 def test_paths_are_the_oracles(case: tiny.Case, images: Tensor, targets: Tensor, k: int, function: str) -> None:
     assert_finds(case, images, targets, "guided_influence_pattern", oracle.guided_influence_pattern, k, function)
 

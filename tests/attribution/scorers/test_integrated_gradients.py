@@ -13,6 +13,7 @@ pytestmark = pytest.mark.covering
 
 
 @every_form
+@pytest.mark.core
 def test_ratings_are_the_oracles(case: tiny.Case, images: Tensor, targets: Tensor, k: int, function: str) -> None:
     assert_rates(case, images, targets, "integrated_gradients", oracle.integrated_gradients, k, function)
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.covering
 
 @every_form
 @pytest.mark.parametrize("shortlist", [None, 4])
+@pytest.mark.core
 def test_ratings_are_the_oracles(
     case: tiny.Case, images: Tensor, targets: Tensor, shortlist: int | None, k: int, function: str
 ) -> None:

@@ -211,7 +211,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
 def test_what_was_changed_is_found(name: str, run_dir: Path) -> None:
     spoil, check, told = SPOILT[name]
     spoil(run_dir)
-    code, out, err = call("verify", str(run_dir), "--sample=2")
+    code, out, err = call("verify", str(run_dir), "--sample=1")
     assert (code, err.count("\n")) == (1, 1)
     assert check in err.split(":")[-1]
     line = next(line for line in out.splitlines() if line.startswith("FAILED"))

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.covering
 
 @pytest.mark.parametrize("rule", ["gauss_legendre", "riemann_left"])
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.core
 def test_joint_attribution_is_the_oracles(case: tiny.Case, k: int, rule: str, images: Tensor, targets: Tensor) -> None:
     model, scope = case
     result = neuron_path.find_paths(

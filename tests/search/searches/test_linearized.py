@@ -168,7 +168,11 @@ def test_the_gains_along_an_edit_add_up_to_its_effect(images: Tensor, targets: T
         torch.testing.assert_close(total, expected[row], rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("options", GOALS, ids=lambda options: options.get("operation", options["measure"]))
+@pytest.mark.parametrize(
+    "options",
+    [*GOALS[:3], *(pytest.param(options, marks=pytest.mark.slow) for options in GOALS[3:])],
+    ids=lambda options: options.get("operation", options["measure"]),
+)
 def test_the_best_path_of_all_is_found(options: dict[str, Any]) -> None:
     """Over 40 images of 8 models the exhaustive search finds more, by a thousandth, for at most one in twenty."""
     n_steps = 1 if options["measure"] == "effect" else 3
@@ -188,6 +192,7 @@ def test_the_best_path_of_all_is_found(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", GOALS[:3], ids=lambda options: options["measure"])
+@pytest.mark.core
 def test_the_exhaustive_search_is_the_literal_one(options: dict[str, Any], images: Tensor, targets: Tensor) -> None:
     model = tiny.make(depth=2, mlp_ratio=0.375)  # 6 neurons
     setting = tiny.literal(model, "cls")
@@ -279,7 +284,7 @@ def test_passes_are_kept_to_and_more_of_them_find_no_less(images: Tensor, target
 
 
 def test_polish_finds_no_less(images: Tensor, targets: Tensor) -> None:
-    for name, scope in tiny.CASES:
+    for name, scope in tiny.CASES[::3]:
         model = small(name)
         plain, more = (
             find(model, images, targets, Linearized(polish=polish), token_scope=scope) for polish in (False, True)
