@@ -4,7 +4,7 @@
 
 Makes class folders of hard links to a few small pictures, ImageNet's number by default, then times what a search does
 with them before its first batch: listing the folder, numbering the classes, looking at headers; with an empty cache and
-with a full one. Prints a table; the folder is removed.
+with a full one, and with a table of labels. Prints a table; the folder is removed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def begin(root: str, labels: str | None = None) -> None:
 
 
 def main() -> None:
-    """Make the folder, time both starts, print them."""
+    """Make the folder, time the starts, print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=positive, default=1_300_000, help="how many")
     parser.add_argument("--folder", help="where to make them; else where temporary files go")

@@ -190,7 +190,8 @@ def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
     first = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
     wanted = {_stem(_composed(name.rpartition("/")[2])) for name in names}
     best: tuple[int, _Table, int] | None = None
-    reason = f"it begins with {first[:60]!r}; expected lines such as a.png,cat" if first else "it is empty"
+    found = f"begins with {first[:60]!r}" if first else "is empty"
+    reason = f"it {found}; expected lines such as a.png,cat"
     unclear: _Table | None = None
     for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first.strip()):
         try:

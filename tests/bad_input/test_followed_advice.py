@@ -44,6 +44,7 @@ from neuron_path.classes.class_paths import make_class_paths
 from neuron_path.cli.hydra_app import explain
 from neuron_path.cli.overrides import as_overrides
 from neuron_path.config import Config, conf_dir, read_config, register_schemas
+from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session
 from neuron_path.pipeline import run
@@ -56,7 +57,8 @@ from tests import pictures, tiny
 from tests.bad_input.test_what_people_bring import model as meta_model
 from tests.command import call, run_in
 from tests.data.test_shards import write as write_shard
-from tests.models.test_pixels import as_bytes
+from tests.models.test_descriptions import CONFIG, hugging_face, vit
+from tests.models.test_pixels import as_bytes, noise, tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of random weights, and of labels that are none
 
@@ -99,7 +101,8 @@ def model(config: Config) -> None:
 
 def images(config: Config) -> None:
     dataset: Any = build_data(config, meta_model(config.model.kwargs.get("in_chans", 3))).dataset
-    assert dataset[0].get("problem") is None or config.data.on_error == "skip"
+    if (problem := dataset[0].get("problem")) is not None and config.data.on_error == "raise":
+        raise unreadable(dataset.sample_ids[0], problem)
 
 
 def targets(config: Config) -> None:
@@ -239,6 +242,19 @@ def shard(**members: bytes) -> Callable[[Path], object]:
     )
 
 
+FLOATS = np.random.default_rng(0).random((16, 16, 1)).astype("f4")
+BANDS = [Image.fromarray(noise(5)[..., band]) for band in range(5)]
+
+
+def saved(values: np.ndarray) -> Callable[[Path, str], object]:
+    return lambda folder, _: (folder / "x.tif").write_bytes(tiff(values))
+
+
+def described(**config: Any) -> Callable[[Path], object]:
+    """A folder of Hugging Face's that tells its model."""
+    return lambda folder: hugging_face(folder, vit(), CONFIG | config)
+
+
 SETTINGS = {
     # The command line
     "option, a slip": Row("scorer=activaton", DID_YOU_MEAN, settings),
@@ -296,6 +312,40 @@ SETTINGS = {
         images,
         lambda folder: [pictures.save(folder / "a.png"), (folder / "a.png").rename(folder / "\udcff.png")],
         mend=lambda folder, name: (folder / ast.literal_eval(name)).rename(folder / "b.png"),
+    ),
+    # Pixels
+    "floats to 255": Row(
+        FOLDER, r"(?P<by_hand>scale them and save it again)", images, {"x.tif": tiff(FLOATS * 255)}, mend=saved(FLOATS)
+    ),
+    "eight bits in thirty-two": Row(
+        FOLDER,
+        r"(?P<by_hand>scale them)",
+        images,
+        {"x.tif": tiff(noise(1, "u4", 256))},
+        mend=saved(noise(1, "u4", 256) * 2**24),
+    ),
+    "sixteen bits in planes": Row(
+        FOLDER,
+        r"(?P<by_hand>save it with them interleaved)",
+        images,
+        {"x.tif": tiff(noise(3), t284=2, t273=[8, 520, 1032], t279=[512] * 3)},
+        mend=saved(noise(3)),
+    ),
+    "bands in one page": Row(
+        f"{FOLDER} {SMALL} +model.kwargs.in_chans=5 data.mean=[0,0,0,0,0] data.std=[1,1,1,1,1]",
+        r"save (?P<by_hand>each band as a grey page, of integers of 8 or 16 bits)",
+        images,
+        {"x.tif": tiff(noise(5))},
+        mend=lambda folder, _: (folder / "x.tif").write_bytes(
+            as_bytes(BANDS[0], "TIFF", save_all=True, append_images=BANDS[1:])
+        ),
+    ),
+    "colours for four channels": Row(
+        f"{FOLDER} {SMALL} +model.kwargs.in_chans=4 data.mean=[0,0,0,0] data.std=[1,1,1,1]",
+        r"expected (?P<by_hand>RGBA), or",
+        images,
+        {"x.png": A},
+        mend=lambda folder, mode: Image.open(folder / "x.png").convert(mode).save(folder / "x.png"),
     ),
     # Classes and parts
     "folders that are no numbers": Row(f"{FOLDER} data.class_index=number", r"say (?P<value>natural) or", images, PETS),
@@ -478,6 +528,16 @@ SETTINGS = {
         r"give it as (?P<instead>'model\.checkpoint=.*'|model\.checkpoint=\S+) \(",
         model,
         lambda folder: weights(folder, w=embedded()),
+    ),
+    "name beside a file that tells another": Row(
+        "model=timm model.checkpoint=DIR model.name=test_vit", r"(?P<without>leave out model\.name)", model, described()
+    ),
+    "file that tells a model that is not known": Row(
+        "+model.kwargs={img_size:32,patch_size:8,embed_dim:24,depth:2,num_heads:3,num_classes:5} model.checkpoint=DIR",
+        r"as (?P<override>model\.name=NAME) \(",
+        model,
+        described(hidden_act="mish"),
+        {"NAME": "vit_base_patch16_224"},
     ),
     "several models in a file": Row(
         "model.checkpoint=DIR/w.pt",
@@ -841,7 +901,7 @@ def test_the_advice_for_a_call_works(kind: str, tmp_path: Path) -> None:
     found = re.search(row.advice, str(caught.value))
     assert found is not None, str(caught.value)
     [(verb, text)] = found.groupdict().items()
-    last = next(reversed(row.wrong))
+    last = list(row.wrong)[-1]
     if verb == "code":
         given |= eval(f"dict({text})", {})
     elif verb == "expression":
@@ -887,6 +947,8 @@ COMMANDS = {
     "option": ("analyze DIR --no-figures --shufles=9", r"Did you mean '(?P<key>--\w+)'"),
     "option without its value": ("analyze DIR --shuffles", r"give it as (?P<override>--shuffles=VALUE)\."),
     "number": ("analyze DIR --no-figures --shuffles=0", r"from (?P<value>\d+) on"),
+    "seed": ("analyze DIR --no-figures --seed=x", r"number, (?P<value>\d) or more"),
+    "two places to resume": ("search resume=DIR hydra.run.dir=DIR/x", r"so (?P<without>give one)"),
     "kind of classes": ("analyze DIR --no-figures --by=zzz", r"expected \w+, (?P<value>\w+)"),
     "scorer": ("analyze DIR --no-figures --scorer=zzz", KNOWN),
     "reference": ("compare DIR --reference=zzz", r"as (?P<override>--reference=\w+) \("),

@@ -118,7 +118,7 @@ def test_images_without_labels(tmp_path: Path) -> None:
     rows = table().remove_columns("label")
     plain = save(rows, tmp_path / "plain")
     assert open_set(plain, label_column=None).labels == [None] * 4
-    assert "no column of labels: name one with data.label_column, or data.label_column=null" in refusal(plain)
+    assert "no column of labels: name one with data.label_column=NAME, or data.label_column=null" in refusal(plain)
     assert "no column 'label' (data.label_column)" in refusal(plain, label_column="label")
     hidden = save(rows.add_column("label", [-1] * 4), tmp_path / "hidden")
     assert (open_set(hidden).labels, open_set(hidden).classes) == ([None] * 4, [])

@@ -115,7 +115,7 @@ def test_labels_of_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "cannot be read as a table: expected lines such as a.png,cat"),
+        ("", "cannot be read as a table: it is empty; expected lines such as a.png,cat"),
         ("a.png\n", "cannot be read as a table"),
         ('"a.png,x\n', "cannot be read as a table: unexpected end of data"),
         ("file,class\nb.png,x\n", "lack the file 'a.png' (1 of 1 in all): expected a row for each"),
