@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.regression import kl_divergence
 
-from neuron_path.attribution.target import target_logit, target_probability
+from neuron_path.attribution.target import target_logit
 from neuron_path.interventions.evaluate import Evaluator, Measured, Subject
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.lightning.stage import Stage
@@ -145,8 +145,8 @@ class Evaluation(Stage):
             "token_scope": [self.session.adapter.scope.name] * len(own),
             "tokens": [one.tokens for one in interventions] * n,
             "target": own.tolist(),
-            "clean_probability": target_probability(before, own).tolist(),
-            "edited_probability": target_probability(after, own).tolist(),
+            "clean_probability": self.evaluator.target.probability(before, own).tolist(),
+            "edited_probability": self.evaluator.target.probability(after, own).tolist(),
             "clean_logit": target_logit(before, own).tolist(),
             "edited_logit": target_logit(after, own).tolist(),
             "kl_divergence": divergence.clamp(min=0).tolist(),

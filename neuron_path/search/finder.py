@@ -97,6 +97,11 @@ class PathFinder:
         most, what = (min(widths), "the narrowest block") if per_block else (sum(widths), "all blocks together")
         if not is_whole(top_k) or not 1 <= top_k <= most:
             raise NeuronPathError(f"top_k is {top_k}; expected 1 … {most}, the neurons of {what}.")
+        if not per_block and not search.any_blocks:
+            raise NeuronPathError(
+                f"The search '{search.name}' picks neurons block by block, not of any blocks (per_block=false): use "
+                "search=linearized."
+            )
         if not per_block and search.asks_scorer and not scorer.blockwise:
             known = ", ".join(name for name, one in scorers if one.blockwise and one.reference is None)
             raise NeuronPathError(
@@ -259,7 +264,8 @@ class PathFinder:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"top_k": self.top_k, "per_block": self.per_block, "keep_candidates": self.keep_candidates}
+        common = {"top_k": self.top_k, "keep_candidates": self.keep_candidates}
+        return common if self.per_block else common | {"per_block": False}
 
     def _result(self, problem: Problem, found: Found) -> PathResult:
         logits = problem.clean.logits

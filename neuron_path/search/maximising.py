@@ -37,6 +37,7 @@ class Maximising(Search):
     factor: float | None = None
 
     asks_scorer: ClassVar[bool] = False
+    any_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:

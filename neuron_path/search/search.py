@@ -77,11 +77,13 @@ class Search(ABC):
     """Options of a search; `run` picks a path for every image of a problem. Its `name` is the registered one.
 
     Attributes:
+        any_blocks: whether it can also pick neurons of any blocks, in place of some in each.
         asks_scorer: whether a scorer rates the neurons; else the search has a measure of its own.
     """
 
     name: ClassVar[str]
     asks_scorer: ClassVar[bool] = True
+    any_blocks: ClassVar[bool] = False
 
     @property
     def maximises(self) -> str:
@@ -98,16 +100,11 @@ class Search(ABC):
         return 0
 
     @abstractmethod
-    def run(
-        self,
-        problem: Problem,
-        scorer: Scorer,
-        *,
-        top_k: int = 1,
-        per_block: bool = True,
-        keep_candidates: bool = False,
-    ) -> Found:
-        """Pick `top_k` neurons a block, or without `per_block` as many of any blocks; ties go to the lowest index."""
+    def run(self, problem: Problem, scorer: Scorer, *, top_k: int = 1, keep_candidates: bool = False) -> Found:
+        """Pick `top_k` neurons a block; ties go to the lowest index.
+
+        A search that is `any_blocks` also takes `per_block`, here and in `revise`: False for as many of any blocks.
+        """
 
     def revise(
         self,
@@ -117,7 +114,6 @@ class Search(ABC):
         doubt: Doubt,
         *,
         top_k: int = 1,
-        per_block: bool = True,
         keep_candidates: bool = False,
     ) -> Found:
         """The same more exactly, for images that are in doubt.
@@ -127,9 +123,9 @@ class Search(ABC):
             scorer: rates the neurons.
             draft: what was found before.
             doubt: what is in doubt. A search that can keep the rest saves most of the work.
-            top_k, per_block, keep_candidates: as for `run`.
+            top_k, keep_candidates: as for `run`.
         """
-        return self.run(problem, scorer, top_k=top_k, per_block=per_block, keep_candidates=keep_candidates)
+        return self.run(problem, scorer, top_k=top_k, keep_candidates=keep_candidates)
 
 
 searches: Registry[Search] = Registry("search", "neuron_path.search.searches")

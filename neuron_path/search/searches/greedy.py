@@ -24,6 +24,8 @@ class Greedy(Search):
     Without `per_block` the best of all blocks' candidates are taken at once, of scorers that rate blocks on their own.
     """
 
+    any_blocks = True
+
     def run(
         self,
         problem: Problem,
