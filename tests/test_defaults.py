@@ -47,14 +47,10 @@ def in_python(made: Callable[..., Any]) -> dict[str, Any]:
 
 def on_the_command_line(group: str, *overrides: str, config: str = "config") -> dict[str, Any]:
     """The settings of a group, or with an empty name those of no group."""
-    chosen, *others = overrides or ("",)
-    if chosen.startswith(f"{group}="):  # the group alone, which is quicker
-        node = compose(chosen.replace("=", "/"), others)
-    else:
-        node = compose(config, list(overrides))
-    settings = OmegaConf.select(node, group) if group else node
-    assert isinstance(settings, DictConfig)
-    return {str(name): settings[name] for name in settings if not OmegaConf.is_missing(settings, name)}
+    node = compose(config, list(overrides))
+    chosen = OmegaConf.select(node, group) if group else node
+    assert isinstance(chosen, DictConfig)
+    return {str(name): chosen[name] for name in chosen if not OmegaConf.is_missing(chosen, name)}
 
 
 @pytest.mark.parametrize(("name", "made"), list(scorers))
