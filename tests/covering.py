@@ -45,7 +45,11 @@ def leave_the_rest_to_stress(items: Sequence[pytest.Item]) -> None:
                 case.add_marker(pytest.mark.slow)
 
 
-def _values(case: pytest.Function) -> list[str]:
-    """Its parameters' values; a fixture's tuple counts as several."""
+def _values(case: pytest.Function) -> list[tuple[str, int, str]]:
+    """Its parameters' values by name; a fixture's tuple counts as several."""
     given = sorted(case.callspec.params.items())
-    return [repr(part) for _, value in given for part in (value if isinstance(value, tuple) else (value,))]
+    return [
+        (name, place, repr(part))
+        for name, value in given
+        for place, part in enumerate(value if isinstance(value, tuple) else (value,))
+    ]
