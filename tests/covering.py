@@ -35,8 +35,9 @@ def leave_the_rest_to_stress(items: Sequence[pytest.Item]) -> None:
     """Marks as slow what the marker `covering` leaves out."""
     tests: dict[str, list[pytest.Function]] = {}
     for item in items:
-        is_one_of_many = isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        if is_one_of_many and item.get_closest_marker("covering") and not item.get_closest_marker("slow"):
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        if item.get_closest_marker("covering") and not item.get_closest_marker("slow"):
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for cases in tests.values():
         kept = covering([_values(case) for case in cases])
