@@ -35,8 +35,9 @@ def leave_the_rest_to_stress(items: Sequence[pytest.Item]) -> None:
     """Marks as slow what the marker `covering` leaves out."""
     tests: dict[str, list[pytest.Function]] = {}
     for item in items:
-        is_one_of_many = isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        if is_one_of_many and item.get_closest_marker("covering") and not item.get_closest_marker("slow"):
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        if item.get_closest_marker("covering") and not item.get_closest_marker("slow"):
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for cases in tests.values():
         kept = covering([_values(case) for case in cases])
@@ -45,7 +46,11 @@ def leave_the_rest_to_stress(items: Sequence[pytest.Item]) -> None:
                 case.add_marker(pytest.mark.slow)
 
 
-def _values(case: pytest.Function) -> list[str]:
-    """Its parameters' values; a fixture's tuple counts as several."""
+def _values(case: pytest.Function) -> list[tuple[str, int, str]]:
+    """Its parameters' values by name; a fixture's tuple counts as several."""
     given = sorted(case.callspec.params.items())
-    return [repr(part) for _, value in given for part in (value if isinstance(value, tuple) else (value,))]
+    return [
+        (name, place, repr(part))
+        for name, value in given
+        for place, part in enumerate(value if isinstance(value, tuple) else (value,))
+    ]

@@ -47,8 +47,6 @@ def in_python(made: Callable[..., Any]) -> dict[str, Any]:
 
 def on_the_command_line(group: str, *overrides: str, config: str = "config") -> dict[str, Any]:
     """The settings of a group, or with an empty name those of no group."""
-    if overrides and overrides[0].startswith(f"{group}="):
-        config, *overrides = overrides[0].replace("=", "/"), *overrides[1:]  # the group alone, which is quicker
     node = compose(config, list(overrides))
     chosen = OmegaConf.select(node, group) if group else node
     assert isinstance(chosen, DictConfig)

@@ -145,7 +145,7 @@ def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path
 
 @pytest.mark.filterwarnings("default")
 def test_force_sets_aside_what_was_made_of_other_paths(tmp_path: Path) -> None:
-    options = ["data.limit=2", "baselines=[]", "scorer=activation", "report=false"]
+    options = ["data.limit=2", "baselines=[]", "scorer=activation"]
     assert run_in(tmp_path / "run", "run", *options).code == 0
     outcome = run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force")
     assert (outcome.code, outcome.err.count("\n")) == (0, 1)

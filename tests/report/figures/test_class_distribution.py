@@ -20,6 +20,7 @@ def draw_paths(n: int, n_blocks: int, n_neurons: int, k: int) -> np.ndarray:
     return np.where(rng.random((n, n_blocks, k)) < 0.5, favourites, anything)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize(("n", "n_blocks"), [(1, 1), (2, 6), (36, 12), (200, 24)])
 @pytest.mark.parametrize("n_neurons", [48, 4096])
 @pytest.mark.parametrize("k", [1, 3, 10])

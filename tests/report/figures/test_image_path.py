@@ -23,6 +23,7 @@ PHOTO = np.random.default_rng(0).random((224, 224, 3))
 LONG = "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("n_blocks", [1, 6, 12, 24])
 @pytest.mark.parametrize("n_neurons", [48, 4096])
 @pytest.mark.parametrize("k", [1, 3, 10])
@@ -62,6 +63,7 @@ def test_path_is_drawn_where_it_is(n_blocks: int, n_neurons: int, k: int) -> Non
         assert data[:, 1].max() < high
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("shape", [(8, 8), (4, 16), (300, 100, 3)])
 @pytest.mark.parametrize("name", ["W" * 60, "W " * 40])
 def test_picture_name_and_facts_stay_at_their_side(shape: tuple[int, ...], name: str) -> None:
