@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.models.adapter import check_supported
-from neuron_path.models.checkpoint import Checkpoint, open_checkpoint, put
+from neuron_path.models.checkpoint import Checkpoint, make, open_checkpoint, put
 from neuron_path.models.checkpoint.fetching import fetch, first_line, hushed
 from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.layouts import in_timm_names
@@ -44,7 +45,8 @@ def load_model(
             what is read. Classes and preprocessing that it tells become the model's.
         checkpoint_key: under which key of the file the weights lie, where it holds several models.
         pretrained: fetch timm's own weights from the model hub, unless there is a checkpoint.
-        **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …).
+        **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …); `layer_norm_eps` is that of all
+            its norms.
 
     Raises:
         NeuronPathError: no such model or file, a model that is not supported, a file that does not fit the
@@ -57,6 +59,8 @@ def load_model(
     if name is not None and checkpoint is None and _is_repository(name):
         name, checkpoint = None, fetch(name)
     opened = None if checkpoint is None else open_checkpoint(checkpoint, key=checkpoint_key)
+    if opened is not None and opened.description.config and name in (None, EMBEDDED):
+        return make(opened, timm_kwargs).eval().requires_grad_(False)
     if opened is not None and _is_told(name, opened):
         model = _told_model(name, opened, timm_kwargs)
     elif name in (None, EMBEDDED):
@@ -83,11 +87,12 @@ def _told_model(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, 
     """The model that a checkpoint tells of, without its weights; given arguments go before those that it tells."""
     told = opened.description
     architecture = str(told.architecture)
-    if told.is_certain and not told.kwargs:
-        folder = opened.path if opened.path.is_dir() else opened.path.parent
-        model = _from_timm(f"local-dir:{folder}", False, timm_kwargs)
+    arguments = {**told.kwargs, **timm_kwargs}
+    if told.folder is not None:
+        model: Any = _from_timm(f"local-dir:{told.folder}", False, timm_kwargs)
     else:
-        model = _from_timm(architecture, False, {**told.kwargs, **timm_kwargs})
+        model = _from_timm(architecture, False, arguments)
+    model.pretrained_cfg = {**model.pretrained_cfg, "model_args": arguments}
     check_supported(model)
     if name not in (None, EMBEDDED, architecture) and not _are_alike(model, str(name), timm_kwargs):
         raise NeuronPathError(
@@ -169,9 +174,12 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
             f"No model is named '{name}'.{nearest(name, [EMBEDDED, *timm.list_models()])} Known: {EMBEDDED} and "
             "timm's models, which timm.list_models() lists."
         )
+    options = dict(timm_kwargs)
+    if "layer_norm_eps" in options:
+        options["norm_layer"] = partial(nn.LayerNorm, eps=options.pop("layer_norm_eps"))
     try:
         with hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
-            return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
+            return timm.create_model(name, pretrained=pretrained, **options)
     except (
         OSError,
         RuntimeError,

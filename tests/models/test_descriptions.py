@@ -18,12 +18,16 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import nn
 
+from neuron_path.config import ModelConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint import fetching
 from neuron_path.models.checkpoint.huggingface import Unknown, pixels
 from neuron_path.models.classes import class_names
 from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform
+from neuron_path.pipeline.pruning.study import architecture
+from neuron_path.pruning.saved import load_pruned, save_pruned
+from neuron_path.pruning.slicing import slice_ffn
 from tests.models.checkpoints import CLASSES, DEPTH, HEADS, WIDTH, as_hugging_face, as_hugging_face_dinov2, logits, make
 from tests.models.test_layouts import torchvision_vit
 
@@ -275,6 +279,22 @@ def test_a_broken_config(tmp_path: Path, text: str) -> None:
     hugging_face(tmp_path, vit())
     (tmp_path / "config.json").write_text(text)
     assert f"'{tmp_path / 'config.json'}' " in refusal(checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["transformers", "timm"])
+def test_a_told_model_is_pruned_saved_and_read_again(tmp_path: Path, kind: str) -> None:
+    if kind == "timm":
+        timm_folder(tmp_path / "whole", global_pool="avg", init_values=0.1)
+    else:
+        hugging_face(tmp_path / "whole", vit(), CONFIG | {"hidden_act": "gelu_new"})
+    model = load_model(checkpoint=tmp_path / "whole")
+    small = slice_ffn(model, [range(9)] * DEPTH)
+    save_pruned(small, tmp_path / "small")
+    again = load_pruned(tmp_path / "small")
+    assert torch.equal(logits(again), logits(small))
+    name, arguments = architecture(ModelConfig(name="digits_vit", checkpoint=str(tmp_path / "whole")), model)
+    assert torch.equal(logits(load_model(name, checkpoint=tmp_path / "whole", **arguments)), logits(model))
+    assert json.loads(json.dumps(arguments))["num_classes"] == CLASSES
 
 
 # timm's folders

@@ -222,7 +222,11 @@ def test_a_head_that_does_not_fit_is_refused_and_the_model_left(kind: str, model
 def test_models_that_no_linear_head_fits_are_refused() -> None:
     distilled = timm.create_model("deit_tiny_distilled_patch16_224", **VIT)
     unpooled = timm.create_model("vit_tiny_patch16_224", **VIT, global_pool="")
-    for model, expected in ((distilled, "distilled"), (unpooled, "does not pool"), (nn.Identity(), "no timm model")):
+    for model, expected in (
+        (distilled, "distilled"),
+        (unpooled, "does not pool"),
+        (nn.ReLU(), "has no linear layer named"),
+    ):
         with pytest.raises(NeuronPathError, match=expected):
             attach_head(model, linear_head(24))
 

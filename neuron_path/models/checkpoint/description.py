@@ -15,7 +15,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.checkpoint import huggingface
+from neuron_path.models.checkpoint import by_transformers, huggingface
 from neuron_path.models.checkpoint.huggingface import Unknown
 from neuron_path.models.checkpoint.layouts import layout_of
 from neuron_path.models.checkpoint.names import from_torchvision
@@ -33,11 +33,13 @@ class Description:
 
     Attributes:
         architecture: a timm model; None where it is not told, or not known.
-        kwargs: its arguments.
+        kwargs: its arguments, of JSON's types.
+        folder: of timm, which reads these arguments there itself.
         data: entries of `pretrained_cfg`: classes (`label_names`) and preprocessing.
         is_certain: whether it belongs to these weights, as a folder's does; the arguments in a training script's file
             may be of a model that was changed afterwards.
         why_not: why the architecture is not known, though it is told.
+        config: `config.json` of a model that timm lacks and transformers has; see `by_transformers`.
     """
 
     architecture: str | None = None
@@ -45,6 +47,8 @@ class Description:
     data: Mapping[str, Any] = field(default_factory=dict)
     is_certain: bool = False
     why_not: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def describe(path: Path, held: Any, weights: Mapping[str, Tensor]) -> Description:
@@ -94,37 +98,53 @@ def _of_timm_folder(folder: Path, config: Mapping[str, Any]) -> Description:
     architecture = str(config["architecture"])
     if not timm.is_model(architecture):
         return Description(is_certain=True, why_not=f"timm {timm.__version__} has no model '{architecture}'")
-    return Description(architecture, is_certain=True)
+    return Description(architecture, _told(prepared) | arguments, is_certain=True, folder=folder)
+
+
+def _told(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that timm takes from a `pretrained_cfg`."""
+    found = {name: prepared.get(name) for name in ("num_classes", "global_pool")}
+    if isinstance(size := prepared.get("input_size"), list) and size:
+        found |= {"in_chans": size[0]} | ({"img_size": size[1:]} if prepared.get("fixed_input_size") else {})
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _of_hugging_face(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Description:
-    data: dict[str, Any] = {}
-    if names := huggingface.label_names(config):
-        data["label_names"] = names
-    settings = _preprocessor(folder)
-    if settings is not None:
-        try:
-            data |= huggingface.pixels(settings)
-        except Unknown as why:
-            warnings.warn(
-                f"'{folder}' says how pictures are prepared, but {why}: they are prepared as for timm's model. Set "
-                "data.mean, data.std, data.crop_pct, data.crop_mode and data.interpolation.",
-                stacklevel=2,
-            )
+    kind, channels = config["model_type"], config.get("num_channels", 3)
+    names, settings = huggingface.label_names(config), _preprocessor(folder)
+    data: dict[str, Any] = {**({"label_names": names} if names else {}), **_prepared(folder, settings)}
     size = data.pop("input_size", None)
     try:
         architecture, kwargs = huggingface.timm_arguments(config, weights)
     except Unknown as why:
-        return Description(None, {}, data, is_certain=True, why_not=str(why))
+        if kind not in by_transformers.KNOWN or "auto_map" in config:
+            return Description(None, {}, data, is_certain=True, why_not=str(why))
+        architecture, kwargs = None, {}
     if settings is None:
+        how = f"as timm does it for '{architecture}'" if architecture else "with ImageNet's mean and deviation"
         warnings.warn(
-            f"'{folder}' holds no {PREPROCESSOR}, so pictures are prepared as timm does it for '{architecture}'. Save "
-            "the image processor beside the model, or set data.mean and data.std.",
+            f"'{folder}' holds no {PREPROCESSOR}, so pictures are prepared {how}. Save the image processor beside the "
+            "model, or set data.mean and data.std.",
             stacklevel=2,
         )
-    if size is not None and str(config["model_type"]).startswith("dinov2"):
-        kwargs["img_size"] = size  # transformers resizes the position embedding to whatever picture comes
-    return Description(architecture, kwargs, data, is_certain=True)
+    is_resizing = size is not None and kind in by_transformers.RESIZING
+    if architecture is None:
+        resized = {"input_size": (channels, *size)} if is_resizing else {}
+        return Description(None, {}, data | resized, is_certain=True, config=config)
+    return Description(architecture, kwargs | ({"img_size": size} if is_resizing else {}), data, is_certain=True)
+
+
+def _prepared(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How pictures are prepared, as far as it is told and known."""
+    try:
+        return {} if settings is None else huggingface.pixels(settings)
+    except Unknown as why:
+        warnings.warn(
+            f"'{folder}' says how pictures are prepared, but {why}: they are prepared as for timm's model. Set "
+            "data.mean, data.std, data.crop_pct, data.crop_mode and data.interpolation.",
+            stacklevel=2,
+        )
+        return {}
 
 
 def _preprocessor(folder: Path) -> dict[str, Any] | None:

@@ -161,6 +161,8 @@ def from_dinov3(weights: Weights) -> Weights:
     """Hugging Face's names of DINOv3 for timm's EVA, whose keys have no bias; the mask token is left out."""
     renamed = {_renamed(name, _DINOV3): value for name, value in weights.items()}
     renamed.pop("mask_token", None)
+    if "reg_token" in renamed and not renamed["reg_token"].numel():
+        del renamed["reg_token"]  # of no registers
     for name in [name for name in renamed if name.endswith(".mlp.fc1_g.weight")]:  # gated, so the other half is named x
         for part in ("weight", "bias"):
             other = name.replace("fc1_g.weight", f"fc1.{part}")
