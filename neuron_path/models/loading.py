@@ -61,7 +61,7 @@ def load_model(
     opened = None if checkpoint is None else open_checkpoint(checkpoint, key=checkpoint_key)
     if opened is not None and opened.description.config and name in (None, EMBEDDED):
         return make(opened, timm_kwargs).eval().requires_grad_(False)
-    if opened is not None and _is_told(name, opened):
+    if opened is not None and _is_told(name, opened, timm_kwargs):
         model = _told_model(name, opened, timm_kwargs)
     elif name in (None, EMBEDDED):
         model = _embedded(checkpoint is None, timm_kwargs)
@@ -72,15 +72,21 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
-def _is_told(name: str | None, opened: Checkpoint) -> bool:
+def _is_told(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> bool:
     """Whether the checkpoint says which model it is of, and the name is no reason to disbelieve it."""
-    told = opened.description
-    if name in (None, EMBEDDED) and told.why_not:
+    told, is_unnamed = opened.description, name in (None, EMBEDDED)
+    is_unnamed_or_same = is_unnamed or name == told.architecture
+    if is_unnamed_or_same and told.lacking and told.lacking not in timm_kwargs:
+        raise NeuronPathError(
+            f"Checkpoint '{opened.path}' tells its architecture but for {told.lacking}, which is in no file of "
+            f"weights: give +model.kwargs.{told.lacking}=N ({told.lacking}=N in Python)."
+        )
+    if is_unnamed and told.why_not:
         raise NeuronPathError(
             f"Checkpoint '{opened.path}' tells its architecture, but {told.why_not}: give a timm model of the same "
             "architecture as model.name=NAME (name='NAME' in Python)."
         )
-    return told.architecture is not None and (told.is_certain or name in (None, EMBEDDED, told.architecture))
+    return told.architecture is not None and (told.is_certain or is_unnamed_or_same)
 
 
 def _told_model(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> nn.Module:

@@ -6,6 +6,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint
 from lightning.fabric.utilities.data import AttributeDict
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
@@ -232,11 +234,18 @@ def test_lora_beside_the_weights_says_how_to_merge(tmp_path: Path) -> None:
     assert "merge them where you trained, model = peft_model.merge_and_unload()" in told
 
 
-def test_an_adapter_s_folder_says_how_to_merge(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "auto_mapping": null}')
-    save_file({"base_model.model.a.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
-    assert "is an adapter (LoRA), which holds what it adds to a model" in refusal(tmp_path)
-    assert "merge" in refusal(tmp_path / "adapter_model.safetensors")
+@pytest.mark.parametrize("file", ["", "__0_0.distcp"])
+def test_shards_of_a_distributed_checkpoint_say_how_to_join_them(tmp_path: Path, file: str) -> None:
+    source = make(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one process alone
+        torch.distributed.checkpoint.save(source.state_dict(), checkpoint_id=tmp_path / "step")
+    told = refusal(tmp_path / "step" / file)
+    assert "is in shards of torch.distributed.checkpoint (.distcp), as FSDP saves it" in told
+    advice = re.search(r"python -c \"(.*)\", and give that", told)
+    assert advice is not None
+    exec(advice[1].replace("'model.pt'", f"'{tmp_path / 'model.pt'}'"))  # what it says, word for word
+    assert_loads(tmp_path / "model.pt", source)
 
 
 def test_a_trainer_s_folder_names_the_one_inside(tmp_path: Path) -> None:

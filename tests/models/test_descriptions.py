@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import nn
+from torchvision import transforms
 
 from neuron_path.config import ModelConfig
 from neuron_path.errors import NeuronPathError
@@ -397,6 +398,40 @@ def test_a_file_of_torchvision_tells_the_model(tmp_path: Path) -> None:
     torch.save(source.state_dict(), tmp_path / "vit.pth")
     model = load_model(checkpoint=tmp_path / "vit.pth")
     torch.testing.assert_close(logits(model), logits(source), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_torchvision_of_another_size_asks_for_its_heads_alone(tmp_path: Path) -> None:
+    source = torchvision_vit(mlp_dim=3 * WIDTH)
+    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    for name in (None, "vit_base_patch16_224"):
+        told = refusal(name, checkpoint=tmp_path / "vit.pth")
+        assert (
+            "tells its architecture but for num_heads, which is in no file of weights: give +model.kwargs.num_he"
+            in told
+        )
+        model = load_model(name, checkpoint=tmp_path / "vit.pth", num_heads=HEADS)
+        torch.testing.assert_close(logits(model), logits(source), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_torchvision_s_training_tells_how_pictures_are_prepared(tmp_path: Path) -> None:
+    """As its `references/classification/train.py` saves a checkpoint, and prepares pictures to validate on."""
+    arguments = argparse.Namespace(
+        model="vit_b_16", val_resize_size=45, val_crop_size=32, train_crop_size=28, interpolation="bicubic"
+    )
+    held = {"model": torchvision_vit().state_dict(), "optimizer": {}, "epoch": 3, "args": arguments, "scaler": None}
+    torch.save(held, tmp_path / "checkpoint.pth")
+    model = load_model(checkpoint=tmp_path / "checkpoint.pth", num_heads=HEADS)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    preset = transforms.Compose(
+        [
+            transforms.Resize(45, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    picture = Image.fromarray(noise)
+    torch.testing.assert_close(image_transform(model)[0](picture), preset(picture))
 
 
 # The hub

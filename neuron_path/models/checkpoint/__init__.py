@@ -14,6 +14,7 @@ from neuron_path.models.checkpoint import by_transformers
 from neuron_path.models.checkpoint.description import Description, describe
 from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.layouts import in_timm_names
+from neuron_path.models.checkpoint.lora import adapter_in, base_of, merged
 from neuron_path.models.checkpoint.reading import held_by, weights_of_file
 
 
@@ -33,6 +34,10 @@ def open_checkpoint(file: str | Path, *, key: str | None = None) -> Checkpoint:
         NeuronPathError: no such file, one without weights, or a description that cannot be read.
     """
     path = Path(file).expanduser()
+    if (adapter := adapter_in(path)) is not None:
+        base = base_of(adapter)
+        weights = merged(adapter, open_checkpoint(base, key=key).weights)
+        return Checkpoint(path, weights, describe(base, None, weights))
     held = held_by(path)
     weights = weights_of_file(held, path, key)
     return Checkpoint(path, weights, describe(path, held, weights))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint import by_transformers, huggingface
-from neuron_path.models.checkpoint.huggingface import Unknown
+from neuron_path.models.checkpoint.huggingface import Unknown, crop_share
 from neuron_path.models.checkpoint.layouts import layout_of
 from neuron_path.models.checkpoint.names import from_torchvision
 from neuron_path.models.checkpoint.pickles import arguments_of
@@ -35,6 +35,7 @@ class Description:
         architecture: a timm model; None where it is not told, or not known.
         kwargs: its arguments, of JSON's types.
         folder: of timm, which reads these arguments there itself.
+        lacking: an argument that is told nowhere, and must be given.
         data: entries of `pretrained_cfg`: classes (`label_names`) and preprocessing.
         is_certain: whether it belongs to these weights, as a folder's does; the arguments in a training script's file
             may be of a model that was changed afterwards.
@@ -49,6 +50,7 @@ class Description:
     why_not: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    lacking: str | None = None
 
 
 def describe(path: Path, held: Any, weights: Mapping[str, Tensor]) -> Description:
@@ -71,7 +73,7 @@ def describe(path: Path, held: Any, weights: Mapping[str, Tensor]) -> Descriptio
             return _of_hugging_face(folder, config, weights)
         return Description()
     arguments = arguments_of(held.get("args")) if isinstance(held, Mapping) else {}
-    return _of_arguments(arguments) or _of_torchvision(weights) or Description()
+    return _of_arguments(arguments) or _of_torchvision(weights, arguments) or Description()
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -203,8 +205,11 @@ def _of_mae(name: str, arguments: Mapping[str, Any]) -> Description:
 _TORCHVISION_HEADS = {768: 12, 1024: 16, 1280: 16}  # of its models by their width
 
 
-def _of_torchvision(weights: Mapping[str, Tensor]) -> Description | None:
-    """Of a file of torchvision's vit_b_16 … vit_h_14, whose widths have one number of heads each."""
+def _of_torchvision(weights: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> Description | None:
+    """Of torchvision's names: all but the number of heads, which its own models have by their width.
+
+    Its training script, `references/classification/train.py`, keeps its arguments beside the weights.
+    """
     layout = layout_of(weights)
     if layout is None or layout.convert is not from_torchvision:
         return None
@@ -212,12 +217,10 @@ def _of_torchvision(weights: Mapping[str, Tensor]) -> Description | None:
     inside = {name.removeprefix(anchor[1]): value for name, value in weights.items() if name.startswith(anchor[1])}
     named = from_torchvision(inside)
     patches, positions = named.get("patch_embed.proj.weight"), named.get("pos_embed")
-    if patches is None or positions is None or patches.ndim != 4 or positions.ndim != 3:
+    hidden = named.get("blocks.0.mlp.fc1.weight")
+    if patches is None or positions is None or hidden is None or patches.ndim != 4 or positions.ndim != 3:
         return None
     width, channels, patch = patches.shape[0], patches.shape[1], patches.shape[2]
-    hidden = named.get("blocks.0.mlp.fc1.weight")
-    if width not in _TORCHVISION_HEADS or hidden is None or len(hidden) != 4 * width:
-        return None
     head = named.get("head.weight")
     kwargs = {
         "img_size": patch * round((positions.shape[1] - 1) ** 0.5),
@@ -226,6 +229,20 @@ def _of_torchvision(weights: Mapping[str, Tensor]) -> Description | None:
         "num_classes": 0 if head is None else len(head),
         "embed_dim": width,
         "depth": 1 + max(int(name.split(".")[1]) for name in named if name.startswith("blocks.")),
-        "num_heads": _TORCHVISION_HEADS[width],
     }
-    return Description("vit_base_patch16_224", kwargs, dict(layout.pixels))
+    if len(hidden) != 4 * width:
+        kwargs["mlp_ratio"] = (len(hidden) + 0.25) / width  # timm rounds down
+    heads = _TORCHVISION_HEADS.get(width) if len(hidden) == 4 * width else None
+    pixels = {**layout.pixels, **_torchvision_pixels(arguments)}
+    if heads is None:
+        return Description("vit_base_patch16_224", kwargs, pixels, lacking="num_heads")
+    return Description("vit_base_patch16_224", kwargs | {"num_heads": heads}, pixels)
+
+
+def _torchvision_pixels(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How torchvision's training script prepares pictures to validate on."""
+    scaled, crop = arguments.get("val_resize_size"), arguments.get("val_crop_size")
+    found = {"interpolation": arguments["interpolation"]} if isinstance(arguments.get("interpolation"), str) else {}
+    if type(scaled) is int and type(crop) is int and 0 < crop <= scaled:
+        found["crop_pct"] = crop_share(crop, scaled)
+    return found

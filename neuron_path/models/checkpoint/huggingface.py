@@ -130,14 +130,18 @@ def _crop(settings: Settings, *, squashes: bool) -> dict[str, Any]:
     if settings.get("do_center_crop", "crop_size" in settings):
         given: Any = settings.get("crop_size", scaled[0])
         crop = (int(given["height"]), int(given["width"])) if isinstance(given, Mapping) else (int(given),) * 2
-    share = crop[0] / scaled[0]
+    share = crop_share(crop[0], scaled[0])
     if mode == "center" and crop == scaled and settings.get("crop_pct"):
         share = float(settings["crop_pct"])
     if abs(crop[1] / scaled[1] - crop[0] / scaled[0]) > 1e-6 or share > 1:
         raise Unknown(f"a crop of {crop} out of {scaled} is not known")
-    if math.floor(crop[0] / share) < scaled[0]:  # timm divides and rounds down
-        share = math.nextafter(share, 0)
     return {"input_size": crop, "crop_pct": share, "crop_mode": mode}
+
+
+def crop_share(crop: int, scaled: int) -> float:
+    """The `crop_pct` by which timm scales a picture to so many pixels before it cuts so many out of them."""
+    share = crop / scaled
+    return math.nextafter(share, 0) if math.floor(crop / share) < scaled else share  # timm rounds down
 
 
 def _common(config: Settings, weights: Mapping[str, Tensor]) -> dict[str, Any]:

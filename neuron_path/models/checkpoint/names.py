@@ -121,6 +121,42 @@ _DINOV3 = _compiled(
 )
 
 
+# In memory, transformers 5 calls some of a block's parts otherwise than in the files that it saves.
+_IN_MEMORY = re.compile(
+    r"((?:.*\.)?)(encoder\.layer|(?<!encoder\.)layers)\.(\d+)\."
+    r"(attention\.[qkvo]_proj|layernorm_(?:before|after)|mlp\.fc[12]|lambda_[12])(|\..*)"
+)
+_SAVED = {
+    "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense",
+}
+_SAVED_FFN = {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}  # but DINOv2's
+
+
+def as_saved(weights: Mapping[str, Tensor]) -> Weights:
+    """Names as transformers' models have them in memory, in a bare state dict, turned into those of its files."""
+    saved = {_as_saved(name): value for name, value in weights.items()}
+    for name in [name for name in saved if _GATE.search(name)]:  # DINOv2's two halves are one layer in a file
+        if (up := name.replace(".gate_proj.", ".up_proj.")) in saved and ".lora_" not in name:
+            saved[name.replace(".gate_proj.", ".weights_in.")] = torch.cat([saved.pop(name), saved.pop(up)])
+    return saved
+
+
+_GATE = re.compile(r"encoder\.layer\.\d+\.mlp\.gate_proj\.")
+
+
+def _as_saved(name: str) -> str:
+    if found := re.fullmatch(r"((?:.*\.)?encoder\.layer\.\d+\.mlp)\.down_proj(\..*)", name):
+        return f"{found[1]}.weights_out{found[2]}"
+    if (found := _IN_MEMORY.fullmatch(name)) is None:
+        return name
+    before, blocks, block, part, after = found.groups()
+    known = _SAVED if blocks == "encoder.layer" else _SAVED | _SAVED_FFN
+    return f"{before}encoder.layer.{block}.{known.get(part, part)}{after}"
+
+
 def from_google(weights: Weights) -> Weights:
     """Google's names and axes: kernels are (in, out), convolutions (height, width, in, out), heads an axis apart."""
     return _fused({_weight_or_bias(_renamed(name, _GOOGLE)): _turned(name, value) for name, value in weights.items()})

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint.containers import chosen
+from neuron_path.models.checkpoint.names import as_saved
 from neuron_path.models.checkpoint.pickles import read_pytorch
 
 INDEX = ".index.json"
-ADAPTER = "adapter_config.json"
 IN_A_FOLDER = (
     "model.safetensors",
     "model.safetensors" + INDEX,
@@ -62,10 +62,20 @@ def weights_of_file(held: Any, path: Path, key: str | None = None) -> dict[str, 
                 f"Checkpoint '{path}' is not supported: '{name}' is quantised, complex, sparse or without data; "
                 "expected dense real numbers."
             )
-    return {name: tensor.detach() for name, tensor in weights.items()}
+    return as_saved({name: tensor.detach() for name, tensor in weights.items()})
+
+
+def _distributed(folder: Path) -> NeuronPathError:
+    return NeuronPathError(
+        f"Checkpoint '{folder}' is in shards of torch.distributed.checkpoint (.distcp), as FSDP saves it: make one "
+        'file of them, python -c "from torch.distributed.checkpoint.format_utils import dcp_to_torch_save; '
+        f"dcp_to_torch_save('{folder}', 'model.pt')\", and give that."
+    )
 
 
 def _file(path: Path) -> Path:
+    if path.suffix == ".distcp":
+        raise _distributed(path.parent)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -75,11 +85,8 @@ def _file(path: Path) -> Path:
     for name in IN_A_FOLDER:
         if (path / name).is_file():
             return path / name
-    if (path / ADAPTER).is_file():
-        raise NeuronPathError(
-            f"Checkpoint '{path}' is an adapter (LoRA), which holds what it adds to a model and not the model: merge "
-            "them where you trained, peft_model.merge_and_unload().save_pretrained('merged'), and give that folder."
-        )
+    if any(path.glob("*.distcp")):
+        raise _distributed(path)
     inner = sorted(file.parent.name for name in IN_A_FOLDER for file in path.glob(f"*/{name}"))
     there = f" There is one in {', '.join(inner[-3:])}, a folder inside." if inner else " Give the file itself."
     raise NeuronPathError(f"No checkpoint file in '{path}': looked for {', '.join(IN_A_FOLDER)}.{there}")
