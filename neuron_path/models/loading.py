@@ -25,6 +25,13 @@ from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.layouts import in_timm_names
 
 EMBEDDED = "digits_vit"
+_TORCHVISION = {
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit_l_32": "vit_large_patch32_224",
+    "vit_h_14": "vit_huge_patch14_224",
+}
 
 
 def load_model(
@@ -175,6 +182,11 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
             raise NeuronPathError(
                 f"'{name}' is no model's name but a file or folder: give it as model.checkpoint={name} "
                 f"(checkpoint='{name}' in Python)."
+            )
+        if name in _TORCHVISION:
+            raise NeuronPathError(
+                f"'{name}' is torchvision's name of a model, which is '{_TORCHVISION[name]}' in timm: give that, or in "
+                "Python the model itself, find_paths(model, …)."
             )
         raise NeuronPathError(
             f"No model is named '{name}'.{nearest(name, [EMBEDDED, *timm.list_models()])} Known: {EMBEDDED} and "

@@ -136,8 +136,11 @@ _SAVED_FFN = {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}  # but
 
 
 def as_saved(weights: Mapping[str, Tensor]) -> Weights:
-    """Names as transformers' models have them in memory, in a bare state dict, turned into those of its files."""
-    saved = {_as_saved(name): value for name, value in weights.items()}
+    """Names as models have them in memory, in a bare state dict, turned into those of published files.
+
+    Of transformers 5, and of Meta's training of DINOv2, which keeps blocks in chunks.
+    """
+    saved = {_as_saved(name): value for name, value in _unchunked(weights).items()}
     for name in [name for name in saved if _GATE.search(name)]:  # DINOv2's two halves are one layer in a file
         if (up := name.replace(".gate_proj.", ".up_proj.")) in saved and ".lora_" not in name:
             saved[name.replace(".gate_proj.", ".weights_in.")] = torch.cat([saved.pop(name), saved.pop(up)])
@@ -145,6 +148,18 @@ def as_saved(weights: Mapping[str, Tensor]) -> Weights:
 
 
 _GATE = re.compile(r"encoder\.layer\.\d+\.mlp\.gate_proj\.")
+
+
+_CHUNKED = re.compile(r"((?:.*\.)?blocks\.)\d+\.(\d+\..*)")
+
+
+def _unchunked(weights: Mapping[str, Tensor]) -> Weights:
+    """DINOv2's `blocks.CHUNK.BLOCK.…`, where all blocks are named so, without the chunk."""
+    found = {name: _CHUNKED.fullmatch(name) for name in weights if re.search(r"(?:^|\.)blocks\.\d+\.", name)}
+    plain = {name: match[1] + match[2] for name, match in found.items() if match is not None}
+    if len(plain) < len(found) or len(set(plain.values())) < len(plain):
+        return dict(weights)
+    return {plain.get(name, name): value for name, value in weights.items()}
 
 
 def _as_saved(name: str) -> str:

@@ -27,6 +27,19 @@ IN_A_FOLDER = (
 )
 
 
+_SUFFIXES = (".bin", ".ckpt", ".npz", ".pt", ".pth", ".safetensors", ".tar")
+# What other programs write, and what it is called.
+_FOREIGN = {
+    ".gguf": "GGUF",
+    ".h5": "Keras",
+    ".keras": "Keras",
+    ".msgpack": "Flax",
+    ".onnx": "ONNX",
+    ".pt2": "torch.export",
+    ".tflite": "TensorFlow Lite",
+}
+
+
 def read(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """Read the weights of a file, or of the weights' file in a folder.
 
@@ -88,12 +101,20 @@ def _file(path: Path) -> Path:
     if any(path.glob("*.distcp")):
         raise _distributed(path)
     inner = sorted(file.parent.name for name in IN_A_FOLDER for file in path.glob(f"*/{name}"))
+    others = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
     there = f" There is one in {', '.join(inner[-3:])}, a folder inside." if inner else " Give the file itself."
+    if others and not inner:
+        there = f" Give the file itself, one of {', '.join(others[:3])}{', …' if len(others) > 3 else ''}."
     raise NeuronPathError(f"No checkpoint file in '{path}': looked for {', '.join(IN_A_FOLDER)}.{there}")
 
 
 def _held(file: Path) -> Any:
     """What a file holds, before it is known to be weights."""
+    if (program := _FOREIGN.get(file.suffix.lower())) is not None:
+        raise NeuronPathError(
+            f"Checkpoint '{file}' is a file of {program}, which is not read: save the weights in PyTorch, "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), and give that."
+        )
     reader = next((reader for suffix, reader in READERS.items() if file.name.lower().endswith(suffix)), read_pytorch)
     try:
         return reader(file)
