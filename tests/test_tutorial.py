@@ -83,9 +83,9 @@ def test_models_of_every_library_are_run_as_they_were_trained(tmp_path: Path) ->
     for name in ("transformers", "timm", "torchvision"):
         table = neuron_path.load_paths(tmp_path / f"run_{name}")
         table = table[table.scorer == "joint_attribution"]
-        assert len(table) == 360
+        assert len(table) == 180
         assert (table.label == table.prediction).mean() == pytest.approx(trained[name], abs=1e-4)
-        assert f"{name}: accuracy {trained[name]:.4f} on 360 pictures" in said["python compare.py"]
+        assert f"{name}: accuracy {trained[name]:.4f} on 180 pictures" in said["python compare.py"]
         told = json.loads((tmp_path / f"run_{name}" / "run.json").read_text())
         assert told["preprocessing"]["input_size"] == [3, 32, 32]
         assert [told["classes"][label] for label in table.label] == [one.split("/")[0] for one in table.sample_id]

@@ -185,7 +185,8 @@ class ObjectAdapter(Adapter):
             raise self._refusal(
                 f"it returns {what}, and a path drives one class against others; expected logits of shape (images, "
                 "classes >= 2). Give the model with its classifier, or a module of your own that holds both: "
-                "its forward may be `return self.classifier(self.backbone(images).last_hidden_state[:, 0])`"
+                "its forward may be `return self.classifier(self.backbone(images).last_hidden_state[:, 0])`, and with "
+                "a single logit z `return torch.cat([-z / 2, z / 2], 1)`"
             )
         return found
 
