@@ -1,7 +1,11 @@
-"""The tutorial: every cell runs, and says what the stored notebook shows."""
+"""The tutorials: every cell and command runs, and says what the page says."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +13,8 @@ from typing import Any
 
 import nbformat
 import pytest
+
+import neuron_path
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "tutorials" / "digits.ipynb"
@@ -47,3 +53,40 @@ def test_the_notebook_runs_and_says_the_same(tmp_path: Path) -> None:
         assert drawn(after) == drawn(before), before.source
     assert sum(map(drawn, stored)) == 5
     assert all(cell.outputs or "import" in cell.source for cell in stored)
+
+
+PAGE = ROOT / "docs" / "tutorials" / "your-own-model.md"
+FILE = re.compile(r"^`(\w+\.py)`\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^    ((?:python|neuron-path) .*)$", re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_models_of_every_library_are_run_as_they_were_trained(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("open_clip")
+    text = PAGE.read_text(encoding="utf-8")
+    for name, script in FILE.findall(text):
+        (tmp_path / name).write_text(script, encoding="utf-8")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    said: dict[str, str] = {}
+    for command in COMMAND.findall(text):
+        arguments = [sys.executable if word == "python" else word for word in shlex.split(command)]
+        ran = subprocess.run(
+            arguments, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, (command, ran.stderr)
+        said[command] = ran.stdout
+    trained = {
+        name: float(said[f"python with_{name}.py"].partition("accuracy ")[2].split()[0])
+        for name in ("transformers", "timm", "torchvision", "open_clip")
+    }
+    assert min(trained.values()) > 0.5  # of ten classes: so that labels in another order would be seen
+    for name in ("transformers", "timm", "torchvision"):
+        table = neuron_path.load_paths(tmp_path / f"run_{name}")
+        table = table[table.scorer == "joint_attribution"]
+        assert len(table) == 180
+        assert (table.label == table.prediction).mean() == pytest.approx(trained[name], abs=1e-4)
+        assert f"{name}: accuracy {trained[name]:.4f} on 180 pictures" in said["python compare.py"]
+        told = json.loads((tmp_path / f"run_{name}" / "run.json").read_text())
+        assert told["preprocessing"]["input_size"] == [3, 32, 32]
+        assert [told["classes"][label] for label in table.label] == [one.split("/")[0] for one in table.sample_id]

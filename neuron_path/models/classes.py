@@ -50,8 +50,8 @@ def count_classes(model: Any) -> int:
     (3, 2)
     """
     head = model.get_classifier() if hasattr(model, "get_classifier") else None
-    layers = [head] if isinstance(head, nn.Linear) else list(head) if isinstance(head, nn.Sequential) else []
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    parts = head.modules() if isinstance(head, nn.Module) else ()
+    linear = [part for part in parts if isinstance(part, nn.Linear)]
     return linear[-1].out_features if linear else model.num_classes
 
 

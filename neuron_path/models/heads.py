@@ -22,12 +22,16 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.blocks import identity
 from neuron_path.models.checkpoint.layouts import linear_heads
 from neuron_path.models.checkpoint.reading import read
 from neuron_path.models.classes import name_classes
+from neuron_path.models.grafting import graft, stand_in
+from neuron_path.models.objects import probe
 
 PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
 """What may stand before `weight` and `bias` in a file of a linear head."""
+_PLACES = ("classifier", "heads.head", "head", "fc")  # of the last layer in other libraries' models
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,26 @@ class LinearHead:
 
 
 def features(model: nn.Module, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B D"]:
-    """What a timm model's classifier reads, pooled and normalised as the model does it, without a gradient."""
+    """What a model's classifier reads, pooled and normalised as the model does it, without a gradient.
+
+    Raises:
+        NeuronPathError: a model of another library whose classifier is not found.
+    """
     timm_model: Any = model
     with torch.no_grad():
-        return timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
+        if hasattr(model, "forward_head"):
+            return timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
+        _, place = _place(model)
+        output: Any = graft(model, {place: stand_in(place, identity)})(images)
+        return getattr(output, "logits", output)
 
 
 def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
-    """Make a linear head the classifier of a timm model, in place of the one it has, and return the model.
+    """Make a linear head the classifier of a model, in place of the one it has, and return the model.
 
     The pooling stays. The new classifier is frozen, on the model's device and of its dtype; the names of
-    the classes are the head's.
+    the classes are the head's. Of other libraries' models the last linear layer, by its usual name (`classifier`,
+    `heads.head`, `head`, `fc`), is exchanged.
 
     Raises:
         NeuronPathError: a model that no linear head fits, features of another width, or numbers that are not finite.
@@ -74,7 +87,7 @@ def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
             "model without distillation, or load it with its own classifiers."
         )
     if not hasattr(model, "reset_classifier") or not hasattr(model, "forward_head"):
-        raise NeuronPathError(f"A linear head does not fit a {name}: it is no timm model with reset_classifier.")
+        return _attach_to_other(model, head)
     if getattr(model, "global_pool", None) == "":
         raise NeuronPathError(
             "A linear head needs one vector of features for each image, and this model does not pool its tokens: load "
@@ -93,6 +106,43 @@ def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
             raise NeuronPathError(f"The classifier of a {name} has no bias, but the head has one.")
     classifier.eval().requires_grad_(False)
     return name_classes(model, head.classes)
+
+
+def _attach_to_other(model: nn.Module, head: LinearHead) -> nn.Module:
+    """Of another library than timm."""
+    name, _ = _place(model)
+    images = probe(model, like := next(model.parameters()))
+    found = features(model, images)
+    if found.ndim != 2:
+        raise NeuronPathError(
+            f"A linear head does not fit a {type(model).__name__}: its '{name}' is not its last layer."
+        )
+    classifier = nn.Linear(found.shape[1], _check_head(head, found.shape[1]))
+    with torch.no_grad():
+        classifier.weight.copy_(head.weight)
+        classifier.bias.copy_(head.bias)
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, classifier.to(like).eval().requires_grad_(False))
+    other: Any = model
+    other.num_classes = classifier.out_features
+    return name_classes(model, head.classes)
+
+
+def _place(model: nn.Module) -> tuple[str, nn.Module]:
+    """The linear layer that ends a model of another library, or the place for one, with its name.
+
+    Raises:
+        NeuronPathError: there is none under the usual names.
+    """
+    modules = dict(model.named_modules())
+    found = next((name for name in _PLACES if isinstance(modules.get(name), nn.Linear | nn.Identity)), None)
+    if found is None:
+        raise NeuronPathError(
+            f"A linear head does not fit a {type(model).__name__}, which has no linear layer named "
+            f"{', '.join(_PLACES)}: put both into a module of your own, whose forward is "
+            "`return self.classifier(self.backbone(images).last_hidden_state[:, 0])`."
+        )
+    return found, modules[found]
 
 
 def fit_linear_head(

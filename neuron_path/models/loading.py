@@ -7,6 +7,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,19 @@ from torch import nn
 
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.models.adapter import check_supported
-from neuron_path.models.checkpoint import Checkpoint, open_checkpoint, put
+from neuron_path.models.checkpoint import Checkpoint, make, open_checkpoint, put
 from neuron_path.models.checkpoint.fetching import fetch, first_line, hushed
 from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.layouts import in_timm_names
 
 EMBEDDED = "digits_vit"
+_TORCHVISION = {
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit_l_32": "vit_large_patch32_224",
+    "vit_h_14": "vit_huge_patch14_224",
+}
 
 
 def load_model(
@@ -45,7 +53,8 @@ def load_model(
             what is read. Classes and preprocessing that it tells become the model's.
         checkpoint_key: under which key of the file the weights lie, where it holds several models.
         pretrained: fetch timm's own weights from the model hub, unless there is a checkpoint.
-        **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …).
+        **timm_kwargs: passed on to `timm.create_model` (`num_classes`, `img_size`, …); `layer_norm_eps` is that of all
+            its norms.
 
     Raises:
         NeuronPathError: no such model or file, a model that is not supported, a file that does not fit the
@@ -58,7 +67,9 @@ def load_model(
     if name is not None and checkpoint is None and _is_repository(name):
         name, checkpoint = None, fetch(name)
     opened = None if checkpoint is None else open_checkpoint(checkpoint, key=checkpoint_key)
-    if opened is not None and _is_told(name, opened):
+    if opened is not None and opened.description.config and name in (None, EMBEDDED):
+        return make(opened, timm_kwargs).eval().requires_grad_(False)
+    if opened is not None and _is_told(name, opened, timm_kwargs):
         model = _told_model(name, opened, timm_kwargs)
     elif name in (None, EMBEDDED):
         model = _embedded(checkpoint is None, timm_kwargs)
@@ -69,26 +80,33 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
-def _is_told(name: str | None, opened: Checkpoint) -> bool:
+def _is_told(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> bool:
     """Whether the checkpoint says which model it is of, and the name is no reason to disbelieve it."""
-    told = opened.description
-    if name in (None, EMBEDDED) and told.why_not:
+    told, is_unnamed = opened.description, name in (None, EMBEDDED)
+    is_unnamed_or_same = is_unnamed or name == told.architecture
+    if is_unnamed_or_same and told.lacking and told.lacking not in timm_kwargs:
+        raise NeuronPathError(
+            f"Checkpoint '{opened.path}' tells its architecture but for {told.lacking}, which is in no file of "
+            f"weights: give +model.kwargs.{told.lacking}=N ({told.lacking}=N in Python)."
+        )
+    if is_unnamed and told.why_not:
         raise NeuronPathError(
             f"Checkpoint '{opened.path}' tells its architecture, but {told.why_not}: give a timm model of the same "
             "architecture as model.name=NAME (name='NAME' in Python)."
         )
-    return told.architecture is not None and (told.is_certain or name in (None, EMBEDDED, told.architecture))
+    return told.architecture is not None and (told.is_certain or is_unnamed_or_same)
 
 
 def _told_model(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> nn.Module:
     """The model that a checkpoint tells of, without its weights; given arguments go before those that it tells."""
     told = opened.description
     architecture = str(told.architecture)
-    if told.is_certain and not told.kwargs:
-        folder = opened.path if opened.path.is_dir() else opened.path.parent
-        model = _from_timm(f"local-dir:{folder}", False, timm_kwargs)
+    arguments = {**told.kwargs, **timm_kwargs}
+    if told.folder is not None:
+        model: Any = _from_timm(f"local-dir:{told.folder}", False, timm_kwargs)
     else:
-        model = _from_timm(architecture, False, {**told.kwargs, **timm_kwargs})
+        model = _from_timm(architecture, False, arguments)
+    model.pretrained_cfg = {**model.pretrained_cfg, "model_args": arguments}
     check_supported(model)
     if name not in (None, EMBEDDED, architecture) and not _are_alike(model, str(name), timm_kwargs):
         raise NeuronPathError(
@@ -166,13 +184,21 @@ def _from_timm(name: str, pretrained: bool, timm_kwargs: Mapping[str, Any]) -> n
                 f"'{name}' is no model's name but a file or folder: give it as "
                 f"{shlex.quote(f'model.checkpoint={name}')} (checkpoint={name!r} in Python)."
             )
+        if name in _TORCHVISION:
+            raise NeuronPathError(
+                f"'{name}' is torchvision's name of a model, which is '{_TORCHVISION[name]}' in timm: give that, or in "
+                "Python the model itself, find_paths(model, …)."
+            )
         raise NeuronPathError(
             f"No model is named '{name}'.{nearest(name, [EMBEDDED, *timm.list_models()])} Known: {EMBEDDED} and "
             "timm's models, which timm.list_models() lists."
         )
+    options = dict(timm_kwargs)
+    if "layer_norm_eps" in options:
+        options["norm_layer"] = partial(nn.LayerNorm, eps=options.pop("layer_norm_eps"))
     try:
         with hushed("timm", "huggingface_hub"):  # five retries on a lost network are one error
-            return timm.create_model(name, pretrained=pretrained, **timm_kwargs)
+            return timm.create_model(name, pretrained=pretrained, **options)
     except (
         OSError,
         RuntimeError,

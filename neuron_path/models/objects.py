@@ -88,7 +88,7 @@ class ObjectAdapter(Adapter):
         check_weights(model)
         like = next(model.parameters())
         with one_at_a_time, frozen(model), exact(like.device):
-            images = _probe(model, like)
+            images = probe(model, like)
             calls, logits = self._recorded(images)
             self.blocks = self._own = [OwnBlock(call.block) for call in calls]
             self.n_classes = logits.shape[1]
@@ -185,7 +185,8 @@ class ObjectAdapter(Adapter):
             raise self._refusal(
                 f"it returns {what}, and a path drives one class against others; expected logits of shape (images, "
                 "classes >= 2). Give the model with its classifier, or a module of your own that holds both: "
-                "its forward may be `return self.classifier(self.backbone(images).last_hidden_state[:, 0])`"
+                "its forward may be `return self.classifier(self.backbone(images).last_hidden_state[:, 0])`, and with "
+                "a single logit z `return torch.cat([-z / 2, z / 2], 1)`"
             )
         return found
 
@@ -286,8 +287,8 @@ def _described(output: Any) -> str:
     return f"a {type(output).__name__}" + (f" of {', '.join(map(str, names))}" if names else "")
 
 
-def _probe(model: nn.Module, like: Tensor) -> Tensor:
-    """Two random images of the size that the model names."""
+def probe(model: nn.Module, like: Tensor) -> Tensor:
+    """Two random images of the size that a model names, of the type and on the device of a tensor."""
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     size = next(_sizes(model), _OTHERWISE)
     height, width = (size, size) if isinstance(size, int) else size

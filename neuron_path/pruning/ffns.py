@@ -116,7 +116,9 @@ def _of_block(block: Block, index: int) -> list[FfnLayers]:
 def _of_ffn(ffn: Ffn, index: int) -> FfnLayers:
     mlp: Any = ffn.mlp
     kind = type(mlp).__name__
-    if kind not in _FIRST or not type(mlp).__module__.startswith("timm."):
+    if not type(mlp).__module__.startswith("timm."):
+        raise _refusal(index, kind, "it is of another library, and only timm's are")
+    if kind not in _FIRST:
         raise _refusal(index, kind, "its linear layers are not known")
     if kind not in _NORM_BEFORE and not isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity):
         norm = type(mlp.norm).__name__

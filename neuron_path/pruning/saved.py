@@ -60,6 +60,7 @@ def save_pruned(
             description, written last, knows the weights' hash.
         name: the architecture, as `neuron_path.load_model` takes it; None: the one that timm noted in the model.
         kwargs: timm's arguments with which the model was made (`img_size`, `embed_dim`, …); `num_classes` is known.
+            None: those that its checkpoint has told, if it has.
         classes: class names by index.
         preprocessing: what the model's images need and its own `pretrained_cfg` does not say, as `overrides` of
             `neuron_path.models.preprocessing.image_transform`.
@@ -73,7 +74,9 @@ def save_pruned(
             classes, something without a JSON form, or a directory that cannot be written.
     """
     timm_model: Any = model
-    name = name or (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    told = getattr(model, "pretrained_cfg", None) or {}
+    name = name or told.get("architecture")
+    kwargs = told.get("model_args") if kwargs is None else kwargs
     if not name:
         raise NeuronPathError(
             "The model does not say which architecture it is: give its timm name, or digits_vit for the embedded "

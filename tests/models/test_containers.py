@@ -6,7 +6,9 @@ import argparse
 import collections
 import dataclasses
 import functools
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint
 from lightning.fabric.utilities.data import AttributeDict
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from neuron_path.models.checkpoint import load_checkpoint
-from neuron_path.models.heads import load_head
+from neuron_path.models.heads import attach_head, load_head
 from tests.models.checkpoints import WIDTH, Weights, assert_loads, logits, make, refusal
 
 
@@ -232,11 +235,18 @@ def test_lora_beside_the_weights_says_how_to_merge(tmp_path: Path) -> None:
     assert "merge them where you trained, model = peft_model.merge_and_unload()" in told
 
 
-def test_an_adapter_s_folder_says_how_to_merge(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "auto_mapping": null}')
-    save_file({"base_model.model.a.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
-    assert "is an adapter (LoRA), which holds what it adds to a model" in refusal(tmp_path)
-    assert "merge" in refusal(tmp_path / "adapter_model.safetensors")
+@pytest.mark.parametrize("file", ["", "__0_0.distcp"])
+def test_shards_of_a_distributed_checkpoint_say_how_to_join_them(tmp_path: Path, file: str) -> None:
+    source = make(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one process alone
+        torch.distributed.checkpoint.save(source.state_dict(), checkpoint_id=tmp_path / "step")
+    told = refusal(tmp_path / "step" / file)
+    assert "is in shards of torch.distributed.checkpoint (.distcp), as FSDP saves it" in told
+    advice = re.search(r"python -c \"(.*)\", and give that", told)
+    assert advice is not None
+    exec(advice[1].replace("'model.pt'", f"'{tmp_path / 'model.pt'}'"))  # what it says, word for word
+    assert_loads(tmp_path / "model.pt", source)
 
 
 def test_a_trainer_s_folder_names_the_one_inside(tmp_path: Path) -> None:
@@ -245,7 +255,81 @@ def test_a_trainer_s_folder_names_the_one_inside(tmp_path: Path) -> None:
     assert "There is one in checkpoint-500, a folder inside." in refusal(tmp_path)
 
 
+def test_the_chunks_of_dinov2_s_training(tmp_path: Path) -> None:
+    source = make(seed=0, num_classes=0)
+    named = {re.sub(r"^blocks\.", "blocks.0.", name): value for name, value in source.state_dict().items()}
+    held = {"teacher": {f"backbone.{name}": value for name, value in named.items()}}
+    held["teacher"]["dino_head.mlp.0.weight"] = torch.ones(3, WIDTH)
+    torch.save(held, tmp_path / "teacher_checkpoint.pth")
+    with pytest.warns(UserWarning, match=r"left out: dino_head\."):
+        assert_loads(tmp_path / "teacher_checkpoint.pth", source, num_classes=0)
+
+
+def test_weights_of_numpy(tmp_path: Path) -> None:
+    torch.save({name: value.numpy() for name, value in make(seed=0).state_dict().items()}, tmp_path / "v.pt")
+    assert re.search(r"…, of numpy\.\S+ and not of tensors\.$", refusal(tmp_path / "v.pt"))
+
+
+@pytest.mark.parametrize(("name", "program"), [("v.onnx", "ONNX"), ("flax_model.msgpack", "Flax"), ("v.h5", "Keras")])
+def test_files_of_other_programs(tmp_path: Path, name: str, program: str) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x07")
+    assert f"is a file of {program}, which is not read: save the weights in PyTorch" in refusal(tmp_path / name)
+
+
+def test_an_archive_of_code(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "v.pt", "w") as archive:  # as torch.jit.save, which is deprecated, writes it
+        archive.writestr("v/data.pkl", b"\x80\x02c__torch__.timm.models.vision_transformer\nVisionTransformer\nq\x00.")
+        archive.writestr("v/constants.pkl", b"\x80\x02).")
+        archive.writestr("v/version", b"3\n")
+    told = refusal(tmp_path / "v.pt")
+    assert told.endswith(f"It is a TorchScript archive: save torch.jit.load('{tmp_path / 'v.pt'}').state_dict().")
+
+
+def test_a_folder_whose_file_has_another_name_tells_it(tmp_path: Path) -> None:
+    save_file(make(seed=0).state_dict(), tmp_path / "open_clip_model.safetensors")
+    assert refusal(tmp_path).endswith("Give the file itself, one of open_clip_model.safetensors.")
+
+
+def test_quantised_weights_are_to_be_dequantised(tmp_path: Path) -> None:
+    save_file({name: value.to(torch.int8) for name, value in make().state_dict().items()}, tmp_path / "v.safetensors")
+    assert "its weights are quantised: dequantise them where that was done" in refusal(tmp_path / "v.safetensors")
+
+
 # Heads
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"head.0.weight": torch.ones(WIDTH), "head.1.weight": torch.ones(5, WIDTH)},
+        {"head.0.running_mean": torch.ones(WIDTH), "head.1.weight": torch.ones(5, WIDTH)},
+        {"mlp_head.0.weight": torch.ones(WIDTH), "mlp_head.1.weight": torch.ones(5, WIDTH)},
+        {"head_a.weight": torch.ones(5, WIDTH), "head_b.weight": torch.ones(7, WIDTH)},
+    ],
+    ids=lambda head: next(iter(head)),
+)
+def test_heads_of_other_kinds_are_told_and_left_out_of_features(tmp_path: Path, head: Weights) -> None:
+    source = make(seed=0, num_classes=0)
+    save_file(source.state_dict() | head, tmp_path / "v.safetensors")
+    told = refusal(tmp_path / "v.safetensors")
+    assert "The file's head is no linear layer under a usual name" in told
+    assert f"({', '.join(sorted(head))}): give num_classes=0 (+model.kwargs.num_classes=0)" in told
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of what is left out
+        assert_loads(tmp_path / "v.safetensors", source, num_classes=0)
+
+
+def test_a_linear_head_under_an_unusual_name_is_taken_by_its_key(tmp_path: Path) -> None:
+    source = make(seed=0)
+    save_file(parted(source, "", "mlp_head."), tmp_path / "v.safetensors")
+    told = refusal(tmp_path / "v.safetensors")
+    assert "If 'mlp_head' is the classifier, give num_classes=0 (+model.kwargs.num_classes=0) and head=file" in told
+    assert f"head.path={tmp_path / 'v.safetensors'} head.key=mlp_head." in told
+    model = make(num_classes=0)
+    with pytest.warns(UserWarning, match=r"left out: mlp_head\."):
+        load_checkpoint(model, tmp_path / "v.safetensors")
+    attach_head(model, load_head(tmp_path / "v.safetensors", key="mlp_head"))
+    torch.testing.assert_close(logits(model), logits(source), atol=1e-6, rtol=0)
 
 
 def parted(model: nn.Module, body: str, head: str) -> Weights:

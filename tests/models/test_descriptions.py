@@ -17,13 +17,18 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import nn
+from torchvision import transforms
 
+from neuron_path.config import ModelConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint import fetching
 from neuron_path.models.checkpoint.huggingface import Unknown, pixels
 from neuron_path.models.classes import class_names
 from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform
+from neuron_path.pipeline.pruning.study import architecture
+from neuron_path.pruning.saved import load_pruned, save_pruned
+from neuron_path.pruning.slicing import slice_ffn
 from tests.models.checkpoints import CLASSES, DEPTH, HEADS, WIDTH, as_hugging_face, as_hugging_face_dinov2, logits, make
 from tests.models.test_layouts import torchvision_vit
 
@@ -277,6 +282,22 @@ def test_a_broken_config(tmp_path: Path, text: str) -> None:
     assert f"'{tmp_path / 'config.json'}' " in refusal(checkpoint=tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["transformers", "timm"])
+def test_a_told_model_is_pruned_saved_and_read_again(tmp_path: Path, kind: str) -> None:
+    if kind == "timm":
+        timm_folder(tmp_path / "whole", global_pool="avg", init_values=0.1)
+    else:
+        hugging_face(tmp_path / "whole", vit(), CONFIG | {"hidden_act": "gelu_new"})
+    model = load_model(checkpoint=tmp_path / "whole")
+    small = slice_ffn(model, [range(9)] * DEPTH)
+    save_pruned(small, tmp_path / "small")
+    again = load_pruned(tmp_path / "small")
+    assert torch.equal(logits(again), logits(small))
+    name, arguments = architecture(ModelConfig(name="digits_vit", checkpoint=str(tmp_path / "whole")), model)
+    assert torch.equal(logits(load_model(name, checkpoint=tmp_path / "whole", **arguments)), logits(model))
+    assert json.loads(json.dumps(arguments))["num_classes"] == CLASSES
+
+
 # timm's folders
 
 
@@ -377,6 +398,40 @@ def test_a_file_of_torchvision_tells_the_model(tmp_path: Path) -> None:
     torch.save(source.state_dict(), tmp_path / "vit.pth")
     model = load_model(checkpoint=tmp_path / "vit.pth")
     torch.testing.assert_close(logits(model), logits(source), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_torchvision_of_another_size_asks_for_its_heads_alone(tmp_path: Path) -> None:
+    source = torchvision_vit(mlp_dim=3 * WIDTH)
+    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    for name in (None, "vit_base_patch16_224"):
+        told = refusal(name, checkpoint=tmp_path / "vit.pth")
+        assert (
+            "tells its architecture but for num_heads, which is in no file of weights: give +model.kwargs.num_he"
+            in told
+        )
+        model = load_model(name, checkpoint=tmp_path / "vit.pth", num_heads=HEADS)
+        torch.testing.assert_close(logits(model), logits(source), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_torchvision_s_training_tells_how_pictures_are_prepared(tmp_path: Path) -> None:
+    """As its `references/classification/train.py` saves a checkpoint, and prepares pictures to validate on."""
+    arguments = argparse.Namespace(
+        model="vit_b_16", val_resize_size=45, val_crop_size=32, train_crop_size=28, interpolation="bicubic"
+    )
+    held = {"model": torchvision_vit().state_dict(), "optimizer": {}, "epoch": 3, "args": arguments, "scaler": None}
+    torch.save(held, tmp_path / "checkpoint.pth")
+    model = load_model(checkpoint=tmp_path / "checkpoint.pth", num_heads=HEADS)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    preset = transforms.Compose(
+        [
+            transforms.Resize(45, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    picture = Image.fromarray(noise)
+    torch.testing.assert_close(image_transform(model)[0](picture), preset(picture))
 
 
 # The hub

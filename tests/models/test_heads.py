@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 import neuron_path
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.classes import class_names
 from neuron_path.models.heads import LinearHead, attach_head, features, fit_linear_head, head_bytes, load_head
 from neuron_path.models.session import Session
 
@@ -219,15 +221,55 @@ def test_a_head_that_does_not_fit_is_refused_and_the_model_left(kind: str, model
     assert model.num_classes == 0
 
 
+@pytest.mark.parametrize("place", ["classifier", "heads", "fc"])
+def test_a_head_of_another_library_s_model_is_exchanged(place: str) -> None:
+    """Here of one with a tower inside; the real ones are tested where they are made."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = timm.create_model("vit_tiny_patch16_224", **VIT)
+            setattr(
+                self, place, nn.Sequential(OrderedDict(head=nn.Linear(24, 3))) if place == "heads" else nn.Identity()
+            )
+
+        def forward(self, images: Tensor) -> Tensor:
+            return getattr(self, place)(self.backbone(images))
+
+    model = Net().eval()
+    images = torch.randn(2, 3, 32, 32)
+    head = LinearHead(torch.randn(5, 24), torch.randn(5), tuple("abcde"))
+    expected = model.backbone(images) @ head.weight.T + head.bias
+    torch.testing.assert_close(features(model, images), model.backbone(images))
+    torch.testing.assert_close(attach_head(model, head)(images), expected)
+    assert class_names(model) == tuple("abcde")
+
+
 def test_models_that_no_linear_head_fits_are_refused() -> None:
     distilled = timm.create_model("deit_tiny_distilled_patch16_224", **VIT)
     unpooled = timm.create_model("vit_tiny_patch16_224", **VIT, global_pool="")
-    for model, expected in ((distilled, "distilled"), (unpooled, "does not pool"), (nn.Identity(), "no timm model")):
+    for model, expected in (
+        (distilled, "distilled"),
+        (unpooled, "does not pool"),
+        (nn.ReLU(), "has no linear layer named"),
+    ):
         with pytest.raises(NeuronPathError, match=expected):
             attach_head(model, linear_head(24))
 
 
+class Cosine(nn.Module):
+    """A head of a user's own."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(24, n_classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 8 * self.last(nn.functional.normalize(x))
+
+
 HEADS = {
+    "own": Cosine(7),
     "linear": nn.Linear(24, 7),
     "MLP": nn.Sequential(nn.Linear(24, 9), nn.GELU(), nn.Dropout(), nn.Linear(9, 7)),
 }

@@ -104,6 +104,31 @@ def test_jeonsworld_s_names(tmp_path: Path, prefix: str) -> None:
     assert_loads(tmp_path / "vit.bin", source)
 
 
+@pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
+@pytest.mark.parametrize("kind", ["vit", "dinov2", "dinov2_gated"])
+def test_names_that_transformers_5_has_in_memory(tmp_path: Path, kind: str, prefix: str) -> None:
+    """A bare state dict of it, other than what `save_pretrained` writes."""
+    library: Any = pytest.importorskip("transformers")
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 3, "image_size": 32}
+    sizes |= {"patch_size": 8, "layer_norm_eps": 1e-6}
+    options: dict[str, Any] = {"num_classes": 0}
+    if kind == "vit":
+        source = library.ViTForImageClassification(library.ViTConfig(**sizes, intermediate_size=96, num_labels=CLASSES))
+        options = {}
+    else:
+        source = library.Dinov2Model(library.Dinov2Config(**sizes, use_swiglu_ffn=kind == "dinov2_gated"))
+        options |= {"name": "vit_base_patch14_dinov2" if kind == "dinov2" else "vit_giant_patch14_dinov2"}
+        options |= {"mlp_ratio": 4 if kind == "dinov2" else 128 / WIDTH + 0.01}
+    filled(source)
+    torch.save({prefix + name: value for name, value in source.state_dict().items()}, tmp_path / "vit.pt")
+    model = make(**options)
+    load_checkpoint(model, tmp_path / "vit.pt")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    output = source(images)
+    expected = output.logits if kind == "vit" else output.pooler_output
+    torch.testing.assert_close(model(images), expected, atol=1e-5, rtol=1e-5)
+
+
 DINOV3: dict[str, Any] = {
     "img_size": 32,
     "patch_size": 8,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,17 @@ def test_weights_for_other_classes_say_how_to_load_them(tmp_path: Path) -> None:
     with pytest.raises(NeuronPathError, match=r"The file has 7 classes: give num_classes=7 \(\+model\.kwargs"):
         neuron_path.load_model(checkpoint=tmp_path / "seven.safetensors")
     assert neuron_path.load_model(checkpoint=tmp_path / "seven.safetensors", num_classes=7).num_classes == 7
+
+
+def test_a_name_of_torchvision_is_told_in_timm_s_words() -> None:
+    assert "'vit_b_16' is torchvision's name of a model, which is 'vit_base_patch16_224' in timm" in refusal("vit_b_16")
+
+
+def test_weights_of_an_unusual_size_without_a_name_say_what_to_give(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8, "img_size": 32}
+    source = timm.create_model("vit_base_patch16_224", num_classes=5, **sizes)
+    save_file(source.state_dict(), tmp_path / "v.safetensors")
+    given = dict(re.findall(r"\+model\.kwargs\.(\w+)=(\w+)", refusal(checkpoint=tmp_path / "v.safetensors")))
+    assert given == {"embed_dim": "24", "depth": "2", "num_heads": "N", "patch_size": "8", "img_size": "SIZE"}
+    told = {name: sizes[name] if value in ("N", "SIZE") else int(value) for name, value in given.items()}
+    load_model("vit_base_patch16_224", checkpoint=tmp_path / "v.safetensors", num_classes=5, **told)

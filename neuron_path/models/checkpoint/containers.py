@@ -153,7 +153,9 @@ def _without_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _contents(held: Any) -> str:
     if isinstance(held, Mapping):
-        return f"the keys {_some(map(str, held))}" if held else "an empty mapping"
+        kinds = {type(value).__name__ for value in held.values() if isinstance(value, StandIn)}
+        of = f", of {', '.join(sorted(kinds)[:3])} and not of tensors" if len(held) >= _ENOUGH and kinds else ""
+        return f"the keys {_some(map(str, held))}{of}" if held else "an empty mapping"
     if isinstance(held, StandIn):
         return f"an object ({type(held).__name__})"
     return f"a value of type {type(held).__name__}"

@@ -15,8 +15,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.checkpoint import huggingface
-from neuron_path.models.checkpoint.huggingface import Unknown
+from neuron_path.models.checkpoint import by_transformers, huggingface
+from neuron_path.models.checkpoint.huggingface import Unknown, crop_share
 from neuron_path.models.checkpoint.layouts import layout_of
 from neuron_path.models.checkpoint.names import from_torchvision
 from neuron_path.models.checkpoint.pickles import arguments_of
@@ -33,11 +33,14 @@ class Description:
 
     Attributes:
         architecture: a timm model; None where it is not told, or not known.
-        kwargs: its arguments.
+        kwargs: its arguments, of JSON's types.
+        folder: of timm, which reads these arguments there itself.
+        lacking: an argument that is told nowhere, and must be given.
         data: entries of `pretrained_cfg`: classes (`label_names`) and preprocessing.
         is_certain: whether it belongs to these weights, as a folder's does; the arguments in a training script's file
             may be of a model that was changed afterwards.
         why_not: why the architecture is not known, though it is told.
+        config: `config.json` of a model that timm lacks and transformers has; see `by_transformers`.
     """
 
     architecture: str | None = None
@@ -45,6 +48,9 @@ class Description:
     data: Mapping[str, Any] = field(default_factory=dict)
     is_certain: bool = False
     why_not: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    lacking: str | None = None
 
 
 def describe(path: Path, held: Any, weights: Mapping[str, Tensor]) -> Description:
@@ -67,7 +73,7 @@ def describe(path: Path, held: Any, weights: Mapping[str, Tensor]) -> Descriptio
             return _of_hugging_face(folder, config, weights)
         return Description()
     arguments = arguments_of(held.get("args")) if isinstance(held, Mapping) else {}
-    return _of_arguments(arguments) or _of_torchvision(weights) or Description()
+    return _of_arguments(arguments) or _of_torchvision(weights, arguments) or Description()
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -94,37 +100,53 @@ def _of_timm_folder(folder: Path, config: Mapping[str, Any]) -> Description:
     architecture = str(config["architecture"])
     if not timm.is_model(architecture):
         return Description(is_certain=True, why_not=f"timm {timm.__version__} has no model '{architecture}'")
-    return Description(architecture, is_certain=True)
+    return Description(architecture, _told(prepared) | arguments, is_certain=True, folder=folder)
+
+
+def _told(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that timm takes from a `pretrained_cfg`."""
+    found = {name: prepared.get(name) for name in ("num_classes", "global_pool")}
+    if isinstance(size := prepared.get("input_size"), list) and size:
+        found |= {"in_chans": size[0]} | ({"img_size": size[1:]} if prepared.get("fixed_input_size") else {})
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _of_hugging_face(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Description:
-    data: dict[str, Any] = {}
-    if names := huggingface.label_names(config):
-        data["label_names"] = names
-    settings = _preprocessor(folder)
-    if settings is not None:
-        try:
-            data |= huggingface.pixels(settings)
-        except Unknown as why:
-            warnings.warn(
-                f"'{folder}' says how pictures are prepared, but {why}: they are prepared as for timm's model. Set "
-                "data.mean, data.std, data.crop_pct, data.crop_mode and data.interpolation.",
-                stacklevel=2,
-            )
+    kind, channels = config["model_type"], config.get("num_channels", 3)
+    names, settings = huggingface.label_names(config), _preprocessor(folder)
+    data: dict[str, Any] = {**({"label_names": names} if names else {}), **_prepared(folder, settings)}
     size = data.pop("input_size", None)
     try:
         architecture, kwargs = huggingface.timm_arguments(config, weights)
     except Unknown as why:
-        return Description(None, {}, data, is_certain=True, why_not=str(why))
+        if kind not in by_transformers.KNOWN or "auto_map" in config:
+            return Description(None, {}, data, is_certain=True, why_not=str(why))
+        architecture, kwargs = None, {}
     if settings is None:
+        how = f"as timm does it for '{architecture}'" if architecture else "with ImageNet's mean and deviation"
         warnings.warn(
-            f"'{folder}' holds no {PREPROCESSOR}, so pictures are prepared as timm does it for '{architecture}'. Save "
-            "the image processor beside the model, or set data.mean and data.std.",
+            f"'{folder}' holds no {PREPROCESSOR}, so pictures are prepared {how}. Save the image processor beside the "
+            "model, or set data.mean and data.std.",
             stacklevel=2,
         )
-    if size is not None and str(config["model_type"]).startswith("dinov2"):
-        kwargs["img_size"] = size  # transformers resizes the position embedding to whatever picture comes
-    return Description(architecture, kwargs, data, is_certain=True)
+    is_resizing = size is not None and kind in by_transformers.RESIZING
+    if architecture is None:
+        resized = {"input_size": (channels, *size)} if is_resizing else {}
+        return Description(None, {}, data | resized, is_certain=True, config=config)
+    return Description(architecture, kwargs | ({"img_size": size} if is_resizing else {}), data, is_certain=True)
+
+
+def _prepared(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How pictures are prepared, as far as it is told and known."""
+    try:
+        return {} if settings is None else huggingface.pixels(settings)
+    except Unknown as why:
+        warnings.warn(
+            f"'{folder}' says how pictures are prepared, but {why}: they are prepared as for timm's model. Set "
+            "data.mean, data.std, data.crop_pct, data.crop_mode and data.interpolation.",
+            stacklevel=2,
+        )
+        return {}
 
 
 def _preprocessor(folder: Path) -> dict[str, Any] | None:
@@ -183,8 +205,11 @@ def _of_mae(name: str, arguments: Mapping[str, Any]) -> Description:
 _TORCHVISION_HEADS = {768: 12, 1024: 16, 1280: 16}  # of its models by their width
 
 
-def _of_torchvision(weights: Mapping[str, Tensor]) -> Description | None:
-    """Of a file of torchvision's vit_b_16 … vit_h_14, whose widths have one number of heads each."""
+def _of_torchvision(weights: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> Description | None:
+    """Of torchvision's names: all but the number of heads, which its own models have by their width.
+
+    Its training script, `references/classification/train.py`, keeps its arguments beside the weights.
+    """
     layout = layout_of(weights)
     if layout is None or layout.convert is not from_torchvision:
         return None
@@ -192,12 +217,10 @@ def _of_torchvision(weights: Mapping[str, Tensor]) -> Description | None:
     inside = {name.removeprefix(anchor[1]): value for name, value in weights.items() if name.startswith(anchor[1])}
     named = from_torchvision(inside)
     patches, positions = named.get("patch_embed.proj.weight"), named.get("pos_embed")
-    if patches is None or positions is None or patches.ndim != 4 or positions.ndim != 3:
+    hidden = named.get("blocks.0.mlp.fc1.weight")
+    if patches is None or positions is None or hidden is None or patches.ndim != 4 or positions.ndim != 3:
         return None
     width, channels, patch = patches.shape[0], patches.shape[1], patches.shape[2]
-    hidden = named.get("blocks.0.mlp.fc1.weight")
-    if width not in _TORCHVISION_HEADS or hidden is None or len(hidden) != 4 * width:
-        return None
     head = named.get("head.weight")
     kwargs = {
         "img_size": patch * round((positions.shape[1] - 1) ** 0.5),
@@ -206,6 +229,20 @@ def _of_torchvision(weights: Mapping[str, Tensor]) -> Description | None:
         "num_classes": 0 if head is None else len(head),
         "embed_dim": width,
         "depth": 1 + max(int(name.split(".")[1]) for name in named if name.startswith("blocks.")),
-        "num_heads": _TORCHVISION_HEADS[width],
     }
-    return Description("vit_base_patch16_224", kwargs, dict(layout.pixels))
+    if len(hidden) != 4 * width:
+        kwargs["mlp_ratio"] = (len(hidden) + 0.25) / width  # timm rounds down
+    heads = _TORCHVISION_HEADS.get(width) if len(hidden) == 4 * width else None
+    pixels = {**layout.pixels, **_torchvision_pixels(arguments)}
+    if heads is None:
+        return Description("vit_base_patch16_224", kwargs, pixels, lacking="num_heads")
+    return Description("vit_base_patch16_224", kwargs | {"num_heads": heads}, pixels)
+
+
+def _torchvision_pixels(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How torchvision's training script prepares pictures to validate on."""
+    scaled, crop = arguments.get("val_resize_size"), arguments.get("val_crop_size")
+    found = {"interpolation": arguments["interpolation"]} if isinstance(arguments.get("interpolation"), str) else {}
+    if type(scaled) is int and type(crop) is int and 0 < crop <= scaled:
+        found["crop_pct"] = crop_share(crop, scaled)
+    return found

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.checkpoint.layouts import head_layers, head_names
+from neuron_path.models.checkpoint.layouts import LIKE_A_HEAD, head_layers, head_names
 
 State = Mapping[str, Tensor]
 
@@ -54,11 +55,14 @@ def _problems(own: State, weights: State) -> list[str]:
             if weights[name].is_floating_point() != own[name].is_floating_point()
         ],
     }
-    return [
+    told = [
         f"{len(found)} {kind} ({', '.join(found[:3])}{', …' if len(found) > 3 else ''})"
         for kind, found in kinds.items()
         if found
     ]
+    if any(weights[name].dtype in (torch.int8, torch.uint8) and own[name].is_floating_point() for name in common):
+        told.append("its weights are quantised: dequantise them where that was done, and save them as floats")
+    return told
 
 
 def _advice(model: nn.Module, own: State, weights: State, file: State, path: Path) -> list[str]:
@@ -112,8 +116,15 @@ _KNOWN = {
 def _name_advice(weights: State) -> str:
     """The timm model that a plain vision transformer's weights may be of."""
     size, patches = _size(weights), weights.get("patch_embed.proj.weight")
-    if size not in _KNOWN or patches is None or patches.ndim != 4:
+    if size is None or patches is None or patches.ndim != 4:
         return ""
+    if size not in _KNOWN:
+        given = {"embed_dim": size[0], "depth": size[1], "num_heads": "N", "patch_size": patches.shape[-1]}
+        options = " ".join(f"+model.kwargs.{name}={value}" for name, value in given.items())
+        return (
+            "If it is a plain vision transformer, give model=timm model.name=vit_base_patch16_224 and its sizes, "
+            f"{options} +model.kwargs.img_size=SIZE, with N attention heads."
+        )
     name = _KNOWN[size].format(patches.shape[-1])
     return f"If it has this size's usual number of heads, give model=timm model.name={name} ('{name}' in Python)."
 
@@ -139,7 +150,18 @@ def _head_advice(own: State, file: State, path: Path) -> str:
     layers = [name for names in head_layers(file).values() for name in names]
     layers = [name for name in layers if name not in own]
     if not layers:
-        return f"The file has no head: give {without}."
+        parts = sorted(name for name in file if name not in own and LIKE_A_HEAD.match(name))
+        if not parts:
+            return f"The file has no head: give {without}."
+        named = ", ".join(parts[:4]) + (", …" if len(parts) > 4 else "")
+        roots = {name.rpartition(".")[0] for name in parts}
+        if len(roots) == 1 and getattr(file.get(f"{(root := roots.pop())}.weight"), "ndim", 0) == 2:
+            return f"If '{root}' is the classifier, give {without} and head=file head.path={path} head.key={root}."
+        return (
+            f"The file's head is no linear layer under a usual name ({named}): give {without}, and in Python make it a "
+            "module with these weights, model.head = torch.nn.Sequential(…); or fit another with head=linear_probe "
+            "head.root=DIR."
+        )
     if len(layers) > 1 and len(head_layers(file)) == 1:
         return (
             f"The file's head is an MLP ({', '.join(layers)}), and its activation is in no file: give {without}, and "

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 Settings = Mapping[str, Any]
 
@@ -66,6 +65,12 @@ def label_names(config: Settings) -> tuple[str, ...]:
     found = {int(key): str(name) for key, name in names.items()}
     ordered = tuple(found[place] for place in range(len(found)))
     return () if all(re.fullmatch(r"LABEL_\d+", name) for name in ordered) else ordered
+
+
+def n_classes(weights: Mapping[str, Tensor]) -> int:
+    """How many classes the classifier has among weights by Hugging Face's names; 0 where there is none."""
+    head = re.compile(r"(?:.*\.)?(?:cls_)?classifier\.weight")
+    return next((len(value) for key, value in weights.items() if head.fullmatch(key) and value.ndim == 2), 0)
 
 
 def pixels(settings: Settings) -> dict[str, Any]:
@@ -125,29 +130,32 @@ def _crop(settings: Settings, *, squashes: bool) -> dict[str, Any]:
     if settings.get("do_center_crop", "crop_size" in settings):
         given: Any = settings.get("crop_size", scaled[0])
         crop = (int(given["height"]), int(given["width"])) if isinstance(given, Mapping) else (int(given),) * 2
-    share = crop[0] / scaled[0]
+    share = crop_share(crop[0], scaled[0])
     if mode == "center" and crop == scaled and settings.get("crop_pct"):
         share = float(settings["crop_pct"])
     if abs(crop[1] / scaled[1] - crop[0] / scaled[0]) > 1e-6 or share > 1:
         raise Unknown(f"a crop of {crop} out of {scaled} is not known")
-    if math.floor(crop[0] / share) < scaled[0]:  # timm divides and rounds down
-        share = math.nextafter(share, 0)
     return {"input_size": crop, "crop_pct": share, "crop_mode": mode}
+
+
+def crop_share(crop: int, scaled: int) -> float:
+    """The `crop_pct` by which timm scales a picture to so many pixels before it cuts so many out of them."""
+    share = crop / scaled
+    return math.nextafter(share, 0) if math.floor(crop / share) < scaled else share  # timm rounds down
 
 
 def _common(config: Settings, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """What all plain vision transformers are made of."""
     size, width = config["image_size"], int(config["hidden_size"])
-    eps = float(config.get("layer_norm_eps", 1e-12))
     return {
         "img_size": tuple(size) if isinstance(size, Sequence) else int(size),
         "patch_size": int(config["patch_size"]),
         "in_chans": int(config.get("num_channels", 3)),
-        "num_classes": _n_classes(weights),
+        "num_classes": n_classes(weights),
         "embed_dim": width,
         "depth": int(config["num_hidden_layers"]),
         "num_heads": int(config["num_attention_heads"]),
-        "norm_layer": partial(nn.LayerNorm, eps=eps),
+        "layer_norm_eps": float(config.get("layer_norm_eps", 1e-12)),
     }
 
 
@@ -172,6 +180,10 @@ def _deit(config: Settings, weights: Mapping[str, Tensor]) -> tuple[str, dict[st
 
 def _dinov2(config: Settings, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     made = _common(config, weights) | {"qkv_bias": bool(config.get("qkv_bias", True)), "init_values": 1.0}
+    if any(
+        key.endswith("classifier.weight") and value.shape[-1] != made["embed_dim"] for key, value in weights.items()
+    ):
+        raise Unknown("its classifier reads the class token and the mean of the patches, side by side")
     registers = int(config.get("num_register_tokens", 0)) if config["model_type"] != "dinov2" else 0
     if registers:
         made |= {"reg_tokens": registers, "no_embed_class": True}
@@ -189,7 +201,7 @@ def _dinov3(config: Settings, weights: Mapping[str, Tensor]) -> tuple[str, dict[
         raise Unknown(f"the activation '{config.get('hidden_act')}' is not known here")
     rope = config.get("rope_parameters") or {}
     made = _common(config, weights) | {
-        "norm_layer": partial(nn.LayerNorm, eps=float(config.get("layer_norm_eps", 1e-5))),
+        "layer_norm_eps": float(config.get("layer_norm_eps", 1e-5)),
         "mlp_ratio": _ratio(config["intermediate_size"], config),
         "num_reg_tokens": int(config.get("num_register_tokens", 0)),
         "rope_temperature": float(config.get("rope_theta", rope.get("rope_theta", 100.0))),
@@ -201,11 +213,6 @@ def _dinov3(config: Settings, weights: Mapping[str, Tensor]) -> tuple[str, dict[
 
 
 _MAKERS = {"deit": _deit, "dinov2": _dinov2, "dinov2_with_registers": _dinov2, "dinov3_vit": _dinov3}
-
-
-def _n_classes(weights: Mapping[str, Tensor]) -> int:
-    head = re.compile(r"(?:.*\.)?(?:cls_)?classifier\.weight")
-    return next((len(value) for key, value in weights.items() if head.fullmatch(key) and value.ndim == 2), 0)
 
 
 def _ratio(hidden: Any, config: Settings) -> float:

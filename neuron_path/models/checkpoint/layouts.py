@@ -99,6 +99,8 @@ def in_timm_names(weights: Weights, model: nn.Module, path: Path) -> Named:
 
 
 _HEADS = re.compile(r"(?:.*\.)?(?:head|heads|fc|classifier|cls_head|linear|linear_head|out|output)(?:\.(?:fc|\d+))?\.")
+LIKE_A_HEAD = re.compile(r"(?:.*\.)?(?:\w*head\w*|\w*classifier\w*|\w*fc|\w*linear\w*)\.")
+"""Names that are a head's in all likelihood: enough to leave them out or to tell of them, not to take them."""
 # Parts that training needs, and a classifier does not read: a decoder, a masked token, a head for pretraining.
 _BESIDE = re.compile(r"(decoder|decoder_\w+|mask_token|lm_head|head\.mlp|head\.last_layer)(?:\..*)?")
 
@@ -106,7 +108,8 @@ _BESIDE = re.compile(r"(decoder|decoder_\w+|mask_token|lm_head|head\.mlp|head\.l
 def _is_beside(name: str, value: Tensor, model: nn.Module) -> bool:
     """Whether something that is no weight of the model is passed over: a decoder, or a number such as the epoch."""
     is_number = value.ndim == 0 and "." not in name
-    is_unread = getattr(model, "num_classes", None) == 0 and _HEADS.match(name) is not None and _is_apart(name, model)
+    is_head = _HEADS.match(name) or LIKE_A_HEAD.match(name)
+    is_unread = getattr(model, "num_classes", None) == 0 and is_head is not None and _is_apart(name, model)
     return is_number or is_unread or _BESIDE.fullmatch(name) is not None
 
 

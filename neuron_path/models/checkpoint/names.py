@@ -121,6 +121,57 @@ _DINOV3 = _compiled(
 )
 
 
+# In memory, transformers 5 calls some of a block's parts otherwise than in the files that it saves.
+_IN_MEMORY = re.compile(
+    r"((?:.*\.)?)(encoder\.layer|(?<!encoder\.)layers)\.(\d+)\."
+    r"(attention\.[qkvo]_proj|layernorm_(?:before|after)|mlp\.fc[12]|lambda_[12])(|\..*)"
+)
+_SAVED = {
+    "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense",
+}
+_SAVED_FFN = {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}  # but DINOv2's
+
+
+def as_saved(weights: Mapping[str, Tensor]) -> Weights:
+    """Names as models have them in memory, in a bare state dict, turned into those of published files.
+
+    Of transformers 5, and of Meta's training of DINOv2, which keeps blocks in chunks.
+    """
+    saved = {_as_saved(name): value for name, value in _unchunked(weights).items()}
+    for name in [name for name in saved if _GATE.search(name)]:  # DINOv2's two halves are one layer in a file
+        if (up := name.replace(".gate_proj.", ".up_proj.")) in saved and ".lora_" not in name:
+            saved[name.replace(".gate_proj.", ".weights_in.")] = torch.cat([saved.pop(name), saved.pop(up)])
+    return saved
+
+
+_GATE = re.compile(r"encoder\.layer\.\d+\.mlp\.gate_proj\.")
+
+
+_CHUNKED = re.compile(r"((?:.*\.)?blocks\.)\d+\.(\d+\..*)")
+
+
+def _unchunked(weights: Mapping[str, Tensor]) -> Weights:
+    """DINOv2's `blocks.CHUNK.BLOCK.…`, where all blocks are named so, without the chunk."""
+    found = {name: _CHUNKED.fullmatch(name) for name in weights if re.search(r"(?:^|\.)blocks\.\d+\.", name)}
+    plain = {name: match[1] + match[2] for name, match in found.items() if match is not None}
+    if len(plain) < len(found) or len(set(plain.values())) < len(plain):
+        return dict(weights)
+    return {plain.get(name, name): value for name, value in weights.items()}
+
+
+def _as_saved(name: str) -> str:
+    if found := re.fullmatch(r"((?:.*\.)?encoder\.layer\.\d+\.mlp)\.down_proj(\..*)", name):
+        return f"{found[1]}.weights_out{found[2]}"
+    if (found := _IN_MEMORY.fullmatch(name)) is None:
+        return name
+    before, blocks, block, part, after = found.groups()
+    known = _SAVED if blocks == "encoder.layer" else _SAVED | _SAVED_FFN
+    return f"{before}encoder.layer.{block}.{known.get(part, part)}{after}"
+
+
 def from_google(weights: Weights) -> Weights:
     """Google's names and axes: kernels are (in, out), convolutions (height, width, in, out), heads an axis apart."""
     return _fused({_weight_or_bias(_renamed(name, _GOOGLE)): _turned(name, value) for name, value in weights.items()})
@@ -161,6 +212,8 @@ def from_dinov3(weights: Weights) -> Weights:
     """Hugging Face's names of DINOv3 for timm's EVA, whose keys have no bias; the mask token is left out."""
     renamed = {_renamed(name, _DINOV3): value for name, value in weights.items()}
     renamed.pop("mask_token", None)
+    if "reg_token" in renamed and not renamed["reg_token"].numel():
+        del renamed["reg_token"]  # of no registers
     for name in [name for name in renamed if name.endswith(".mlp.fc1_g.weight")]:  # gated, so the other half is named x
         for part in ("weight", "bias"):
             other = name.replace("fc1_g.weight", f"fc1.{part}")

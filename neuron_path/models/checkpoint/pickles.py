@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickletools
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,7 +146,19 @@ def _is_refused(name: str) -> bool:
 
 def _refusal(file: Path, foreign: list[str]) -> NeuronPathError:
     holds = f" (it holds {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''})" if foreign else ""
+    how = "Save the model's state_dict, best as .safetensors."
+    if _is_script(file):
+        how = f"It is a TorchScript archive: save torch.jit.load('{file}').state_dict()."
     return NeuronPathError(
         f"Checkpoint '{file}' is refused: it is no PyTorch file of tensors alone{holds}, and other Python objects "
-        "could run code. Save the model's state_dict, best as .safetensors."
+        f"could run code. {how}"
     )
+
+
+def _is_script(file: Path) -> bool:
+    """Whether a file is an archive of code, as `torch.jit.save` writes it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -15,16 +15,29 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.checkpoint.containers import chosen
+from neuron_path.models.checkpoint.names import as_saved
 from neuron_path.models.checkpoint.pickles import read_pytorch
 
 INDEX = ".index.json"
-ADAPTER = "adapter_config.json"
 IN_A_FOLDER = (
     "model.safetensors",
     "model.safetensors" + INDEX,
     "pytorch_model.bin",
     "pytorch_model.bin" + INDEX,
 )
+
+
+_SUFFIXES = (".bin", ".ckpt", ".npz", ".pt", ".pth", ".safetensors", ".tar")
+# What other programs write, and what it is called.
+_FOREIGN = {
+    ".gguf": "GGUF",
+    ".h5": "Keras",
+    ".keras": "Keras",
+    ".msgpack": "Flax",
+    ".onnx": "ONNX",
+    ".pt2": "torch.export",
+    ".tflite": "TensorFlow Lite",
+}
 
 
 def read(path: Path, key: str | None = None) -> dict[str, Tensor]:
@@ -62,10 +75,20 @@ def weights_of_file(held: Any, path: Path, key: str | None = None) -> dict[str, 
                 f"Checkpoint '{path}' is not supported: '{name}' is quantised, complex, sparse or without data; "
                 "expected dense real numbers."
             )
-    return {name: tensor.detach() for name, tensor in weights.items()}
+    return as_saved({name: tensor.detach() for name, tensor in weights.items()})
+
+
+def _distributed(folder: Path) -> NeuronPathError:
+    return NeuronPathError(
+        f"Checkpoint '{folder}' is in shards of torch.distributed.checkpoint (.distcp), as FSDP saves it: make one "
+        'file of them, python -c "from torch.distributed.checkpoint.format_utils import dcp_to_torch_save; '
+        f"dcp_to_torch_save('{folder}', 'model.pt')\", and give that."
+    )
 
 
 def _file(path: Path) -> Path:
+    if path.suffix == ".distcp":
+        raise _distributed(path.parent)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -75,18 +98,23 @@ def _file(path: Path) -> Path:
     for name in IN_A_FOLDER:
         if (path / name).is_file():
             return path / name
-    if (path / ADAPTER).is_file():
-        raise NeuronPathError(
-            f"Checkpoint '{path}' is an adapter (LoRA), which holds what it adds to a model and not the model: merge "
-            "them where you trained, peft_model.merge_and_unload().save_pretrained('merged'), and give that folder."
-        )
+    if any(path.glob("*.distcp")):
+        raise _distributed(path)
     inner = sorted(file.parent.name for name in IN_A_FOLDER for file in path.glob(f"*/{name}"))
+    others = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
     there = f" There is one in {', '.join(inner[-3:])}, a folder inside." if inner else " Give the file itself."
+    if others and not inner:
+        there = f" Give the file itself, one of {', '.join(others[:3])}{', …' if len(others) > 3 else ''}."
     raise NeuronPathError(f"No checkpoint file in '{path}': looked for {', '.join(IN_A_FOLDER)}.{there}")
 
 
 def _held(file: Path) -> Any:
     """What a file holds, before it is known to be weights."""
+    if (program := _FOREIGN.get(file.suffix.lower())) is not None:
+        raise NeuronPathError(
+            f"Checkpoint '{file}' is a file of {program}, which is not read: save the weights in PyTorch, "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), and give that."
+        )
     reader = next((reader for suffix, reader in READERS.items() if file.name.lower().endswith(suffix)), read_pytorch)
     try:
         return reader(file)

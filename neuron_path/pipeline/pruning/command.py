@@ -98,7 +98,7 @@ def _costs(config: PruneConfig, original: nn.Module, pruned: nn.Module) -> dict[
 
 
 def _save(config: PruneConfig, study: PruneStudy, model: nn.Module, out: Path, made: dict[str, Any]) -> None:
-    name, kwargs = architecture(study.config.model)
+    name, kwargs = architecture(study.config.model, study.model)
     save_pruned(
         model,
         out,

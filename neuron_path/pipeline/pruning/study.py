@@ -163,13 +163,16 @@ def open_run(
     )
 
 
-def architecture(model: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """The name and timm's arguments of what a run's model was made from, also of a model pruned before."""
-    if model.name == PRUNED:
-        assert model.checkpoint is not None
-        described = read_pruned(Path(model.checkpoint))
+def architecture(config: ModelConfig, model: nn.Module) -> tuple[str, dict[str, Any]]:
+    """The name and timm's arguments of what a run's model was made of, as its checkpoint or its pruning has told."""
+    if config.name == PRUNED:
+        assert config.checkpoint is not None
+        described = read_pruned(Path(config.checkpoint))
         return described.name, described.kwargs
-    return model.name or EMBEDDED, dict(model.kwargs)
+    told = getattr(model, "pretrained_cfg", None) or {}
+    if "model_args" in told:
+        return told["architecture"], told["model_args"]
+    return config.name or EMBEDDED, dict(config.kwargs)
 
 
 def _own_images(config: Config, study: Study, paths: pd.DataFrame) -> Images:
