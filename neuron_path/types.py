@@ -1,21 +1,17 @@
 """The records that pass between stages, and the glossary.
 
-======================  =============================================================================================
-word                    meaning
-======================  =============================================================================================
-block                   one transformer block; L of them, numbered 0 … L−1 from input to output
-neuron                  one unit of a block's FFN; F of them; its *activation* is the input of the FFN's second linear
-                        layer (post-GELU; for a gated FFN, post-gate)
-neuron path             one neuron (or k) per block, from input to output
-target                  the class that is attributed, one per image; the *target function* says what of it: its softmax
-                        probability, its logit or its margin (log-odds) over the other classes
-token scope             the tokens at which activations count as neurons' values: ``cls`` or ``patch``
-quadrature              the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
-scorer, search          what rates a candidate neuron; what picks a path by those ratings
-JAS                     joint attribution score of a path
-margin                  relative gap between the chosen neuron and the best one left out
-sequence                one (quadrature node, image) pair: the unit that micro-batches count
-======================  =============================================================================================
+- **block**: one transformer block; L of them, numbered 0 … L−1 from input to output
+- **neuron**: one unit of a block's FFN; F of them; its *activation* is the input of the FFN's second linear layer
+  (post-GELU; for a gated FFN, post-gate)
+- **neuron path**: one neuron (or k) per block, from input to output
+- **target**: the class that is attributed, one per image; the *target function* says what of it: its softmax
+  probability, its logit or its margin (log-odds) over the other classes
+- **token scope**: the tokens at which activations count as neurons' values: `cls` or `patch`
+- **quadrature**: the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
+- **scorer, search**: what rates a candidate neuron; what picks a path by those ratings
+- **JAS**: joint attribution score of a path
+- **margin**: relative gap between the chosen neuron and the best one left out
+- **sequence**: one (quadrature node, image) pair: the unit that micro-batches count
 
 Shape letters, everywhere: B images, T tokens, S tokens in scope, D embedding width, F neurons of a block, L blocks,
 C classes, k neurons a block, m quadrature nodes, N sequences.
