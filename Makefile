@@ -7,6 +7,8 @@ DEMO := outputs/demo
 ENGINE ?= docker
 TARGET ?= cpu
 CORE := $(addprefix tests/,attribution interventions pipeline/test_resume.py search store test_golden.py)
+# The theme tells of its successor with each build.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 BENCHMARKS := search_speed baselines scaling memory quadrature precision profile
 
 BUILD_ARGS := BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL
@@ -22,7 +24,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-core test-browser stress lint bench image clean
+.PHONY: help demo test test-core test-browser test-docs stress lint bench docs docs-build dist image clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +43,9 @@ test-browser: $(DEV) ## open reports in Chromium and use them; installs it with 
 	@if ! $(BIN)/python -c 'from tests.browser.chromium import find_chromium; find_chromium()' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends chromium; fi
 	$(BIN)/python -m pytest -m browser tests/browser
 
+test-docs: $(DEV) ## build the documentation site strictly, and look at it in Chromium
+	$(BIN)/python -m pytest -m docs tests/docs
+
 stress: $(DEV) ## run the slow tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
@@ -53,6 +58,17 @@ lint: $(DEV) ## check style, format, types and import layers
 bench: $(DEV) ## measure speed, memory and accuracy of the search, and renew docs/performance.md
 	@for name in $(BENCHMARKS); do echo "==> $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.performance
+
+docs: $(DEV) ## serve the documentation site on this machine, and renew it when a page or a docstring changes
+	$(MKDOCS) serve
+
+docs-build: $(DEV) ## build the documentation site in build/docs: what is linked to must be there
+	$(MKDOCS) build --strict
+
+dist: $(DEV) ## build what is published, in dist, and check it
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 image: ## build the container image: TARGET=cpu or cuda, ENGINE=docker or another
 	$(ENGINE) build --target $(TARGET) --tag neuron-path:$(TARGET) $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name)=$($(name)))) .
@@ -73,5 +89,5 @@ $(RUNTIME): $(PINS) | $(MADE)
 
 $(DEV): $(PINS) | $(MADE)
 	@echo "Installing NeuronPath with its development tools into $(VENV): a minute or two, the first time."
-	@$(PIP_INSTALL) -e '.[dev]'
+	@$(PIP_INSTALL) -e '.[dev,docs]'
 	@touch $(RUNTIME) $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -95,7 +96,8 @@ def find_paths(
         donor_images: one for each image, preprocessed, for one that maximises that of `resample_ablation`.
 
     Returns:
-        Paths, scores, margins, targets, predictions and target probabilities on the model's device.
+        Paths, scores, margins, targets, predictions and target probabilities on the model's device. A notebook shows
+            the result as a table and a figure; `to_frame` and `plot` give the two.
 
     Raises:
         NeuronPathError: unsupported model, bad images or targets, unknown names, options out of range.
@@ -128,7 +130,8 @@ def find_paths(
         keep_candidates=keep_candidates,
         lender=lender,
     )
-    return finder.find(images, targets)
+    widths = tuple(block.n_neurons for block in session.adapter.blocks)
+    return replace(finder.find(images, targets), n_neurons=widths)
 
 
 class _Given:

@@ -1,21 +1,17 @@
 """The records that pass between stages, and the glossary.
 
-======================  =============================================================================================
-word                    meaning
-======================  =============================================================================================
-block                   one transformer block; L of them, numbered 0 … L−1 from input to output
-neuron                  one unit of a block's FFN; F of them; its *activation* is the input of the FFN's second linear
-                        layer (post-GELU; for a gated FFN, post-gate)
-neuron path             one neuron (or k) per block, from input to output
-target                  the class that is attributed, one per image; the *target function* says what of it: its softmax
-                        probability, its logit or its margin (log-odds) over the other classes
-token scope             the tokens at which activations count as neurons' values: ``cls`` or ``patch``
-quadrature              the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
-scorer, search          what rates a candidate neuron; what picks a path by those ratings
-JAS                     joint attribution score of a path
-margin                  relative gap between the chosen neuron and the best one left out
-sequence                one (quadrature node, image) pair: the unit that micro-batches count
-======================  =============================================================================================
+- **block**: one transformer block; L of them, numbered 0 … L−1 from input to output
+- **neuron**: one unit of a block's FFN; F of them; its *activation* is the input of the FFN's second linear layer
+  (post-GELU; for a gated FFN, post-gate)
+- **neuron path**: one neuron (or k) per block, from input to output
+- **target**: the class that is attributed, one per image; the *target function* says what of it: its softmax
+  probability, its logit or its margin (log-odds) over the other classes
+- **token scope**: the tokens at which activations count as neurons' values: `cls` or `patch`
+- **quadrature**: the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
+- **scorer, search**: what rates a candidate neuron; what picks a path by those ratings
+- **JAS**: joint attribution score of a path
+- **margin**: relative gap between the chosen neuron and the best one left out
+- **sequence**: one (quadrature node, image) pair: the unit that micro-batches count
 
 Shape letters, everywhere: B images, T tokens, S tokens in scope, D embedding width, F neurons of a block, L blocks,
 C classes, k neurons a block, m quadrature nodes, N sequences.
@@ -23,12 +19,22 @@ C classes, k neurons a block, m quadrature nodes, N sequences.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from neuron_path.errors import NeuronPathError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+    from neuron_path.report.figures.picture import ClassNames
 
 Measure = Literal["joint", "complete"]
 TokenScopeName = Literal["cls", "patch"]
@@ -37,9 +43,9 @@ TokensName = Literal["scope", "all"]
 TargetName = Literal["probability", "logit", "margin", "sigmoid", "contrast"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PathResult:
-    """The neuron paths of a batch of images.
+    """The neuron paths of a batch of images. A notebook shows it as a table of the first ones and a figure.
 
     Attributes:
         paths: (B, L), or (B, L, k) for `top_k` > 1: chosen neurons, in descending order of the scorer's objective. Of
@@ -70,6 +76,7 @@ class PathResult:
             `scores`; None as before.
         candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
             narrower than the widest are padded with NaN.
+        n_neurons: F of each block, of results of `neuron_path.find_paths`; else None.
     """
 
     paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"]
@@ -87,9 +94,110 @@ class PathResult:
     objectives: Float[Tensor, "B"] | None = None
     passes: Int[Tensor, "B"] | None = None
     candidate_scores: Float[Tensor, "B L F"] | None = None
+    n_neurons: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __repr__(self) -> str:
+        n_images, n_blocks, *k = self.paths.shape
+        return f"PathResult(images={n_images}, blocks={n_blocks}, top_k={k[0] if k else 1}, measure='{self.measure}')"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from neuron_path.report.notebook import figure_as_html, paths_as_html
+
+        drawn = figure_as_html(self.plot(), "Neuron path of image 0") if len(self) and self.n_neurons else ""
+        return paths_as_html(self.to_frame(), repr(self)) + drawn
+
+    def to_frame(self) -> pd.DataFrame:
+        """The paths as a table: one row per image, block and neuron, with the names that a run's tables have.
+
+        Returns:
+            Columns `image` (0 … B−1, its place in the batch), `block` (0 … L−1), `rank` (0 … k−1, 0 is the block's
+            best), `neuron`, `margin` (the block's, the same for all its ranks), and of the image `target`,
+            `prediction`, `target_probability` and `score`.
+
+        >>> import neuron_path
+        >>> model = neuron_path.load_model("digits_vit")
+        >>> images, labels = neuron_path.load_digits("test")
+        >>> frame = neuron_path.find_paths(model, images[:2], labels[:2]).to_frame()
+        >>> frame[["image", "block", "rank", "neuron", "target"]].head(3)
+           image  block  rank  neuron  target
+        0      0      0     0     134       1
+        1      0      1     0      42       1
+        2      0      2     0     110       1
+        """
+        import numpy as np
+        import pandas as pd
+
+        own = self.to(torch.device("cpu"), torch.float64)
+        slots = np.atleast_3d(own.paths.numpy())
+        image, block, rank = np.indices(slots.shape).reshape(3, -1)
+        values = {
+            "margin": own.margins.numpy()[image, block],
+            "target": own.targets.numpy()[image],
+            "prediction": own.predictions.numpy()[image],
+            "target_probability": own.target_probabilities.numpy()[image],
+            "score": own.scores.numpy()[image],
+        }
+        return pd.DataFrame({"image": image, "block": block, "rank": rank, "neuron": slots.ravel()} | values)
+
+    def plot(
+        self,
+        image: ArrayLike | None = None,
+        index: int = 0,
+        *,
+        n_neurons: int | Sequence[int] | None = None,
+        label: int | None = None,
+        sample_id: str | int | None = None,
+        class_names: ClassNames | None = None,
+    ) -> Figure:
+        """Draw the path of one image: `neuron_path.report.figures.image_path_figure` of what this result knows.
+
+        Args:
+            image: the picture, not the model's input: (H, W) or (H, W, 3), values in [0, 1], or 0 to 255 of type
+                uint8. None draws the path alone.
+            index: which image of the batch, 0 … B−1.
+            n_neurons: F, one for all blocks or one per block; by default what the result knows.
+            label: the image's class, where known.
+            sample_id: the image's name; by default its index.
+            class_names: names by class index.
+
+        Returns:
+            The figure, which a notebook shows and `neuron_path.report.style.save_figure` writes.
+
+        Raises:
+            NeuronPathError: no image of that index, widths that are not known, or a picture of another shape or range.
+
+        >>> import neuron_path
+        >>> model = neuron_path.load_model("digits_vit")
+        >>> images, labels = neuron_path.load_digits("test")
+        >>> result = neuron_path.find_paths(model, images[:2], labels[:2])
+        >>> figure = result.plot(images[1, 0] / 2 + 0.5, 1, label=int(labels[1]))  # the digits' normalisation undone
+        """
+        from neuron_path.report.figures.image_path import image_path_figure
+
+        if not 0 <= index < len(self):
+            raise NeuronPathError(f"There is no image {index} in this result: it has {len(self)}, from 0.")
+        widths = self.n_neurons if n_neurons is None else n_neurons
+        if widths is None:
+            raise NeuronPathError("This result does not know how many neurons each block has: give n_neurons.")
+        own = self.to(torch.device("cpu"), torch.float64)
+        return image_path_figure(
+            image,
+            own.paths[index].numpy(),
+            n_neurons=widths,
+            candidate_scores=None if own.candidate_scores is None else own.candidate_scores[index].numpy(),
+            margins=own.margins[index].numpy(),
+            label=label,
+            target=int(own.targets[index]),
+            prediction=int(own.predictions[index]),
+            target_probability=float(own.target_probabilities[index]),
+            score=float(own.scores[index]),
+            sample_id=index if sample_id is None else sample_id,
+            class_names=class_names,
+        )
 
     def cpu(self) -> PathResult:
         """The same result with every tensor in main memory."""

@@ -7,6 +7,7 @@ on an Agg canvas): drawing opens no window, needs no display and leaves pyplot's
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import uuid
@@ -179,6 +180,14 @@ def save_figure(
     if close:
         figure.clear()
     return tuple(written)
+
+
+def svg_of(figure: Figure) -> bytes:
+    """The figure as the SVG file that `save_figure` writes, without a file."""
+    buffer = io.BytesIO()
+    with figure_style():
+        figure.savefig(buffer, format="svg", metadata=_METADATA["svg"])
+    return buffer.getvalue()
 
 
 def _write(figure: Figure, target: Path, name: str, dpi: int) -> None:

@@ -45,7 +45,7 @@ _ALL_LABELLED: Final = 3
 
 
 def image_path_figure(
-    image: npt.ArrayLike,
+    image: npt.ArrayLike | None,
     path: npt.ArrayLike,
     *,
     n_neurons: int | Sequence[int],
@@ -67,7 +67,8 @@ def image_path_figure(
     and indices are written for all up to k = 3, beyond that for the best.
 
     Args:
-        image: (H, W) or (H, W, 3), values in [0, 1]; small images keep their pixels.
+        image: (H, W) or (H, W, 3), values in [0, 1], or 0 to 255 of type uint8; small images keep their pixels.
+            None: the path alone, beside what is known of the image.
         path: (L,) or (L, k) integers, the neuron(s) of each block, best first; −1 stands for none. Neurons that are
             not of every block are drawn without a line.
         n_neurons: FFN width F, one for all blocks or one per block.
@@ -88,7 +89,7 @@ def image_path_figure(
     Raises:
         NeuronPathError: a shape, a range or a path index is wrong.
     """
-    pixels = check_image(image)
+    pixels = None if image is None else check_image(image)
     slots = check_paths(path, 1, name="path", lowest=-1)
     widths = check_n_neurons(n_neurons, slots, name="path")
     scores = None if candidate_scores is None else check_scores(candidate_scores, widths)

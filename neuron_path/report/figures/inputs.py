@@ -93,12 +93,13 @@ def check_scores(scores: npt.ArrayLike, widths: Neurons) -> Floats:
 
 
 def check_image(image: npt.ArrayLike) -> Floats:
-    """Return a picture as (H, W) or (H, W, 3) float64 in [0, 1]; (H, W, 1) becomes (H, W).
+    """Return a picture as (H, W) or (H, W, 3) float64 in [0, 1]; (H, W, 1) becomes (H, W), and uint8 is divided by 255.
 
     Raises:
         NeuronPathError: another shape, a value that is not finite or lies outside [0, 1] by more than rounding.
     """
-    array = _as_array(image, "image").astype(np.float64)
+    array = _as_array(image, "image")
+    array = array.astype(np.float64) / (255 if array.dtype == np.uint8 else 1)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or array.size == 0:

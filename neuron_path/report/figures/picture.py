@@ -66,11 +66,18 @@ def _class_name(index: int, names: ClassNames | None) -> str:
     return str(index) if known is None or known == str(index) else printable(f"{index} {known}")
 
 
-def picture_height(pixels: Floats, facts: Sequence[tuple[str, str]]) -> float:
+def picture_height(pixels: Floats | None, facts: Sequence[tuple[str, str]]) -> float:
     """Inches from the picture's upper edge to the end of what is written beneath it."""
-    height, width = pixels.shape[:2]
     n_lines = sum(len(_lines(value)) for _, value in facts)
-    return SIDE * height / max(height, width) + _ABOVE + _LEADING * n_lines + _BETWEEN * len(facts)
+    return _drawn_height(pixels) + _ABOVE + _LEADING * n_lines + _BETWEEN * len(facts)
+
+
+def _drawn_height(pixels: Floats | None) -> float:
+    """Inches of the picture itself: none where there is no picture."""
+    if pixels is None:
+        return 0.0
+    height, width = pixels.shape[:2]
+    return SIDE * height / max(height, width)
 
 
 def _lines(value: str) -> list[str]:
@@ -78,29 +85,35 @@ def _lines(value: str) -> list[str]:
 
 
 def draw_picture(
-    figure: Figure, pixels: Floats, left: float, top: float, *, name: str | None, facts: Sequence[tuple[str, str]]
+    figure: Figure,
+    pixels: Floats | None,
+    left: float,
+    top: float,
+    *,
+    name: str | None,
+    facts: Sequence[tuple[str, str]],
 ) -> None:
     """Draw an image with its upper left corner at (left, top) inches, its name above it and its facts beneath.
 
     Args:
         figure: where to draw.
-        pixels: (H, W) or (H, W, 3) in [0, 1]; small images keep hard pixels, large ones are smoothed.
+        pixels: (H, W) or (H, W, 3) in [0, 1]; small images keep hard pixels, large ones are smoothed. None draws none.
         left, top: inches from the figure's lower left corner.
         name: the image's name; long names lose their beginning.
         facts: (key, value) lines; long values take two lines.
     """
-    height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
-    axes = axes_in_inches(figure, left, top - height * scale, width * scale, height * scale)
-    interpolation = "none" if max(height, width) <= _COARSE else "antialiased"
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation=interpolation, aspect="auto")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=FAINT)
+    height = _drawn_height(pixels)
+    if pixels is not None:
+        axes = axes_in_inches(figure, left, top - height, height * pixels.shape[1] / pixels.shape[0], height)
+        interpolation = "none" if max(pixels.shape[:2]) <= _COARSE else "antialiased"
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation=interpolation, aspect="auto")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color=FAINT)
     right, up = 1 / figure.get_size_inches()
     if name is not None:
         words = printable(f"image {name}" if name.isdecimal() else name)
         figure.text(left * right, (top + 0.06) * up, shorten(words, SIDE, 7.5, keep="end"), fontsize=7.5, va="bottom")
-    baseline = top - height * scale - _ABOVE
+    baseline = top - height - _ABOVE
     for key, value in facts:
         figure.text(left * right, baseline * up, key, color=MUTED, fontsize=7)
         for line in _lines(value):

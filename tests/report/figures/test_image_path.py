@@ -83,6 +83,21 @@ def test_picture_name_and_facts_stay_at_their_side(shape: tuple[int, ...], name:
     assert_inside(figure)
 
 
+def test_without_a_picture_what_is_known_stays() -> None:
+    figure = image_path_figure(None, [1, 2, 3], n_neurons=4, label=0, prediction=1, score=0.5, sample_id="cat.png")
+    texts = visible_texts(figure)
+    assert {"cat.png", "label", "wrong: 1", "0.5"} <= {text.get_text() for text in texts}
+    assert not any(axes.images for axes in figure.axes)
+    assert_apart(figure, texts)
+    assert_inside(figure)
+
+
+def test_bytes_are_pixels_from_0_to_255() -> None:
+    figure = image_path_figure(np.array([[0, 51], [255, 1]], dtype=np.uint8), [0], n_neurons=3)
+    (drawn,) = (axes.images[0] for axes in figure.axes if axes.images)
+    np.testing.assert_allclose(np.asarray(drawn.get_array()), [[0, 0.2], [1, 1 / 255]])
+
+
 def test_crowded_neurons_keep_labels_apart_and_in_order() -> None:
     path = np.array([[0, 1, 2], [4095, 4094, 4093], [2000, 2001, 1999]])
     figure = image_path_figure(PHOTO, path, n_neurons=4096)
