@@ -114,8 +114,8 @@ class PathResult:
         """The paths as a table: one row per image, block and neuron, with the names that a run's tables have.
 
         Returns:
-            Columns `image` (0 … B−1, its place in the batch), `block` (0 … L−1), `rank` (0 … k−1, 0 is the block's
-            best), `neuron`, `margin` (the block's, the same for all its ranks), and of the image `target`,
+            Columns `image` (0 … B−1, its place in the batch), `block` (0 … L−1; of neurons of any blocks only those
+            that have one), `rank` (0 … k−1, 0 is the block's best), `neuron`, `margin` (the block's, the same for all its ranks), and of the image `target`,
             `prediction`, `target_probability` and `score`.
 
         >>> import neuron_path
@@ -141,7 +141,8 @@ class PathResult:
             "target_probability": own.target_probabilities.numpy()[image],
             "score": own.scores.numpy()[image],
         }
-        return pd.DataFrame({"image": image, "block": block, "rank": rank, "neuron": slots.ravel()} | values)
+        frame = pd.DataFrame({"image": image, "block": block, "rank": rank, "neuron": slots.ravel()} | values)
+        return frame.loc[frame["neuron"] >= 0].reset_index(drop=True)
 
     def plot(
         self,
