@@ -40,7 +40,7 @@ def assert_same(name: str, ours: Tensor, theirs: Tensor) -> None:
     )
 
 
-def target_of(name: str, scope: str) -> str:
+def target_of(name: str, scope: TokenScopeName) -> str:
     """Another target function for each specimen, so that all kinds of model meet all of them."""
     return FUNCTIONS[zoo.CASES.index((name, scope)) % len(FUNCTIONS)]
 
@@ -119,7 +119,7 @@ OPERATIONS = [
 ]
 
 
-def turn_of(name: str, scope: str, items: Sequence[Any]) -> Sequence[Any]:
+def turn_of(name: str, scope: TokenScopeName, items: Sequence[Any]) -> Sequence[Any]:
     """One or more of the items for each case, so that every family meets all of them over its cases."""
     family = [case for case in zoo.CASES if zoo.SPECIMENS[case[0]].family == zoo.SPECIMENS[name].family]
     return items[family.index((name, scope)) % len(items) :: len(family)]

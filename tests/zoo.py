@@ -576,7 +576,9 @@ def gathered() -> Iterator[Specimen]:
 
 # By name. `CASES` is every specimen with each of its scopes.
 SPECIMENS = {specimen.name: specimen for specimen in gathered()}
-CASES = [(name, scope_name) for name, specimen in SPECIMENS.items() for scope_name in specimen.scopes]
+CASES: list[tuple[str, ScopeName]] = [
+    (name, scope_name) for name, specimen in SPECIMENS.items() for scope_name in specimen.scopes
+]
 # One specimen for every way in which a family reads its blocks, its tokens or its head; the others are variations.
 TYPICAL = {
     "vit-cls",

@@ -43,7 +43,13 @@ def written(labels: Sequence[Any]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("n_classes", "n_blocks", "n_neurons", "per_block", "expected"),
-    [(1, 1, 3, None, 3), (10, 12, 48, None, 6), (3, 24, 30, None, 3), (40, 6, 100, 4, 4), (200, 24, 60, None, 3)],
+    [
+        (1, 1, 3, None, 3),
+        (10, 12, 48, None, 6),
+        (3, 24, 30, None, 3),
+        (40, 6, 100, 4, 4),
+        pytest.param(200, 24, 60, None, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_cells_are_frequencies_of_the_most_used_neurons(
     n_classes: int, n_blocks: int, n_neurons: int, per_block: int | None, expected: int
