@@ -82,7 +82,7 @@ def test_models_of_every_library_are_run_as_they_were_trained(tmp_path: Path) ->
     }
     assert min(trained.values()) > 0.5  # of ten classes: so that labels in another order would be seen
     for name in ("transformers", "timm", "torchvision"):
-        table = neuron_path.load_paths(tmp_path / f"run_{name}")
+        table: Any = neuron_path.load_paths(tmp_path / f"run_{name}")
         table = table[table.scorer == "joint_attribution"]
         assert len(table) == 180
         assert (table.label == table.prediction).mean() == pytest.approx(trained[name], abs=1e-4)

@@ -227,10 +227,10 @@ def test_a_run_by_the_command(tmp_path: Path) -> None:
     settings = (f"model.checkpoint={tmp_path / 'model'}", "data=image_folder", f"data.root={tmp_path / 'pictures'}")
     ran = run_in(tmp_path / "run", "search", *settings, "trainer=cpu", "data.num_workers=0", "quadrature.n_steps=2")
     assert ran.code == 0, ran.err
-    table = load_paths(ran.run_dir)
+    table: Any = load_paths(ran.run_dir)
     transform = image_transform(neuron_path.load_model(checkpoint=tmp_path / "model"))[0]
     for row in table.itertuples():
         name = str(row.sample_id).partition("/")[0]
-        assert NAMES[row.label] == name  # type: ignore[index]
+        assert NAMES[row.label] == name
         pixels = transform(Image.open(tmp_path / "pictures" / str(row.sample_id)))
         assert row.prediction == int(source(pixels[None]).logits.argmax())

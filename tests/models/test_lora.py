@@ -112,6 +112,11 @@ def test_an_adapter_of_another_base(tmp_path: Path, parts: Weights) -> None:
     assert "does not fit its base; merge it" in refusal(checkpoint=adapter(tmp_path / "adapter", base, parts))
 
 
+def test_an_adapter_of_itself(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a", tmp_path / "a", {f"{QUERY}.lora_A.weight": torch.ones(2, WIDTH)})
+    assert f"its base '{folder}' is an adapter too; merge it" in refusal(checkpoint=folder)
+
+
 def test_an_adapter_without_parts(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "a", hugging_face(tmp_path / "base", vit()), {"x": torch.ones(2)})
     assert "it holds no ….lora_A.weight" in refusal(checkpoint=folder)

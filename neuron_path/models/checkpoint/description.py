@@ -222,7 +222,7 @@ def _of_torchvision(weights: Mapping[str, Tensor], arguments: Mapping[str, Any])
         return None
     width, channels, patch = patches.shape[0], patches.shape[1], patches.shape[2]
     head = named.get("head.weight")
-    kwargs = {
+    kwargs: dict[str, Any] = {
         "img_size": patch * round((positions.shape[1] - 1) ** 0.5),
         "patch_size": patch,
         "in_chans": channels,

@@ -53,6 +53,8 @@ def base_of(folder: Path) -> Path:
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not Path(base).expanduser().is_dir():
         raise _refusal(folder, f"its base_model_name_or_path is '{base}', which is no folder here")
+    if adapter_in(Path(base).expanduser()) is not None:
+        raise _refusal(folder, f"its base '{base}' is an adapter too")
     return Path(base).expanduser()
 
 
@@ -85,7 +87,7 @@ def _added(
     if weight is None or b is None or not _fit(*shapes):
         raise _refusal(folder, f"what it adds to '{name}' does not fit its base")
     rank = len(a) ** 0.5 if config.get("use_rslora") else len(a)
-    return weight + float(config["lora_alpha"]) / rank * (b.to(weight) @ a.to(weight))
+    return weight + config["lora_alpha"] / rank * (b.to(weight) @ a.to(weight))
 
 
 def _fit(weight: Sequence[int], a: Sequence[int], b: Sequence[int]) -> bool:
@@ -96,10 +98,9 @@ def _fit(weight: Sequence[int], a: Sequence[int], b: Sequence[int]) -> bool:
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        float(config.get("lora_alpha", 0))
+        return config | {"lora_alpha": float(config.get("lora_alpha", 8))}  # PEFT's own default
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _refusal(folder, f"its {CONFIG} cannot be read") from error
-    return config
 
 
 def _parts(folder: Path) -> dict[str, Tensor]:
