@@ -115,8 +115,8 @@ class PathResult:
 
         Returns:
             Columns `image` (0 … B−1, its place in the batch), `block` (0 … L−1; of neurons of any blocks only those
-            that have one), `rank` (0 … k−1, 0 is the block's best), `neuron`, `margin` (the block's, the same for all its ranks), and of the image `target`,
-            `prediction`, `target_probability` and `score`.
+            that have one), `rank` (0 … k−1, 0 is the block's best), `neuron`, `margin` (the block's, the same for all
+            its ranks), and of the image `target`, `prediction`, `target_probability` and `score`.
 
         >>> import neuron_path
         >>> model = neuron_path.load_model("digits_vit")

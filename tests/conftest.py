@@ -13,6 +13,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from neuron_path import progress
 from tests import tiny
 from tests.covering import leave_the_rest_to_stress
 
@@ -23,6 +24,7 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # Tiny tensors: threads only wait for each other, here and in processes that tests start. A busy machine is no failure.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+progress._SECONDS_TO_FIRST_LINE = 3600
 hypothesis.settings.register_profile("neuron_path", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("neuron_path")
 

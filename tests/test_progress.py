@@ -26,6 +26,7 @@ class Clock(Event):
 
 def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n: int, **task: Any) -> list[str]:
     """What is said while n are done at every look."""
+    monkeypatch.setattr(progress, "_SECONDS_TO_FIRST_LINE", 30)
     bar = progress_bar()
     assert isinstance(bar, ProgressLines)
     clock = Clock(lambda: bar.advance(named, n))

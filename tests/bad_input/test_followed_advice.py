@@ -21,7 +21,7 @@ import gzip
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,10 @@ from neuron_path.pipeline import run
 from neuron_path.pipeline.build import build_data, build_finders, build_head, build_model, build_targets
 from neuron_path.pipeline.evaluate import check_evaluation
 from neuron_path.pipeline.launch.processes import find_processes
+from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.pruning.settings import read_prune_config
 from neuron_path.stats import intervals, mantel, paired
+from neuron_path.tracking import check_options
 from tests import pictures, tiny
 from tests.bad_input.test_what_people_bring import model as meta_model
 from tests.command import call, run_in
@@ -107,6 +109,14 @@ def images(config: Config) -> None:
 
 def targets(config: Config) -> None:
     build_targets(config, 10, build_data(config, meta_model(3)))
+
+
+def threads(config: Config) -> None:
+    use_threads(config.trainer.threads)
+
+
+def tracking(config: Config) -> None:
+    check_options(asdict(config.logger))
 
 
 @cache
@@ -635,6 +645,8 @@ SETTINGS = {
     "accelerator": Row("trainer.accelerator=zzz", r"Choose (?P<instead>trainer=auto) or", find_processes),
     "accelerator, the processor": Row("trainer.accelerator=zzz", r"or (?P<instead>trainer=cpu),", find_processes),
     "devices": Row("trainer.devices=zzz", r"or (?P<value>auto)\.", find_processes),
+    "threads": Row("trainer.threads=0", LEAST, threads),
+    "mode of the tracker": Row("logger=wandb logger.mode=offlin", DID_YOU_MEAN, tracking),
     # The method
     "target": Row("target=logits", DID_YOU_MEAN, method),
     "precision": Row("precision=fp16", KNOWN, method),
@@ -947,7 +959,7 @@ COMMANDS = {
     "option": ("analyze DIR --no-figures --shufles=9", r"Did you mean '(?P<key>--\w+)'"),
     "option without its value": ("analyze DIR --shuffles", r"give it as (?P<override>--shuffles=VALUE)\."),
     "number": ("analyze DIR --no-figures --shuffles=0", r"from (?P<value>\d+) on"),
-    "seed": ("analyze DIR --no-figures --seed=x", r"number, (?P<value>\d) or more"),
+    "seed": ("verify DIR --seed=x", r"number, (?P<value>\d) or more"),
     "two places to resume": ("search resume=DIR hydra.run.dir=DIR/x", r"so (?P<without>give one)"),
     "kind of classes": ("analyze DIR --no-figures --by=zzz", r"expected \w+, (?P<value>\w+)"),
     "scorer": ("analyze DIR --no-figures --scorer=zzz", KNOWN),
