@@ -36,7 +36,7 @@ N_NEURONS: Final = 200
 def evidence_of(work: Work, run_dir: Path, given: Mapping[str, Any]) -> Evidence:
     """Evidence as a stage: of the neurons on the paths stored in `run_dir`."""
     paths = load_paths(run_dir)
-    return Evidence(work.study.session, _neurons(paths)[0], sorted(set(paths["sample_id"])), N_TOP, given)
+    return _evidence(work, paths, _neurons(paths)[0], given)
 
 
 def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
@@ -52,7 +52,7 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     paths, dataset = load_paths(run_dir), work.study.data.dataset
     neurons, left_out = _neurons(paths)
     identity = {"paths": sha256(run_dir / PATHS_FILE), "n_top": N_TOP, "n_neurons": N_NEURONS}
-    stage = evidence_of(work, run_dir, {"provenance": {"identity": identity}})
+    stage = _evidence(work, paths, neurons, {"provenance": {"identity": identity}})
     names = list(dict.fromkeys(paths["sample_id"]))
     is_done = is_made(run_dir / EVIDENCE_FILE, "evidence", identity)
     rows, _ = gather(stage, [(name,) for name in names], dataset.sample_ids, run_dir, crew, is_done=is_done)
@@ -72,6 +72,10 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     table = build_table(evidence_schema(), columns)
     write_evidence(run_dir, table, paths.attrs["provenance"] | {"evidence": evidence})
     remove_parts(run_dir, EVIDENCE)
+
+
+def _evidence(work: Work, paths: pd.DataFrame, neurons: list[NDArray[np.int64]], given: Mapping[str, Any]) -> Evidence:
+    return Evidence(work.study.session, neurons, sorted(set(paths["sample_id"])), N_TOP, given)
 
 
 def _neurons(paths: pd.DataFrame) -> tuple[list[NDArray[np.int64]], list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
@@ -59,4 +61,4 @@ def _methods(rows: pa.Table) -> list[slice]:
     """The rows of each method, which follow each other."""
     names = list(zip(*(rows[name].to_pylist() for name in _METHOD[1:]), strict=True))
     begins = [row for row, name in enumerate(names) if row == 0 or name != names[row - 1]]
-    return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], len(names)], strict=True)]
+    return [slice(*ends) for ends in pairwise([*begins, len(names)])]

@@ -19,6 +19,7 @@ from tests.tracking.http import ROOT, serve
 
 KEY = "a" * 40
 SMALL = ("data.limit=3", "data.batch_size=2", "trainer.threads=1")
+TIMES = ("wall_seconds", "images_per_second", "evaluated_images_per_second")
 RESULTS = ("paths.parquet", "effects.parquet", "run.json", "metrics.json", "report.html")
 
 
@@ -83,7 +84,7 @@ def offline_file(run_dir: Path) -> Path:
 
 
 def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if name not in ("wall_seconds", "images_per_second")}
+    return {name: value for name, value in metrics.items() if name not in TIMES}
 
 
 @pytest.fixture(scope="module")
