@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed.checkpoint
 from lightning.fabric.utilities.data import AttributeDict
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict_saver import save as save_in_shards
 
 from neuron_path.models.checkpoint import load_checkpoint
 from neuron_path.models.heads import attach_head, load_head
@@ -240,7 +240,7 @@ def test_shards_of_a_distributed_checkpoint_say_how_to_join_them(tmp_path: Path,
     source = make(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of one process alone
-        torch.distributed.checkpoint.save(source.state_dict(), checkpoint_id=tmp_path / "step")
+        save_in_shards(source.state_dict(), checkpoint_id=tmp_path / "step")
     told = refusal(tmp_path / "step" / file)
     assert "is in shards of torch.distributed.checkpoint (.distcp), as FSDP saves it" in told
     advice = re.search(r"python -c \"(.*)\", and give that", told)

@@ -250,5 +250,7 @@ def test_weights_of_an_unusual_size_without_a_name_say_what_to_give(tmp_path: Pa
     save_file(source.state_dict(), tmp_path / "v.safetensors")
     given = dict(re.findall(r"\+model\.kwargs\.(\w+)=(\w+)", refusal(checkpoint=tmp_path / "v.safetensors")))
     assert given == {"embed_dim": "24", "depth": "2", "num_heads": "N", "patch_size": "8", "img_size": "SIZE"}
-    told = {name: sizes[name] if value in ("N", "SIZE") else int(value) for name, value in given.items()}
+    told: dict[str, Any] = {
+        name: sizes[name] if value in ("N", "SIZE") else int(value) for name, value in given.items()
+    }
     load_model("vit_base_patch16_224", checkpoint=tmp_path / "v.safetensors", num_classes=5, **told)

@@ -129,11 +129,13 @@ def _of_hugging_face(folder: Path, config: Mapping[str, Any], weights: Mapping[s
             "model, or set data.mean and data.std.",
             stacklevel=2,
         )
-    is_resizing = size is not None and kind in by_transformers.RESIZING
+    is_resizing = kind in by_transformers.RESIZING
     if architecture is None:
-        resized = {"input_size": (channels, *size)} if is_resizing else {}
+        resized = {"input_size": (channels, *size)} if size is not None and is_resizing else {}
         return Description(None, {}, data | resized, is_certain=True, config=config)
-    return Description(architecture, kwargs | ({"img_size": size} if is_resizing else {}), data, is_certain=True)
+    return Description(
+        architecture, kwargs | ({"img_size": size} if size is not None and is_resizing else {}), data, is_certain=True
+    )
 
 
 def _prepared(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, Any]:
