@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -19,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^    neuron-path (.*?)(?: +#.*)?$", README, re.MULTILINE)
 MODEL = "vit_base_patch16_224"
-SMALL = {"depth": 2, "img_size": 32, "embed_dim": 48, "num_heads": 3}
+SMALL: dict[str, Any] = {"depth": 2, "img_size": 32, "embed_dim": 48, "num_heads": 3}
 FEW = ["data.limit=12", "trainer.threads=1"]
 KWARGS = [f"+model.kwargs.{name}={value}" for name, value in SMALL.items()]
 THEIRS = [
