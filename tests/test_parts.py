@@ -21,7 +21,7 @@ def test_every_registered_part_is_public() -> None:
 def test_their_options_count() -> None:
     model, (images, labels) = neuron_path.load_model(), neuron_path.load_digits("test")
     one, other = (
-        neuron_path.find_paths(model, images[:2], labels[:2], scorer, keep_candidates=True)
+        neuron_path.find_paths(model, images[:2], labels[:2], scorer=scorer, keep_candidates=True)
         for scorer in (neuron_path.scorers.Ablation(shortlist=4), "ablation")
     )
     assert one.candidate_scores is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -70,6 +71,17 @@ class Maximising(Search):
     def n_rated(self, n_blocks: int) -> int:
         """The model around a path holds its neurons' activations too."""
         return 8
+
+    @abstractmethod
+    def run(
+        self,
+        problem: Problem,
+        scorer: Scorer,
+        *,
+        top_k: int = 1,
+        per_block: bool = True,
+        keep_candidates: bool = False,
+    ) -> Found: ...
 
     def goal(self, problem: Problem, n_steps: int = 1, *, per_block: bool = True) -> Goal:
         """What is maximised, on the images of a problem, with so many nodes on the way."""

@@ -77,7 +77,7 @@ def test_ratings_of_a_contrast_are_those_of_its_two_logits(scorer: Any, images: 
     model, targets, against = tiny.make(dtype=torch.float64, depth=3), torch.tensor([3, 0, 4]), torch.tensor([1, 1, 1])
 
     def ratings(targets: Tensor, **options: Any) -> Tensor:
-        found = neuron_path.find_paths(model, images, targets, scorer, keep_candidates=True, **options)
+        found = neuron_path.find_paths(model, images, targets, scorer=scorer, keep_candidates=True, **options)
         assert found.candidate_scores is not None
         return found.candidate_scores
 

@@ -98,7 +98,7 @@ def method(config: Config) -> None:
 
 
 def model(config: Config) -> None:
-    build_head(config, build_model(config))
+    build_head(config, build_model(config), torch.device("cpu"))
 
 
 def images(config: Config) -> None:

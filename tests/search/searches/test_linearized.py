@@ -354,7 +354,8 @@ def test_the_best_set_of_any_blocks_is_found(options: dict[str, Any]) -> None:
         if options["measure"] == "effect":
             values = effects(model, every, own, sets, options["operation"])
         else:
-            values = neuron_path.score_paths(model, every, own, sets, n_steps=3, measure=options["measure"])
+            scores: Any = neuron_path.score_paths(model, every, own, sets, n_steps=3, measure=options["measure"])
+            values = scores
         chosen = sets[values.argmax()].sort(1).values
         assert torch.equal(best.paths[0].sort(1).values, chosen)
     assert (torch.cat(ratios) > 1 - 1e-3).double().mean() >= 0.95
@@ -378,7 +379,7 @@ def test_sets_of_any_blocks_depend_on_no_other_image_nor_on_rounding(options: di
 @pytest.mark.parametrize("scorer", ["gradient_x_activation", "activation", "conductance", "random"])
 def test_scorers_of_single_blocks_pick_the_best_of_all(scorer: str, images: Tensor, targets: Tensor) -> None:
     options: dict[str, Any] = {"top_k": 7, "per_block": False, "keep_candidates": True}
-    found = neuron_path.find_paths(small(), images, targets, scorer, **options)
+    found = neuron_path.find_paths(small(), images, targets, scorer=scorer, **options)
     assert found.candidate_scores is not None
     for path, scores in zip(found.paths, found.candidate_scores, strict=True):
         expected = {divmod(place, 12) for place in scores.flatten().topk(7).indices.tolist()}
@@ -393,7 +394,7 @@ def test_scorers_that_follow_a_path_pick_no_neurons_of_any_blocks(images: Tensor
         "activation_matched_random",
     ):
         with pytest.raises(NeuronPathError, match="use search=linearized without it, or one of ablation, activation, "):
-            neuron_path.find_paths(small(), images, targets, scorer, top_k=3, per_block=False)
+            neuron_path.find_paths(small(), images, targets, scorer=scorer, top_k=3, per_block=False)
     with pytest.raises(NeuronPathError, match="top_k is 37; expected 1 … 36, the neurons of all blocks together"):
         neuron_path.find_paths(small(), images, targets, search="linearized", top_k=37, per_block=False)
 
