@@ -310,7 +310,7 @@ def test_bad_options(options: dict[str, Any], told: str, model: VisionTransforme
         (PATHS[:2].tolist(), "Paths have shape (2, 3)"),
         (PATHS.double(), "dtype torch.float64"),
         (PATHS + 24, "names neuron 24 in block 0, which has neurons 0 … 23"),
-        (PATHS - 1, "names neuron -1 in block 0"),
+        (PATHS - 2, "names neuron -2 in block 0"),
     ],
 )
 def test_bad_paths(paths: Any, told: str, model: VisionTransformer, images: Tensor) -> None:

@@ -165,11 +165,11 @@ class Adapter(ABC):
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         self.model = model
         self.n_classes = count_classes(model)
-        if self.n_classes < 2:
+        if self.n_classes < 1:
             raise NeuronPathError(
-                f"The model's head has {self.n_classes} classes; a path drives one class against others: load the "
-                "model with its classifier (num_classes >= 2), or give it one with head=file head.path=FILE or "
-                "head=linear_probe (in Python: neuron_path.attach_head)."
+                "The model's head has 0 classes; a path drives one of them: load the model with its classifier "
+                "(num_classes >= 1), or give it one with head=file head.path=FILE or head=linear_probe (in Python: "
+                "neuron_path.attach_head)."
             )
 
     @abstractmethod

@@ -180,13 +180,12 @@ class ObjectAdapter(Adapter):
     def _logits(self, output: Any) -> Tensor:
         """The logits in what a model returns: a tensor, or what is called `logits` in a mapping or an object."""
         found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
-        if not isinstance(found, Tensor) or found.ndim != 2 or found.shape[1] < 2:
+        if not isinstance(found, Tensor) or found.ndim != 2 or found.shape[1] < 1:
             what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else _described(output)
             raise self._refusal(
-                f"it returns {what}, and a path drives one class against others; expected logits of shape (images, "
-                "classes >= 2). Give the model with its classifier, or a module of your own that holds both: "
-                "its forward may be `return self.classifier(self.backbone(images).last_hidden_state[:, 0])`, and with "
-                "a single logit z `return torch.cat([-z / 2, z / 2], 1)`"
+                f"it returns {what}, and a path drives one of its classes; expected logits of shape (images, classes). "
+                "Give the model with its classifier, or a module of your own that holds both: its forward may be "
+                "`return self.classifier(self.backbone(images).last_hidden_state[:, 0])`"
             )
         return found
 

@@ -72,8 +72,9 @@ def test_paths_and_scores_are_the_oracles(
 )
 def test_ratings_of_a_contrast_are_those_of_its_two_logits(scorer: Any, images: Tensor) -> None:
     """Of scorers that are linear in the target function."""
-    if scorer == "ablation":
-        scorer = neuron_path.scorers.Ablation(shortlist=None)
+    unlimited = {"ablation": neuron_path.scorers.Ablation, "knowledge_neurons": neuron_path.scorers.KnowledgeNeurons}
+    if scorer in unlimited:
+        scorer = unlimited[scorer](shortlist=None)
     model, targets, against = tiny.make(dtype=torch.float64, depth=3), torch.tensor([3, 0, 4]), torch.tensor([1, 1, 1])
 
     def ratings(targets: Tensor, **options: Any) -> Tensor:

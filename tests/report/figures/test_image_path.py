@@ -159,7 +159,7 @@ def test_text_from_data_is_drawn_as_it_is() -> None:
     ("changed", "message"),
     [
         ({"path": [0, 48]}, "path names neuron 48 in block 1, expected 0 to 47"),
-        ({"path": [0, -1]}, "neuron index -1"),
+        ({"path": [0, -2]}, "neuron index -2"),
         ({"path": [0.5, 1.0]}, "float64, expected integer"),
         ({"path": []}, r"shape \(0,\)"),
         ({"path": [[[0]]]}, r"shape \(1, 1, 1\)"),
