@@ -185,8 +185,8 @@ class Session:
                 f"Path of image {image} names neuron {int(tensor[image, index, slot])} in block {index}, which has "
                 f"neurons 0 … {widths[index] - 1}."
             )
-        empty = (tensor < 0).flatten(1).all(1).nonzero() if tensor.shape[2] else ()
-        if len(empty):
+        empty = (tensor < 0).flatten(1).all(1).nonzero()
+        if len(empty) and tensor.shape[2]:
             raise NeuronPathError(
                 f"Path of image {int(empty[0])} names no neuron at all: every index is −1, which stands for none."
             )
