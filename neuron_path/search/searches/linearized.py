@@ -261,6 +261,7 @@ class _Steps:
         lead = gains.masked_fill(~differs.flatten(1), 0).clamp(min=0).sum(1) - least
         near = (lead.abs() / most).masked_fill(n_changes == 0, torch.inf).nan_to_num(torch.inf, torch.inf)
         clearance = torch.minimum(proposal.clearance, near)
+        gaps = [] if current.shape[2] == 1 else [_gaps(model, one) for one in (current, others)]
         paths, cuts, valid = [], [], []
         size, last = n_changes, n_changes + 1
         for _ in range(differs[0].numel().bit_length()):
@@ -268,7 +269,7 @@ class _Steps:
             paths.append(torch.where(made, others, current))
             first_left = ordered.gather(1, size.clamp(max=ordered.shape[1] - 1).unsqueeze(1)).squeeze(1)
             last_made = ordered.gather(1, (size - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-            cut = torch.minimum(last_made - first_left, _parted(model, (current, others), made, differs & ~made))
+            cut = torch.minimum(last_made - first_left, _parted(gaps, made, differs & ~made))
             cuts.append((cut / most).masked_fill(size >= n_changes, torch.inf))
             valid.append((lead > 0) & (size > 0) & (size < last))
             last, size = size, size // 2
@@ -280,6 +281,8 @@ class _Steps:
 def _aligned(model: Linear, current: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Int[Tensor, "n L k"]:
     """The other paths with what both have where the current ones have it: the neuron that counts most comes in for the
     one that is missed least, the next for the next."""
+    if current.shape[2] == 1:
+        return others
     others = model.in_order(others)
     same = current.unsqueeze(3) == others.unsqueeze(2)
     stays, is_known = same.any(3), same.any(2)
@@ -288,22 +291,21 @@ def _aligned(model: Linear, current: Int[Tensor, "n L k"], others: Int[Tensor, "
     return torch.where(stays, current, new.gather(2, nth.clamp(min=0)))
 
 
+def _gaps(model: Linear, paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n L k k"]:
+    """How much more one neuron of a block counts than another, without a sign."""
+    counts = torch.stack(model.without(paths), 1)
+    return (counts.unsqueeze(3) - counts.unsqueeze(2)).abs()
+
+
 def _parted(
-    model: Linear,
-    paths: Sequence[Int[Tensor, "n L k"]],
-    made: Bool[Tensor, "n L k"],
-    left: Bool[Tensor, "n L k"],
+    gaps: Sequence[Float[Tensor, "n L k k"]], made: Bool[Tensor, "n L k"], left: Bool[Tensor, "n L k"]
 ) -> Float[Tensor, "n"]:
     """The smallest difference, within a block, between what neurons whose change is made and is not count: were they in
     another order, other ones would go or come in."""
-    found = torch.full_like(model.value(paths[0]), torch.inf)
-    if made.shape[2] == 1:
-        return found
-    for every in paths:
-        counts = torch.stack(model.without(every), 1)
-        gaps = (counts.unsqueeze(3) - counts.unsqueeze(2)).abs()
-        apart = made.unsqueeze(3) & left.unsqueeze(2)
-        found = torch.minimum(found, gaps.masked_fill(~apart, torch.inf).flatten(1).amin(1))
+    found = torch.full(made.shape[:1], torch.inf, device=made.device)
+    apart = made.unsqueeze(3) & left.unsqueeze(2)
+    for every in gaps:
+        found = torch.minimum(found.to(every), every.masked_fill(~apart, torch.inf).flatten(1).amin(1))
     return found
 
 
