@@ -17,15 +17,6 @@ _OF_SEVERAL_CLASSES = ("probability", "margin", "contrast")
 _CUSTOM = "custom"
 
 
-def target_probability(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """Softmax probability of each row's own target class.
-
-    Written as exp(log sigmoid(z_y − logsumexp of the others)), so that the gradient p(1 − p) keeps its relative
-    precision when p is near 1: softmax loses it to cancellation.
-    """
-    return F.logsigmoid(target_margin(logits, targets)).exp()
-
-
 def target_logit(logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
     """z_y, the logit of each row's own target class."""
     return logits.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -117,9 +108,8 @@ class Target:
         if self.name == "contrast":
             assert against is not None
             return target_logit(logits, targets) - target_logit(logits, against)
-        odds = self.log_odds(logits, targets)
-        if odds is not None:
-            return F.logsigmoid(odds).exp()
+        if self.name in ("probability", "sigmoid"):
+            return self.probability(logits, targets)
         return target_margin(logits, targets) if self.name == "margin" else target_logit(logits, targets)
 
     def log_odds(self, logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"] | None:
@@ -129,7 +119,11 @@ class Target:
         return target_logit(logits, targets) if self.name == "sigmoid" else None
 
     def probability(self, logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
-        """The model's probability of each row's target class, by softmax, or by `sigmoid` where that is the target."""
+        """The model's probability of each row's target class, by softmax, or by `sigmoid` where that is the target.
+
+        Written as exp(log sigmoid(log-odds)), so that the gradient p(1 − p) keeps its relative precision when p is near
+        1: softmax loses it to cancellation.
+        """
         odds = target_logit(logits, targets) if self.name == "sigmoid" else target_margin(logits, targets)
         return F.logsigmoid(odds).exp()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuron_path.attribution.forward import clean_pass
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.target import target_probability
+from neuron_path.attribution.target import PROBABILITY
 from neuron_path.models.adapter import adapt
 from tests import oracle, tiny
 
@@ -70,7 +70,7 @@ def test_the_probability_is_softmax_and_so_is_its_gradient(values: list[float], 
     z = torch.tensor([values], dtype=torch.float64)
     y = data.draw(st.integers(0, len(values) - 1))
     ours, theirs = z.clone().requires_grad_(), z.clone().requires_grad_()
-    p = target_probability(ours, torch.tensor([y]))
+    p = PROBABILITY.probability(ours, torch.tensor([y]))
     expected = theirs.softmax(1)[:, y]
     torch.testing.assert_close(p, expected, rtol=1e-12, atol=0)
     (gradient,) = torch.autograd.grad(p.sum(), ours)
@@ -85,7 +85,7 @@ def test_the_gradient_keeps_its_precision_near_one(gap: float) -> None:
     exact = z.double().requires_grad_()
     (reference,) = torch.autograd.grad(exact.softmax(1)[0, 0], exact)
     ours = z.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(target_probability(ours, torch.tensor([0])).sum(), ours)
+    (gradient,) = torch.autograd.grad(PROBABILITY.probability(ours, torch.tensor([0])).sum(), ours)
     # The reference's own p(1 - p) is good to about 1e-16 / (1 - p); past that the formula is spelt out.
     others = torch.tensor([0.0, -0.5], dtype=torch.float64).logsumexp(0)
     expected = torch.sigmoid(others - gap) * torch.sigmoid(gap - others)
@@ -98,4 +98,4 @@ def test_each_row_has_its_own_target() -> None:
     z = tiny.make_images(4)[:, 0, 0, :5]
     y = torch.tensor([4, 0, 2, 2])
     expected = [row.softmax(0)[int(target)].item() for row, target in zip(z, y, strict=True)]
-    assert target_probability(z, y).tolist() == pytest.approx(expected, rel=1e-12)
+    assert PROBABILITY.probability(z, y).tolist() == pytest.approx(expected, rel=1e-12)
