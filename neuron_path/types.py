@@ -5,7 +5,7 @@
   (post-GELU; for a gated FFN, post-gate)
 - **neuron path**: one neuron (or k) per block, from input to output
 - **target**: the class that is attributed, one per image; the *target function* says what of it: its softmax
-  probability, its logit or its margin (log-odds) over the other classes
+  probability, its logit, its margin (log-odds) over the other classes, its lead over one of them (contrast), …
 - **token scope**: the tokens at which activations count as neurons' values: `cls` or `patch`
 - **quadrature**: the rule that integrates a gradient from 0 to the clean activation: nodes α and weights ω
 - **scorer, search**: what rates a candidate neuron; what picks a path by those ratings
