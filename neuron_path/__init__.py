@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from neuron_path import searches as searches
     from neuron_path.api import find_paths as find_paths
     from neuron_path.api import intervene as intervene
+    from neuron_path.api import save_head as save_head
     from neuron_path.api import score_paths as score_paths
     from neuron_path.attribution.quadrature import Quadrature as Quadrature
     from neuron_path.data.digits import load_digits as load_digits
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from neuron_path.models.catalogue import supported_models as supported_models
     from neuron_path.models.heads import LinearHead as LinearHead
     from neuron_path.models.heads import attach_head as attach_head
+    from neuron_path.models.heads import features as features
     from neuron_path.models.heads import load_head as load_head
+    from neuron_path.models.heads import similarity_head as similarity_head
     from neuron_path.models.loading import load_model as load_model
     from neuron_path.store.reader import load_paths as load_paths
     from neuron_path.types import PathResult as PathResult
@@ -39,15 +42,18 @@ _HOMES = {
     "PathResult": "neuron_path.types",
     "Quadrature": "neuron_path.attribution.quadrature",
     "attach_head": "neuron_path.models.heads",
+    "features": "neuron_path.models.heads",
     "find_paths": "neuron_path.api",
     "intervene": "neuron_path.api",
     "load_digits": "neuron_path.data.digits",
     "load_head": "neuron_path.models.heads",
     "load_model": "neuron_path.models.loading",
     "load_paths": "neuron_path.store.reader",
+    "save_head": "neuron_path.api",
     "score_paths": "neuron_path.api",
     "scorers": "",
     "searches": "",
+    "similarity_head": "neuron_path.models.heads",
     "supported_models": "neuron_path.models.catalogue",
 }
 __all__ = [
@@ -57,15 +63,18 @@ __all__ = [
     "Quadrature",
     "__version__",
     "attach_head",
+    "features",
     "find_paths",
     "intervene",
     "load_digits",
     "load_head",
     "load_model",
     "load_paths",
+    "save_head",
     "score_paths",
     "scorers",
     "searches",
+    "similarity_head",
     "supported_models",
 ]
 
