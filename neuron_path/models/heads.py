@@ -33,7 +33,7 @@ from neuron_path.models.objects import probe
 
 PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
 """What may stand before `weight` and `bias` in a file of a linear head."""
-KINDS = ("cosine", "of_output")
+KINDS = ("cosine", "of_output")  # fields of `LinearHead`
 _PLACES = ("classifier", "heads.head", "head", "fc")  # of the last layer in other libraries' models
 
 

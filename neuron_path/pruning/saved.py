@@ -175,7 +175,9 @@ def _expect_head(model: nn.Module, kinds: Sequence[str], tensors: Mapping[str, T
     weight = tensors.get(f"{name}.1.weight" if "of_output" in kinds else f"{name}.weight")
     if weight is None or weight.ndim != 2:
         raise NeuronPathError(f"'{file}' lacks the weight of its head, '{name}': save the pruned model again.")
-    attach_head(model, LinearHead(weight.float(), torch.zeros(len(weight)), **dict.fromkeys(kinds, True)))
+    cosine, of_output = (kind in kinds for kind in KINDS)
+    head = LinearHead(weight.float(), torch.zeros(len(weight)), cosine=cosine, of_output=of_output)
+    attach_head(model, head)
 
 
 def _expect_bias(model: nn.Module, ffn: FfnLayers, tensors: Mapping[str, Tensor]) -> None:
