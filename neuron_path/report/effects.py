@@ -20,6 +20,8 @@ _NEEDED: Final = [
     "probability_deviation_high",
 ]
 
+_CHANGES: Final = {"probability": ("probability_deviation", 100.0), "logit": ("logit_difference", 1.0)}
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -43,8 +45,8 @@ class Interval:
         """
         return self.known and (self.low > 0 or self.high < 0)
 
-    def in_words(self, unit: str = "") -> str:
-        """Write the mean with its limits, in as few decimals as still show on which side of 0 each lies.
+    def in_words(self, unit: str = "", least: int = 1) -> str:
+        """Write the mean with its limits, in as few decimals (at least so many) as show on which side of 0 each lies.
 
         >>> Interval(-3.14, -3.92, -2.41).in_words(" %")
         '−3.1 % [−3.9, −2.4]'
@@ -56,7 +58,7 @@ class Interval:
         if not math.isfinite(self.mean):
             return "not known"
         shown = [number for number in (self.mean, self.low, self.high) if math.isfinite(number) and number != 0]
-        decimals = next((d for d in range(1, 6) if all(abs(number) >= 0.5 * 10**-d for number in shown)), 1)
+        decimals = next((d for d in range(least, 6) if all(abs(n) >= 0.5 * 10**-d for n in shown)), least)
         mean, low, high = (signed(number, decimals) for number in (self.mean, self.low, self.high))
         return f"{mean}{unit} [{low}, {high}]" if self.known else f"{mean}{unit} (no interval)"
 
@@ -70,7 +72,9 @@ class Effect:
         method: the method's name for readers.
         operation: the intervention, as stored.
         n: images.
-        probability: mean change of the target probability, percent of the clean one.
+        change: mean change of the target probability, percent of the clean one; of a run with target=logit, mean change
+            of the target's logit.
+        of: what changes: "probability" or "logit".
         accuracy: change of the top-1 accuracy, percentage points; NaN without labels.
         clean_probability: mean target probability before, a fraction or NaN.
         edited_probability: mean target probability after, a fraction or NaN.
@@ -80,13 +84,25 @@ class Effect:
     method: str
     operation: str
     n: int
-    probability: Interval
+    change: Interval
+    of: str
     accuracy: Interval
     clean_probability: float
     edited_probability: float
 
+    def in_words(self, *, with_unit: bool = True) -> str:
+        """The change with its limits; a logit's may be a cosine's, hence its decimals.
 
-def read_effects(summary: pd.DataFrame) -> list[Effect]:
+        >>> change = Interval(-0.104, -0.112, -0.095)
+        >>> Effect("activation", "activation", "remove", 9, change, "logit", change, 1.0, 1.0).in_words()
+        '−0.104 [−0.112, −0.095]'
+        """
+        if self.of == "logit":
+            return self.change.in_words(least=3)
+        return self.change.in_words(" %" if with_unit else "")
+
+
+def read_effects(summary: pd.DataFrame, target: str = "probability") -> list[Effect]:
     """Read a table of effects, one row per method (scorer and search) and operation, in the table's order.
 
     A method is named by its scorer, and by its search too where the table holds more than one.
@@ -94,7 +110,10 @@ def read_effects(summary: pd.DataFrame) -> list[Effect]:
     Args:
         summary: columns `scorer`, `search`, `operation`, `n`, `probability_deviation` and its `_low` and `_high`
             (fractions of the clean probability); optional: `accuracy_deviation` and its `_low` and `_high` (percentage
-            points), `clean_probability`, `edited_probability` (fractions).
+            points), `clean_probability`, `edited_probability` (fractions), `logit_difference` and its `_low` and
+            `_high`.
+        target: the run's target function. Of `logit` the changes are those of the logit: it has a unit of its own, and
+            a model with one output has no other.
 
     Raises:
         NeuronPathError: a column is missing, or a method and operation is there twice.
@@ -111,17 +130,19 @@ def read_effects(summary: pd.DataFrame) -> list[Effect]:
             raise NeuronPathError(f"The table of effects has more than one row for {', '.join(key)}.")
         seen.add(key)
     several = len({record["search"] for record in records}) > 1
-    return [_effect(record, with_search=several) for record in records]
+    of = "logit" if target == "logit" and "logit_difference" in summary.columns else "probability"
+    return [_effect(record, of, with_search=several) for record in records]
 
 
-def _effect(record: Mapping[str, Any], *, with_search: bool) -> Effect:
+def _effect(record: Mapping[str, Any], of: str, *, with_search: bool) -> Effect:
     scorer, search = str(record["scorer"]), str(record["search"])
     return Effect(
         scorer=scorer,
         method=(f"{scorer} ({search})" if with_search else scorer).replace("_", " "),
         operation=str(record["operation"]),
         n=int(record["n"]),
-        probability=_interval(record, "probability_deviation", 100),
+        change=_interval(record, *_CHANGES[of]),
+        of=of,
         accuracy=_interval(record, "accuracy_deviation", 1),
         clean_probability=_number(record.get("clean_probability")),
         edited_probability=_number(record.get("edited_probability")),

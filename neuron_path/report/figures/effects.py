@@ -29,8 +29,8 @@ _SIZE: Final = 7.5
 _TITLES: Final = {"remove": "Remove the path (× 0)", "enhance": "Enhance the path (× 2)"}
 
 
-def effects_figure(summary: pd.DataFrame) -> Figure:
-    """Draw how far each method's paths move the target probability: a panel per operation, a row per method.
+def effects_figure(summary: pd.DataFrame, target: str = "probability") -> Figure:
+    """Draw how far each method's paths move the target probability or logit: a panel per operation, a row per method.
 
     Each row has the mean, its 95 % interval and both in figures; a hollow marker says that the interval includes 0
     or is not known.
@@ -39,7 +39,9 @@ def effects_figure(summary: pd.DataFrame) -> Figure:
     Args:
         summary: a row per method and operation, with the columns `scorer`, `search`, `operation`, `n` (images),
             `probability_deviation`, `probability_deviation_low` and `probability_deviation_high` (fractions of the
-            clean probability; NaN where there is no interval). Other columns are not read.
+            clean probability; NaN where there is no interval), and for a logit `logit_difference` likewise. Other
+            columns are not read.
+        target: the run's target function.
 
     Returns:
         The figure, to be shown or written with `save_figure`.
@@ -47,7 +49,7 @@ def effects_figure(summary: pd.DataFrame) -> Figure:
     Raises:
         NeuronPathError: a column is missing, a method and operation is there twice, or there is no row.
     """
-    effects = read_effects(summary)
+    effects = read_effects(summary, target)
     if not effects:
         raise NeuronPathError("The table of effects has no row, expected one for each method and operation.")
     with figure_style():
@@ -90,14 +92,15 @@ def _draw_panel(axes: Axes, effects: Sequence[Effect], methods: Sequence[str], *
     axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=_SIZE, labelcolor=INK)
-    axes.set_xlabel("change of target probability (%)", fontsize=7)
+    what = "probability (%)" if effects[0].of == "probability" else "logit"
+    axes.set_xlabel(f"change of target {what}", fontsize=7)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     for height in range(len(methods)):
         axes.axhline(height, color=FAINT, linewidth=0.4, zorder=0)
     looks = method_styles(effect.scorer for effect in effects)
     for effect in effects:
-        height, look, change = methods.index(effect.method), looks[effect.scorer], effect.probability
+        height, look, change = methods.index(effect.method), looks[effect.scorer], effect.change
         axes.plot([change.low, change.high], [height, height], color=look.colour, linewidth=1.6, zorder=2)
         axes.plot(
             [change.mean],
@@ -122,4 +125,4 @@ def _draw_panel(axes: Axes, effects: Sequence[Effect], methods: Sequence[str], *
 
 
 def _words(effect: Effect, *, with_n: bool) -> str:
-    return effect.probability.in_words() + (f", n = {effect.n}" if with_n else "")
+    return effect.in_words(with_unit=False) + (f", n = {effect.n}" if with_n else "")

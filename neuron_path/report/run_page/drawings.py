@@ -37,8 +37,8 @@ def draw_figures(run: Run) -> Iterator[Entry]:
         run: whose figures; they are written into its directory.
     """
     if len(run.summary):
-        caption = "Change of the target probability, with 95 % intervals"
-        yield keep_figure(run.run_dir, "effects", effects_figure(run.summary), caption, run.summary)
+        caption = f"Change of the target {'logit' if run.target == 'logit' else 'probability'}, with 95 % intervals"
+        yield keep_figure(run.run_dir, "effects", effects_figure(run.summary, run.target), caption, run.summary)
     if run.effects is not None and len(set(run.effects["size"])) > 1:
         caption = "Necessity and sufficiency: removing, or keeping only, the first neurons of the paths"
         table = pd.DataFrame(summarise_effects(run.effects, {}, headline=False, seed=run.seed), columns=_CURVES)

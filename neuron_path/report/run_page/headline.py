@@ -21,9 +21,11 @@ def effects_table(effects: Sequence[Effect]) -> pd.DataFrame:
         effects: from `read_effects`.
 
     Returns:
-        A row per effect: method, operation, n, the mean target probability before and after where known, its change
-        with interval, and the change of accuracy with interval where there were labels.
+        A row per effect: method, operation, n, the mean target probability before and after where known and what was
+        attributed, the change with its interval, and the change of accuracy with interval where there were labels.
     """
+    what = effects[0].of if effects else "probability"
+    accuracy = [_cell(effect.accuracy, effect.accuracy.in_words()) for effect in effects]
     columns = {
         "Method": [effect.method for effect in effects],
         "Operation": [effect.operation.replace("_", " ") for effect in effects],
@@ -31,10 +33,12 @@ def effects_table(effects: Sequence[Effect]) -> pd.DataFrame:
         "Target probability": [
             f"{effect.clean_probability:.3f} → {effect.edited_probability:.3f}" for effect in effects
         ],
-        "Change of target probability [95 % interval]": [_cell(effect.probability, " %") for effect in effects],
-        "Change of accuracy, points [95 % interval]": [_cell(effect.accuracy, "") for effect in effects],
+        f"Change of target {what} [95 % interval]": [_cell(effect.change, effect.in_words()) for effect in effects],
+        "Change of accuracy, points [95 % interval]": [
+            _cell(effect.accuracy, effect.accuracy.in_words()) for effect in effects
+        ],
     }
-    if any(math.isnan(effect.clean_probability + effect.edited_probability) for effect in effects):
+    if what != "probability" or any(math.isnan(one.clean_probability + one.edited_probability) for one in effects):
         del columns["Target probability"]
     if all(math.isnan(effect.accuracy.mean) for effect in effects):
         del columns["Change of accuracy, points [95 % interval]"]
@@ -42,7 +46,7 @@ def effects_table(effects: Sequence[Effect]) -> pd.DataFrame:
 
 
 def effects_in_words(effects: Sequence[Effect]) -> list[str]:
-    """Say what the effects on the target probability are, one sentence per operation.
+    """Say what the effects on the target are, one sentence per operation.
 
     An effect whose interval includes 0, or that has no interval, is said not to be shown.
 
@@ -50,20 +54,20 @@ def effects_in_words(effects: Sequence[Effect]) -> list[str]:
         effects: from `read_effects`.
     """
     sentences = []
-    for operation in dict.fromkeys(effect.operation for effect in effects):
+    for operation, of in dict.fromkeys((effect.operation, effect.of) for effect in effects):
         clauses = [_clause(effect) for effect in effects if effect.operation == operation]
         subject = _SUBJECTS.get(operation) or f"The operation “{operation.replace('_', ' ')}” on the path"
-        sentences.append(f"{subject} changes the target probability by {listed(clauses)}.")
+        sentences.append(f"{subject} changes the target {of} by {listed(clauses)}.")
     return sentences
 
 
 def _clause(effect: Effect) -> str:
-    change = effect.probability
-    text = f"{change.in_words(' %')} for {effect.method}"
+    change = effect.change
+    text = f"{effect.in_words()} for {effect.method}"
     if change.shows_effect:
         return text
     return f"{text} ({'interval includes 0' if change.known else f'n = {effect.n}'}: no effect shown)"
 
 
-def _cell(change: Interval, unit: str) -> str:
-    return change.in_words(unit) + (", includes 0" if change.known and not change.shows_effect else "")
+def _cell(change: Interval, text: str) -> str:
+    return text + (", includes 0" if change.known and not change.shows_effect else "")

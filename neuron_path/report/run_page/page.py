@@ -80,8 +80,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
 
 
 def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
-    effects = read_effects(run.summary)
-    facts = run.provenance
+    effects, facts = read_effects(run.summary, run.target), run.provenance
     blocks, total = run.classes.n_blocks, run.classes.n_images
     sampled = (
         f"The explorer holds {n_shown:,} of {total:,} images, drawn at random, of each class the same share and at "
@@ -120,8 +119,9 @@ def _tiles(run: Run, effects: Sequence[Effect]) -> list[dict[str, str]]:
         tiles.append(("Predicted correctly", f"{100 * right / len(labelled):.1f} %", f"{right:,} of {len(labelled):,}"))
     for effect in effects:
         if effect.scorer == grouped.scorer and effect.operation == "remove":
-            value, _, interval = effect.probability.in_words(" %").partition(" [")
-            words = f"[{interval} change of the target probability" if interval else "change of the target probability"
+            value, _, interval = effect.in_words().partition(" [")
+            words = f"change of the target {effect.of}"
+            words = f"[{interval} {words}" if interval else words
             tiles.append(("Without the path", value, words))
     if run.analysis is not None:
         overlap = run.analysis.overlap

@@ -34,7 +34,8 @@ class Run:
         metrics: speed and mean scores.
         effects: of each image, method and operation; None where none was measured.
         summary: their table, a row per method and operation.
-        comparison: the run's methods tested against its own; None where there is only one, or no effect.
+        comparison: the run's methods tested against its own; None where there is only one, no effect, or a single
+            output.
         classes: the paths of the run's own method, in classes.
         analysis: the statistics of these classes; None where they cannot be compared.
         no_analysis: why.
@@ -57,6 +58,11 @@ class Run:
     def seed(self) -> int:
         """The run's seed."""
         return _seed(self.provenance)
+
+    @property
+    def target(self) -> str:
+        """The target function."""
+        return str(self.provenance.get("target") or "probability")
 
     @property
     def class_names(self) -> list[str]:
@@ -89,7 +95,7 @@ def read_run(run_dir: str | os.PathLike[str]) -> Run:
         metrics={name: value for name, value in metrics.items() if name != "effects"},
         effects=effects,
         summary=_summary(effects, paths, metrics, _seed(provenance)),
-        comparison=_comparison(folder, paths, scorer),
+        comparison=_comparison(folder, paths, scorer, effects),
         classes=classes,
         analysis=analysis,
         no_analysis=no_analysis,
@@ -106,10 +112,13 @@ def _summary(effects: pd.DataFrame | None, paths: pd.DataFrame, metrics: dict[st
     return summarise_effects(effects, dict(zip(paths["sample_id"], paths["label"], strict=True)), seed=seed)
 
 
-def _comparison(folder: Path, paths: pd.DataFrame, scorer: str) -> Comparison | None:
+def _comparison(folder: Path, paths: pd.DataFrame, scorer: str, effects: pd.DataFrame | None) -> Comparison | None:
     several = len(paths[["scorer", "search"]].drop_duplicates()) > 1
-    measured = (folder / EFFECTS_FILE).exists() and (folder / SCORES_FILE).exists()
-    return compare([folder], scorer) if several and measured else None
+    if not several or effects is None or not (folder / SCORES_FILE).exists():
+        return None
+    # The softmax of a single output is always 1: nothing is to be compared.
+    is_constant = bool((effects[["clean_probability", "edited_probability"]] == 1).to_numpy().all())
+    return None if is_constant else compare([folder], scorer)
 
 
 def _own_scorer(paths: pd.DataFrame, provenance: dict[str, Any]) -> str:

@@ -31,6 +31,14 @@ def drawn(axes: Axes) -> dict[int, tuple[float, list[float], bool]]:
     return rows
 
 
+def test_of_a_logit_its_change_is_drawn() -> None:
+    table = effects().assign(logit_difference=-2.0, logit_difference_low=-3.0, logit_difference_high=-1.5)
+    figure = effects_figure(table, "logit")
+    for axes in figure.axes:
+        assert axes.get_xlabel() == "change of target logit"
+        assert all(row == (-2.0, [-3.0, -1.5], False) for row in drawn(axes).values())
+
+
 def test_means_and_intervals_are_drawn_in_percent() -> None:
     table = effects()
     figure = effects_figure(table)
