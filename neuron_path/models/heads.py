@@ -173,8 +173,9 @@ class AttachedHead:
     """A head that is no linear layer of a timm model's features alone.
 
     Attributes:
-        cosine, of_output: as of `LinearHead`.
-        n_before: outputs of the classifier that it stands behind; 0 without one.
+        cosine: as of `LinearHead`.
+        of_output: whether it stands behind a linear layer.
+        n_before: outputs of that layer; 0 without one.
     """
 
     cosine: bool
@@ -188,7 +189,7 @@ def head_of(model: nn.Module) -> AttachedHead | None:
     classifier = timm_model.get_classifier() if hasattr(model, "get_classifier") else None
     if isinstance(classifier, _Behind):
         old, made = classifier
-        return AttachedHead(isinstance(made, CosineLinear), True, getattr(old, "out_features", 0))
+        return AttachedHead(isinstance(made, CosineLinear), True, int(getattr(old, "out_features", 0)))
     return AttachedHead(True, False, 0) if isinstance(classifier, CosineLinear) else None
 
 
@@ -197,14 +198,17 @@ class _Behind(nn.Sequential):
 
 
 def _attach_as_is(model: nn.Module, head: LinearHead) -> nn.Module:
-    """To a model of timm, in its classifier's place, or behind it."""
+    """To a model of timm, in its classifier's place, or behind it; a head that stands there gives way."""
     timm_model: Any = model
-    old = timm_model.get_classifier()
-    name = next((name for name, module in model.named_modules() if module is old), None)
-    if name is None or not isinstance(old, nn.Linear | nn.Identity):
-        raise NeuronPathError(f"A head of cosines does not fit a {type(model).__name__}: its classifier is no layer.")
-    is_behind = head.of_output and isinstance(old, nn.Linear)
-    return _exchange(model, name, old.out_features if is_behind and isinstance(old, nn.Linear) else _width(model), head)
+    classifier = timm_model.get_classifier()
+    name = next((name for name, module in model.named_modules() if module is classifier), None)
+    own = classifier[0] if isinstance(classifier, _Behind) else classifier
+    if name is None or not isinstance(own, nn.Linear | nn.Identity):
+        raise NeuronPathError(
+            f"The classifier of this {type(model).__name__} is a {type(own).__name__}; expected a linear layer, or "
+            "none: load it with num_classes=0."
+        )
+    return _exchange(model, name, own, _width(model), head)
 
 
 def _attach_to_other(model: nn.Module, head: LinearHead) -> nn.Module:
@@ -219,15 +223,16 @@ def _attach_to_other(model: nn.Module, head: LinearHead) -> nn.Module:
         raise NeuronPathError(
             f"A linear head does not fit a {type(model).__name__}: its '{name}' is not its last layer."
         )
-    is_behind = head.of_output and isinstance(place, nn.Linear)
-    return _exchange(model, name, place.out_features if is_behind else found.shape[1], head)  # pyright: ignore[reportArgumentType]
+    return _exchange(model, name, place, found.shape[1], head)
 
 
-def _exchange(model: nn.Module, name: str, width: int, head: LinearHead) -> nn.Module:
-    """Put a head in the place of the layer `name`, or behind it if it is a linear one and the head reads its output."""
-    old, made = model.get_submodule(name), _layer(model, head, width)
+def _exchange(model: nn.Module, name: str, own: nn.Module, width: int, head: LinearHead) -> nn.Module:
+    """Put a head where the model's own last layer is, `name`, or behind it if it is a linear one whose output the head
+    reads; `width` is that of the features."""
+    is_behind = head.of_output and isinstance(own, nn.Linear) and not isinstance(own, CosineLinear)
+    made = _layer(model, head, own.out_features if is_behind and isinstance(own, nn.Linear) else width)
     parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, _Behind(old, made) if head.of_output else made)
+    setattr(model.get_submodule(parent), last, _Behind(own, made) if is_behind else made)
     changed: Any = model
     changed.num_classes = len(head.weight)
     return name_classes(model, head.classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuron_path.errors import NeuronPathError
+from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.models.heads import LinearHead, similarity_head
 
 TEMPLATE = "a photo of a {}."
@@ -46,6 +45,8 @@ def embed_text(
     is_folder = "/" in model or Path(model).expanduser().is_dir()
     if is_folder and pretrained is not None:
         raise NeuronPathError(f"'{model}' has its own weights: leave out pretrained={pretrained}.")
+    if pretrained is not None and Path(pretrained).expanduser().is_file():
+        pretrained = str(Path(pretrained).expanduser())
     encode, scale, bias = _from_transformers(model) if is_folder else _from_open_clip(model, pretrained)
     prompts = [template.format(name) for name in classes for template in templates]
     with torch.inference_mode():
@@ -67,8 +68,6 @@ def _from_open_clip(name: str, pretrained: str | None) -> _Found:
             "open-clip-torch"
         ) from error
     if name not in open_clip.list_models():
-        from neuron_path.errors import nearest
-
         raise NeuronPathError(
             f"open_clip has no model '{name}'.{nearest(name, open_clip.list_models())} A folder of Hugging Face is "
             "given by its path."
@@ -103,8 +102,6 @@ def _from_transformers(folder: str) -> _Found:
     source = str(path) if path.is_dir() else folder
     if path.is_dir() and not (path / "config.json").exists():
         raise NeuronPathError(f"The folder '{folder}' has no config.json: give that of a CLIP or SigLIP model.")
-    if path.is_dir() and "text_config" not in json.loads((path / "config.json").read_text(encoding="utf-8")):
-        raise NeuronPathError(f"The model in '{folder}' embeds no text: give a CLIP or SigLIP with its text tower.")
     try:
         made: Any = (
             AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
@@ -114,7 +111,7 @@ def _from_transformers(folder: str) -> _Found:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # whatever a download or a file comes to
         raise NeuronPathError(f"The model '{folder}' cannot be read: {_line(error)}") from error
-    if not hasattr(made, "get_text_features"):
+    if not hasattr(made, "get_text_features") or not hasattr(made, "logit_scale"):
         raise NeuronPathError(f"The model '{folder}' ({type(made).__name__}) embeds no text: give a CLIP or SigLIP.")
     length = getattr(made.config.text_config, "max_position_embeddings", None)
 

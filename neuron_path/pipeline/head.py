@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,8 @@ def refer(
     Raises:
         NeuronPathError: no such folder, no picture that can be read, or features without a direction.
     """
+    if not 0 < options.scale < float("inf"):  # before the features are computed
+        raise NeuronPathError(f"head.scale is {options.scale}; expected a finite number above 0.")
     module = _images(options, data, model, preprocessing)
     x, labels, names = _features(model, module, device, skip=data.on_error == "skip")
     classes = list(module.dataset.classes)
@@ -116,18 +118,7 @@ def refer(
             )
         vectors = torch.stack([vectors[torch.from_numpy(labels == label)].mean(0) for label in range(len(classes))])
     head = similarity_head(vectors.float(), classes or names, scale=options.scale)
-    record = {
-        "name": options.name,
-        "hash": _hash(head),
-        "file": HEAD_FILE,
-        "root": options.root,
-        "preprocessing": dict(module.dataset.preprocessing),
-        "classes": list(head.classes),
-        "scale": options.scale,
-        "skipped_images": len(module.dataset) - len(names),
-        "n_references": len(names),
-    }
-    return ChosenHead(head, record, is_new=True)
+    return _made(head, options, module, names, {"scale": options.scale, "n_references": len(names)})
 
 
 def fit_probe(
@@ -173,25 +164,34 @@ def fit_probe(
     head = LinearHead(head.weight, head.bias, tuple(names))
     if not converged:
         warnings.warn(f"The linear probe did not converge in head.max_iter={options.max_iter} steps.", stacklevel=2)
+    measured = {
+        "C": options.C,
+        "max_iter": options.max_iter,
+        "held_out": options.held_out,
+        "seed": options.seed,
+        "converged": converged,
+        "n_fitted": len(fitted),
+        "accuracy_fitted": _accuracy(head, x[fitted], labels[fitted]),
+        "n_held_out": len(held_out),
+        "accuracy_held_out": _accuracy(head, x[held_out], labels[held_out]) if len(held_out) else None,
+    }
+    return _made(head, options, module, read, measured)
+
+
+def _made(
+    head: LinearHead, options: FittedHeadConfig, module: ImageDataModule, read: Sequence[str], others: Mapping[str, Any]
+) -> ChosenHead:
+    """A new head with its record: what both kinds have in common, and the others."""
     record = {
         "name": options.name,
         "hash": _hash(head),
         "file": HEAD_FILE,
         "root": options.root,
         "preprocessing": dict(module.dataset.preprocessing),
-        "classes": names,
-        "C": options.C,
-        "max_iter": options.max_iter,
-        "held_out": options.held_out,
-        "seed": options.seed,
-        "converged": converged,
+        "classes": list(head.classes),
         "skipped_images": len(module.dataset) - len(read),
-        "n_fitted": len(fitted),
-        "accuracy_fitted": _accuracy(head, x[fitted], labels[fitted]),
-        "n_held_out": len(held_out),
-        "accuracy_held_out": _accuracy(head, x[held_out], labels[held_out]) if len(held_out) else None,
     }
-    return ChosenHead(head, record, is_new=True)
+    return ChosenHead(head, record | dict(others), is_new=True)
 
 
 def store_head(chosen: ChosenHead, run_dir: Path) -> None:

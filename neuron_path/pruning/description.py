@@ -105,7 +105,7 @@ _FITS = {
     "dtype": lambda value: isinstance(value, str) and value in DTYPES,
     "weights_sha256": lambda value: isinstance(value, str),
     "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-    "head": lambda value: isinstance(value, list) and set(value) <= set(KINDS),
+    "head": lambda value: isinstance(value, list) and all(kind in KINDS for kind in value),
     "preprocessing": lambda value: isinstance(value, dict),
     "provenance": lambda value: isinstance(value, dict),
 }

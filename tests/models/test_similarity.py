@@ -90,10 +90,19 @@ def test_a_file_keeps_the_kind_of_head(tmp_path: Path) -> None:
         neuron_path.save_head(head, tmp_path / "head.pt")
 
 
-@pytest.mark.parametrize(("options", "of_output"), [({}, False), (EMBEDDING, True)])
+@pytest.mark.parametrize("options", [{}, EMBEDDING])
+def test_another_head_takes_the_place_of_the_first(options: dict[str, Any]) -> None:
+    model, images = tower(**options), pixels()
+    width = model(images).shape[1]
+    first, second = (similarity_head(torch.randn(n, width), of_output=True) for n in (3, 2))
+    expected = attach_head(tower(**options), second)(images)
+    torch.testing.assert_close(attach_head(attach_head(model, first), second)(images), expected)
+
+
+@pytest.mark.parametrize(("options", "of_output"), [({}, False), ({}, True), (EMBEDDING, True)])
 def test_a_pruned_model_keeps_its_head(options: dict[str, Any], of_output: bool, tmp_path: Path) -> None:
     model, images = tower(**options), pixels()
-    width = 16 if of_output else 64
+    width = options.get("num_classes", 64)
     attach_head(model, similarity_head(torch.randn(3, width), scale=9, of_output=of_output))
     save_pruned(model, tmp_path, name="test_vit", kwargs={"img_size": 32})
     torch.testing.assert_close(load_pruned(tmp_path)(images), model(images))
@@ -131,6 +140,8 @@ def test_one_picture_is_a_reference(tmp_path: Path) -> None:
     chosen = ["data=image_folder", f"data.root={data}", "data.num_workers=0", "head=similarity", f"head.root={root}"]
     outcome = run_in(tmp_path / "run", "run", *FEATURES, *chosen, "target=logit", "target_class=prediction")
     assert outcome.code == 0, outcome.err
+    assert "Removing the path changes the target logit by" in outcome.out  # softmax of one output is always 1
+    assert "target probability by" not in (outcome.run_dir / "report.html").read_text()
     assert json.loads((outcome.run_dir / "run.json").read_text())["head"]["classes"] == ["mine.png"]
     refused = run_in(tmp_path / "refused", "run", *FEATURES, *chosen, "target_class=prediction")
     assert "single output" in refused.err
@@ -294,5 +305,5 @@ def test_what_cannot_be_embedded_is_one_line(arguments: list[str], message: str,
 def test_a_module_that_is_no_layer_is_named() -> None:
     model = tower()
     model.head = nn.Sequential(nn.Linear(64, 8), nn.GELU())
-    with pytest.raises(NeuronPathError, match="its classifier is no layer"):
+    with pytest.raises(NeuronPathError, match="is a Sequential; expected a linear layer"):
         attach_head(model, similarity_head(torch.ones(1, 64)))
