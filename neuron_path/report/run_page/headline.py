@@ -25,7 +25,6 @@ def effects_table(effects: Sequence[Effect]) -> pd.DataFrame:
         attributed, the change with its interval, and the change of accuracy with interval where there were labels.
     """
     what = effects[0].of if effects else "probability"
-    accuracy = [_cell(effect.accuracy, effect.accuracy.in_words()) for effect in effects]
     columns = {
         "Method": [effect.method for effect in effects],
         "Operation": [effect.operation.replace("_", " ") for effect in effects],
