@@ -44,7 +44,10 @@ def embed_text(
             raise NeuronPathError(f"The template '{template}' needs one {{}}, where the class's name goes.")
     is_folder = "/" in model or Path(model).expanduser().is_dir()
     if is_folder and pretrained is not None:
-        raise NeuronPathError(f"'{model}' has its own weights: leave out pretrained={pretrained}.")
+        raise NeuronPathError(
+            f"'{model}' is a folder or repository of Hugging Face with weights of its own: leave out "
+            f"pretrained={pretrained}, or name the model as open_clip does (ViT-B-32)."
+        )
     if pretrained is not None and Path(pretrained).expanduser().is_file():
         pretrained = str(Path(pretrained).expanduser())
     encode, scale, bias = _from_transformers(model) if is_folder else _from_open_clip(model, pretrained)

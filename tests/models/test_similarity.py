@@ -289,6 +289,7 @@ def test_a_folder_of_transformers_embeds_text(kind: str, tmp_path: Path) -> None
         (["--model=ViT-B-32", "--out=x.safetensors", "cat"], "give pretrained="),
         (["--model=ViT-B-23", "--out=x.safetensors", "--pretrained=openai", "cat"], "no model 'ViT-B-23'"),
         (["--model=ViT-B-32", "--out=x.safetensors", "--pretrained=gone.pt", "cat"], "cannot be had"),
+        (["--model=ViT-B/32", "--pretrained=openai", "--out=x.safetensors", "cat"], "name the model as open_clip does"),
         (["--model=/nowhere/at/all", "--out=x.safetensors", "cat"], "cannot be read"),
         (["--model=ViT-B-32", "--out=x.safetensors", "--classes=gone.txt"], "Cannot read 'gone.txt'"),
         (["--model=ViT-B-32", "--out=x.safetensors", "--classes=gone.txt", "cat"], "either --classes or CLASS"),
