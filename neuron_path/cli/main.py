@@ -74,7 +74,7 @@ def _command(arguments: list[str]) -> int:
         print(f"neuron-path {__version__}")
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
+        print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())))
         return 0 if arguments else 2
     debug = "--debug" in arguments[1:]
     command, *rest = (argument for argument in arguments if not debug or argument != "--debug")

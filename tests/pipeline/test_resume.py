@@ -323,6 +323,6 @@ def test_a_stored_head_is_not_fitted_again(tmp_path: Path, monkeypatch: pytest.M
     options = ["+model.kwargs.num_classes=0", "head=linear_probe", "data.limit=2", "scorer=activation"]
     assert run_in(tmp_path / "run", "search", *options).code == 0
     (tmp_path / "run" / "paths.parquet").unlink()
-    monkeypatch.setattr("neuron_path.pipeline.build.fit_probe", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("neuron_path.pipeline.build.fit_head", lambda *_: pytest.fail("fitted again"))
     outcome = run_in(tmp_path / "run", "search", *options)
     assert (outcome.code, outcome.err) == (0, "")
