@@ -24,6 +24,8 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+# Modules are compiled once, also where the shell would not keep them: tests start processes.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-core test-browser test-docs stress lint bench docs docs-build dist image clean
 
 help: ## list these targets

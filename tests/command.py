@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import os
 import sys
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
-from neuron_path.cli import main
+from neuron_path.attribution.scorer import scorers
+from neuron_path.cli import hydra_app, main
+from neuron_path.config import conf_dir, register_schemas
+from neuron_path.search.search import searches
 
 RESULTS = (
     "paths.parquet",
@@ -59,13 +70,66 @@ def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     return _get_mode(self, config_name, overrides) if any("experiment" in one for one in overrides) else None
 
 
+_compose, _load = ConfigLoaderImpl._compose_config_from_defaults_list, ConfigRepository.load_config
+_composed: dict[str, DictConfig] = {}
+_loaded: dict[str, Any] = {}
+
+
+def _composed_once(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
+    """The same files in the same order make the same; the command line's overrides are merged into a copy of it."""
+    key = repr((repo.get_sources(), defaults))
+    if key not in _composed:
+        with patch.object(ConfigRepository, "load_config", _load):  # merging takes them apart
+            _composed[key] = _compose(self, defaults, CachingConfigRepository(repo.delegate))
+    return copy.deepcopy(_composed[key])
+
+
+def _loaded_once(self: ConfigRepository, config_path: str) -> Any:
+    """A file or schema as it was read before, only to be looked at."""
+    key = repr((self.sources, config_path))
+    if key not in _loaded:
+        _loaded[key] = _load(self, config_path)
+    return _loaded[key]
+
+
+@cache
+def _registered(*_: str) -> None:
+    register_schemas()
+
+
+def _registered_once() -> None:
+    """The schemas stay where they are, unless there is another part with one."""
+    _registered(*scorers.names(), *searches.names())
+
+
+@contextmanager
+def quick_hydra() -> Iterator[None]:
+    """Hydra reads and merges schemas and the files of `conf/` once in a process, not for each command."""
+    with (
+        patch.object(hydra_app, "register_schemas", _registered_once),
+        patch.object(Hydra, "get_mode", _mode),
+        patch.object(ConfigLoaderImpl, "_compose_config_from_defaults_list", _composed_once),
+        patch.object(ConfigRepository, "load_config", _loaded_once),
+    ):
+        yield
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Hydra's compose on `conf/`."""
+    GlobalHydra.instance().clear()
+    _registered_once()
+    with quick_hydra(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+
+
 def call(*arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error; logging and threads are put back as they were."""
     out, err = io.StringIO(), io.StringIO()
     handlers, level, threads = list(logging.root.handlers), logging.root.level, torch.get_num_threads()
     code: object = 0
     try:
-        with redirect_stdout(out), redirect_stderr(err), patch.object(Hydra, "get_mode", _mode):
+        with redirect_stdout(out), redirect_stderr(err), quick_hydra():
             main(arguments)
     except SystemExit as ended:
         code = ended.code or 0

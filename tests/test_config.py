@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -24,7 +23,7 @@ import neuron_path
 from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
-from neuron_path.config import Config, conf_dir, located, options_of, read_config, register_schemas, stored_config
+from neuron_path.config import Config, conf_dir, located, options_of, read_config, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import adapt
 from neuron_path.models.heads import LinearHead, head_bytes
@@ -34,6 +33,7 @@ from neuron_path.pipeline.build import Study, build_data, build_finders, build_m
 from neuron_path.search.search import searches
 from neuron_path.tracking import check_options
 from tests import pictures
+from tests.command import composing
 from tests.data.test_huggingface import save, table
 from tests.data.test_shards import png, write
 
@@ -58,9 +58,7 @@ MANDATORY = {
 @pytest.fixture(autouse=True)
 def composer() -> Iterator[None]:
     """Hydra's compose on `conf/`."""
-    GlobalHydra.instance().clear()
-    register_schemas()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with composing():
         yield
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import neuron_path
@@ -17,7 +16,6 @@ from neuron_path.attribution.quadrature import RULES, Quadrature
 from neuron_path.attribution.scorer import scorers
 from neuron_path.classes import runs
 from neuron_path.classes.analysis import analyze_classes
-from neuron_path.config import conf_dir, register_schemas
 from neuron_path.data.folder import ImageFolderDataset
 from neuron_path.data.huggingface import HuggingFaceDataset
 from neuron_path.data.shards import ShardDataset
@@ -29,13 +27,13 @@ from neuron_path.models.heads import fit_linear_head
 from neuron_path.pruning.cost import measure_latency
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import searches
+from tests.command import composing
 
 
 @pytest.fixture(autouse=True)
 def composer() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    register_schemas()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    """Hydra's compose on `conf/`."""
+    with composing():
         yield
 
 

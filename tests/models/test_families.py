@@ -59,6 +59,12 @@ def adapter(case: tuple[Specimen, ScopeName], model: nn.Module) -> Adapter:
     return adapt(model, case[1])
 
 
+# Of every specimen, the typical ones by default: what depends on how a family reads its blocks, not on each variation.
+typical_cases = pytest.mark.parametrize(
+    "case", [pytest.param(case.values, marks=case.marks, id=case.id) for case in zoo.CASE_PARAMS], indirect=True
+)
+
+
 def through(adapter: Adapter, h: Tensor) -> Tensor:
     """Logits from what enters the first block."""
     for index in range(len(adapter.blocks)):
@@ -84,6 +90,7 @@ def test_block_by_block_is_the_model(adapter: Adapter, specimen: Specimen, model
 
 
 @torch.no_grad()
+@typical_cases
 def test_what_embed_keeps_holds_for_batches_of_any_size(adapter: Adapter, specimen: Specimen, model: nn.Module) -> None:
     images = specimen.images(3)
     h = adapter.embed(images)
@@ -113,6 +120,7 @@ def test_activations_are_what_hooks_on_timms_modules_see(
 
 
 @torch.no_grad()
+@typical_cases
 def test_the_projection_is_affine_with_these_columns_and_this_pullback(adapter: Adapter) -> None:
     generator = torch.Generator().manual_seed(0)
     for block in adapter.blocks:
@@ -129,9 +137,7 @@ def test_the_projection_is_affine_with_these_columns_and_this_pullback(adapter: 
         assert torch.equal(block.columns(some), columns[some])
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case.values, marks=case.marks, id=case.id) for case in zoo.CASE_PARAMS], indirect=True
-)
+@typical_cases
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # from torch's own first forward mode
 def test_both_modes_of_differentiation_agree(adapter: Adapter, specimen: Specimen) -> None:
     h = adapter.embed(specimen.images(2))
@@ -149,6 +155,7 @@ def test_both_modes_of_differentiation_agree(adapter: Adapter, specimen: Specime
     )
 
 
+@typical_cases
 def test_gradients_reach_the_image_as_they_do_in_the_model(
     adapter: Adapter, specimen: Specimen, model: nn.Module
 ) -> None:
@@ -205,7 +212,7 @@ def test_what_an_encoder_does_behind_its_blocks_is_part_of_the_head(name: str, o
     torch.testing.assert_close(through(adapter, h), model(images), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", zoo.SPECIMENS)
+@pytest.mark.parametrize("name", zoo.SPECIMEN_PARAMS)
 def test_a_model_is_left_as_it_was(name: str, models: Models) -> None:
     specimen = zoo.SPECIMENS[name]
     model = models[name] if name in models else specimen.make()
