@@ -308,8 +308,9 @@ def test_bad_targets(targets: Any, told: str, model: VisionTransformer, images: 
     ],
 )
 def test_bad_options(options: dict[str, Any], told: str, model: VisionTransformer, images: Tensor) -> None:
+    given: dict[str, Any] = {"images": images} | options
     with pytest.raises(neuron_path.NeuronPathError) as error:
-        neuron_path.find_paths(model, **({"images": images} | options))
+        neuron_path.find_paths(model, **given)
     assert_one_line(error, told)
 
 

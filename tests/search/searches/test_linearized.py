@@ -446,7 +446,7 @@ def test_digits_gain_by_it() -> None:
         ({"max_passes": 0}, "search.max_passes is 0; expected at least 1"),
         ({"max_passes": 2, "n_steps": 4}, "search.max_passes is 2; expected at least 4"),
         ({"max_passes": 1.5}, "search.max_passes is 1.5; expected at least 1"),
-        ({"polish": 3}, "search.polish is 3; expected true or false"),
+        ({"polish": 3}, "search.polish is 3; expected True or False"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
