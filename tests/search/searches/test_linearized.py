@@ -395,7 +395,7 @@ def test_scorers_that_follow_a_path_pick_no_neurons_of_any_blocks(images: Tensor
         "guided_influence_pattern",
         "activation_matched_random",
     ):
-        with pytest.raises(NeuronPathError, match="use search=linearized .* without it, or one of ablation, activation, "):
+        with pytest.raises(NeuronPathError, match=r"use search=linearized .* without it, or one of ablation, acti"):
             neuron_path.find_paths(small(), images, targets, scorer=scorer, top_k=3, per_block=False)
     with pytest.raises(NeuronPathError, match="top_k is 37; expected 1 … 36, the neurons of all blocks together"):
         neuron_path.find_paths(small(), images, targets, search="linearized", top_k=37, per_block=False)
