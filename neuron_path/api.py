@@ -29,6 +29,11 @@ from neuron_path.search.search import Search, searches
 from neuron_path.store.atomic import write_bytes
 from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName, TokensName
 
+_AS = {  # what images that an operation borrows from may be
+    "reference_images": "give one image or more to take means over, as reference_images=images",
+    "donor_images": "give another image for each, as donor_images=images.flip(0)",
+}
+
 
 def find_paths(
     model: nn.Module,
@@ -115,8 +120,8 @@ def find_paths(
     session, chosen = Session(model, token_scope), searches.create(search)
     for name, given in (("reference_images", reference_images), ("donor_images", donor_images)):
         if (chosen.borrows == name) != (given is not None):
-            needs = "needs" if given is None else "takes no"
-            raise NeuronPathError(f"The search '{chosen.name}' that maximises '{chosen.maximises}' {needs} {name}.")
+            needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: leave them out"
+            raise NeuronPathError(f"The search '{chosen.name}' that maximises '{chosen.maximises}' {needs}.")
     lender = None if chosen.borrows is None else _Given(session, images, reference_images, donor_images)
     finder = PathFinder(
         session,
@@ -210,7 +215,10 @@ def score_paths(
     whole = session.check_paths(paths, len(images))
     ordered = whole.sort(2).values
     if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
-        raise NeuronPathError("A path names the same neuron twice in one block: each neuron can be counted once only.")
+        raise NeuronPathError(
+            "A path names the same neuron twice in one block, and each can be counted once only: give −1, which stands "
+            "for none, in the place of the other."
+        )
     settings = (rule, wanted)
     parts = []
     with session.active():
@@ -296,8 +304,8 @@ def intervene(
         ("donor_images", "resample_ablation", donor_images),
     ):
         if (operation == wanted) != (given is not None):
-            needs = "needs" if given is None else "takes no"
-            raise NeuronPathError(f"The operation '{operation}' {needs} {name}: they belong to '{wanted}'.")
+            needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: they belong to '{wanted}'"
+            raise NeuronPathError(f"The operation '{operation}' {needs}.")
     session = Session(model, token_scope)
     session.check_images(images)
     whole = session.check_paths(paths, len(images))
@@ -334,15 +342,15 @@ def _check_donors(session: Session, donors: Tensor, images: Tensor) -> None:
     session.check_images(donors)
     if donors.shape != images.shape:
         raise NeuronPathError(
-            f"Donor images have shape {tuple(donors.shape)}; expected that of the images, {tuple(images.shape)}: one "
-            "donor for each."
+            f"Donor images have shape {tuple(donors.shape)}; expected that of the images, {tuple(images.shape)}: "
+            f"{_AS['donor_images']}."
         )
 
 
 def _means_of(session: Session, references: Tensor) -> MeanAblation:
     """The mean-ablation by the mean activations of given images."""
     if not len(references):
-        raise NeuronPathError("reference_images is empty: a mean needs images.")
+        raise NeuronPathError(f"reference_images is empty: {_AS['reference_images']}.")
     session.check_images(references)
     means = MeanActivations(session)
     means.update(references)

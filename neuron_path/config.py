@@ -455,6 +455,18 @@ def unknown_setting(full_key: str, node: object) -> str:
     return f"There is no setting '{full_key}'.{hint} Settings{where}: {', '.join(names)}."
 
 
+def takes_list(key: str) -> bool:
+    """Whether a setting is a list, as far as its name tells.
+
+    >>> takes_list("data.classes"), takes_list("trainer.devices"), takes_list("seed")
+    (True, True, False)
+    """
+    name = key.rpartition(".")[2]
+    kinds = [kind for kind in globals().values() if isinstance(kind, type) and is_dataclass(kind)]
+    lists = {f.name for kind in kinds for f in fields(kind) if str(f.type).startswith("list[")}
+    return name == "devices" or name in lists
+
+
 def conf_dir() -> Path:
     """The folder of YAML files: inside an installed package, else beside it in the checkout."""
     package = Path(__file__).resolve().parent

@@ -47,15 +47,19 @@ class Registry(Generic[T]):
         return [name for name, _ in self]
 
     def create(self, part: str | T, **options: object) -> T:
-        """Make the named part with its options; anything that is not a name is taken as the finished object.
+        """Make the named part with its options; an object that is one is taken as it is.
 
         Raises:
-            NeuronPathError: no part has that name, or it does not take one of the options.
+            NeuronPathError: no part has that name, it lacks one of the options, or a class stands for an object.
         """
-        if part is not None and not isinstance(part, str):
+        if isinstance(part, type):
+            raise NeuronPathError(
+                f"The {self.kind} is the class {part.__name__}; expected a name or an object of it: {part.__name__}()."
+            )
+        if not isinstance(part, str) and hasattr(part, "name"):
             return part
         self._discover()
-        if part is None or part not in self._entries:
+        if not isinstance(part, str) or part not in self._entries:
             raise unknown_name(self.kind, str(part), self._entries)
         cls = self._entries[part]
         known = inspect.signature(cls).parameters

@@ -180,10 +180,12 @@ class PathResult:
         from neuron_path.report.figures.image_path import image_path_figure
 
         if not 0 <= index < len(self):
-            raise NeuronPathError(f"There is no image {index} in this result: it has {len(self)}, from 0.")
+            raise NeuronPathError(f"There is no image {index} in this result; expected 0 … {len(self) - 1}.")
         widths = self.n_neurons if n_neurons is None else n_neurons
         if widths is None:
-            raise NeuronPathError("This result does not know how many neurons each block has: give n_neurons.")
+            raise NeuronPathError(
+                "This result does not know how many neurons each block has: give n_neurons, one number for each block."
+            )
         own = self.to(torch.device("cpu"), torch.float64)
         return image_path_figure(
             image,

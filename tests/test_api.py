@@ -184,6 +184,9 @@ BAD_IMAGES = [
     (lambda x: x[0], "of shape (B, channels, height, width). A single image makes a batch of one: image[None]."),
     (lambda x: x.to(torch.uint8), "as in training: ((images.float() / 255) - mean) / std."),
     (lambda x: x.to(torch.int8), "Dequantise them"),
+    (lambda x: x.to_sparse(), "Images are a sparse tensor"),
+    (lambda x: x.to("meta"), "Images are on the meta device"),
+    (lambda x: x.to(torch.complex64), "such as their magnitudes: images.abs()."),
     (lambda x: x[:0], "the batch is empty"),
     (lambda x: x.index_fill(0, torch.tensor([1]), torch.nan), "Image 1 of the batch holds NaN or infinity"),
     (lambda x: x.index_fill(0, torch.tensor([2]), torch.inf), "Image 2 of the batch holds NaN or infinity"),
@@ -293,11 +296,21 @@ def test_bad_targets(targets: Any, told: str, model: VisionTransformer, images: 
         ({"top_k": 25}, "top_k is 25; expected 1 … 24"),
         ({"micro_batch": 0}, "micro_batch is 0; expected at least 1"),
         ({"token_scope": "class"}, "No token scope is named 'class'. Known: cls, patch"),
+        ({"images": None}, "Images are a NoneType; expected a torch tensor"),
+        ({"scorer": Random}, "The scorer is the class Random; expected a name or an object of it: Random()"),
+        ({"scorer": ["random"]}, "No scorer is named '['random']'"),
+        ({"search": Greedy}, "The search is the class Greedy"),
+        ({"quadrature": None}, "No quadrature rule is named 'None'"),
+        ({"n_steps": "8"}, "n_steps is '8'; the rule 'gauss_legendre' needs at least 1"),
+        ({"per_block": "no"}, "per_block is 'no'; expected True or False"),
+        ({"target": "contrast", "contrast_class": "cat"}, "contrast_class is 'cat'; expected a class of this model"),
+        ({"target": "contrast", "contrast_class": 1.5}, "contrast_class is 1.5; expected a class of this model"),
     ],
 )
 def test_bad_options(options: dict[str, Any], told: str, model: VisionTransformer, images: Tensor) -> None:
+    given: dict[str, Any] = {"images": images} | options
     with pytest.raises(neuron_path.NeuronPathError) as error:
-        neuron_path.find_paths(model, images, **options)
+        neuron_path.find_paths(model, **given)
     assert_one_line(error, told)
 
 
@@ -311,6 +324,9 @@ def test_bad_options(options: dict[str, Any], told: str, model: VisionTransforme
         (PATHS.double(), "dtype torch.float64"),
         (PATHS + 24, "names neuron 24 in block 0, which has neurons 0 … 23"),
         (PATHS - 2, "names neuron -2 in block 0"),
+        (PATHS > 0, "dtype torch.bool"),
+        (None, "Paths are a NoneType of no integers"),
+        ([[0], [0, 1], [0]], "Paths are a list of no integers"),
     ],
 )
 def test_bad_paths(paths: Any, told: str, model: VisionTransformer, images: Tensor) -> None:

@@ -87,7 +87,7 @@ def test_scores_of_candidates_are_drawn_where_they_were_kept() -> None:
 
 @pytest.mark.parametrize("index", [-1, 7])
 def test_an_image_that_is_not_there_is_one_line(index: int) -> None:
-    with pytest.raises(NeuronPathError, match=f"no image {index} in this result: it has 7, from 0"):
+    with pytest.raises(NeuronPathError, match=f"no image {index} in this result; expected 0 … 6"):
         make().plot(index=index)
 
 

@@ -41,7 +41,7 @@ class Arithmetic:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if not isinstance(self.compiled, bool):
-            raise NeuronPathError(f"compile is {self.compiled!r}; expected true or false.")
+            raise NeuronPathError(f"compile is {self.compiled!r}; expected True or False.")
 
     def on(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Arithmetic:
         """What the device can do of it for a model of this type; a line of warning says what it cannot."""

@@ -110,13 +110,13 @@ class Quadrature:
         for name in ("n_steps", "max_steps") if self.is_adaptive else ("n_steps",):
             value = getattr(self, name)
             if not is_whole(value) or value < least:
-                raise NeuronPathError(f"{name} is {value}; the rule '{self.rule}' needs at least {least}.")
+                raise NeuronPathError(f"{name} is {value!r}; the rule '{self.rule}' needs at least {least}.")
             if int(value) > _MOST:
                 raise NeuronPathError(f"{name} is {value}; expected at most {_MOST}: more nodes change no digit.")
         if self.is_adaptive and self.max_steps < self.n_steps:
             raise NeuronPathError(
                 f"max_steps is {self.max_steps}, fewer than the {self.n_steps} of n_steps that the rule 'adaptive' "
-                "begins with: raise it, or take fewer n_steps."
+                f"begins with: set it to {self.n_steps} or more, or take fewer n_steps."
             )
         if not isinstance(self.tolerance, Real) or not 1e-6 <= self.tolerance < 1:
             raise NeuronPathError(f"tolerance is {self.tolerance}; expected a relative error from 1e-6 to below 1.")
@@ -130,6 +130,8 @@ class Quadrature:
         """
         if isinstance(rule, str):
             return Quadrature(rule, n_steps)  # pyright: ignore[reportArgumentType]
+        if not isinstance(rule, Quadrature):
+            raise unknown_name("quadrature rule", rule, RULES)
         if n_steps not in (None, rule.n_steps):
             raise NeuronPathError(
                 f"n_steps is {n_steps}, but the quadrature that is given has {rule.n_steps} nodes: give one of the two."

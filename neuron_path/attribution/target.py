@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.quadrature import is_whole
 from neuron_path.errors import NeuronPathError, unknown_name
 
 TARGETS = ("probability", "logit", "margin", "sigmoid", "contrast")
@@ -64,7 +65,8 @@ class Target:
             raise unknown_name("target function", self.name, TARGETS)
         if self.contrast_class is not None and self.name != "contrast":
             raise NeuronPathError(
-                f"contrast_class is {self.contrast_class}, but the target is '{self.name}': use target=contrast, too."
+                f"contrast_class is {self.contrast_class}, but the target is '{self.name}': use target=contrast "
+                "(target='contrast' in Python), too, or leave it out."
             )
 
     @staticmethod
@@ -130,13 +132,12 @@ class Target:
     def _check(self, n_classes: int) -> None:
         if n_classes == 1 and self.name in _OF_SEVERAL_CLASSES:
             raise NeuronPathError(
-                f"The model has a single output, of which target={self.name} would say nothing: use target=sigmoid for "
-                "one that was trained by a binary loss, target=logit for a regression."
+                f"The model has a single output, of which the target '{self.name}' would say nothing: use 'sigmoid' "
+                "for one that was trained by a binary loss, 'logit' for a regression."
             )
-        if self.contrast_class is not None and not 0 <= self.contrast_class < n_classes:
-            raise NeuronPathError(
-                f"contrast_class is {self.contrast_class}; expected a class of this model, 0 … {n_classes - 1}."
-            )
+        c = self.contrast_class
+        if c is not None and not (is_whole(c) and 0 <= c < n_classes):
+            raise NeuronPathError(f"contrast_class is {c!r}; expected a class of this model, 0 … {n_classes - 1}.")
         if self.function is not None:
             self._check_function(self.function, n_classes)
 
@@ -149,13 +150,13 @@ class Target:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise NeuronPathError(
                 f"The target function gives {shape} for logits of shape (3, {n_classes}); expected a tensor of shape "
-                "(3,), a differentiable number for each image."
+                "(3,), a differentiable number for each image, as of lambda logits: logits[:, 0]."
             )
         alone = torch.cat([function(row.unsqueeze(0)) for row in logits])
         if not torch.allclose(found, alone, rtol=1e-4, atol=1e-5, equal_nan=True):
             raise NeuronPathError(
                 "The target function gives an image another number when others are in the batch: it must treat images "
-                "apart."
+                "apart, as lambda logits: logits[:, 0] does."
             )
 
 

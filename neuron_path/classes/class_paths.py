@@ -133,7 +133,9 @@ def make_class_paths(
         )
     names = np.array([f"{i:09d}" for i in range(n_images)] if images is None else images, dtype=np.str_)
     if names.shape != (n_images,):
-        raise NeuronPathError(f"There are {len(names)} image names and {n_images} paths; give one name per path.")
+        raise NeuronPathError(
+            f"There are {len(names)} image names and {n_images} paths; give one name per path, or leave images out."
+        )
     unique, times = np.unique(names, return_counts=True)
     if len(unique) < n_images:
         raise NeuronPathError(
@@ -208,12 +210,13 @@ def _check_widths(n_neurons: int | Sequence[int] | None, paths: NDArray[np.int64
         widths = np.full(n_blocks, widths)
     if widths.shape != (n_blocks,) or not np.issubdtype(widths.dtype, np.integer) or widths.min() < 1:
         raise NeuronPathError(
-            f"n_neurons is {n_neurons}, expected a positive integer, or one for each of the {n_blocks} blocks."
+            f"n_neurons is {n_neurons}, expected a positive integer, or one for each of the {n_blocks} blocks; "
+            "or leave it out."
         )
     if (beyond := np.flatnonzero(highest >= widths)).size:
         block = int(beyond[0])
         raise NeuronPathError(
             f"The paths name neuron {highest[block]} in block {block}, which has {widths[block]} neurons; expected "
-            f"0 to {widths[block] - 1}. Check n_neurons."
+            f"0 to {widths[block] - 1}. Give n_neurons={highest.max() + 1} or more, or leave it out."
         )
     return widths.astype(np.int64)

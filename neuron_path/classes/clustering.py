@@ -119,8 +119,10 @@ def cluster_images(paths: ClassPaths, n_clusters: int) -> NDArray[np.int64]:
     [0, 1, 0, 1]
     """
     n = paths.n_images
-    if n < 2 or not 1 <= n_clusters <= n:
-        raise NeuronPathError(f"n_clusters is {n_clusters} for {n} image(s); expected 1 to n, and 2 images or more.")
+    if n < 2:
+        raise NeuronPathError("There is one image, and nothing to cluster; give the paths of two images or more.")
+    if not 1 <= n_clusters <= n:
+        raise NeuronPathError(f"n_clusters is {n_clusters}; expected 1 to {n}, the number of images.")
     # Images whose names come first come first, whatever their classes: ties must not know the classes.
     order = np.argsort(paths.images)
     overlaps = np.empty((n, n), dtype=np.float64)

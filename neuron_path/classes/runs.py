@@ -179,12 +179,13 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
         model, weights = _model(method)
         class_names = method.provenance.get("classes") or []
         meaning = None
-        if settings.distances is not None and found is not None:
+        if settings.distances is not None:  # read also where nothing is compared: a mistake in it is told
             distances = read_distances(settings.distances, paths.classes.tolist(), class_names)
-            told = distances.source
-            meaning = mantel(
-                found.similarity, distances.values, n_permutations=settings.n_permutations, seed=settings.seed
-            )
+            if found is not None:
+                told = distances.source
+                meaning = mantel(
+                    found.similarity, distances.values, n_permutations=settings.n_permutations, seed=settings.seed
+                )
         key = f"{model} {weights}"
         usage = count_usage(paths) if found is None else found.usage
         analysed.append(
@@ -256,7 +257,7 @@ def _check_classes(methods: Sequence[_Rows], grouped: Sequence[ClassPaths]) -> N
             raise NeuronPathError(
                 f"The {first.source} of image '{np.sort(first.images)[place]}' is {classes[place]} in "
                 f"{methods[0].run_dir!r} and {others[place]} in {method.run_dir!r}; analyse each run by itself"
-                + (", or both by label." if first.source == "target" else ".")
+                + (", or all by label: --by=label (by='label' in Python)." if first.source == "target" else ".")
             )
 
 

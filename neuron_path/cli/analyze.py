@@ -75,7 +75,9 @@ def show(arguments: list[str]) -> None:
 def _parse(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     directories, options = parse_arguments("analyze", arguments, _OPTIONS, flags=("--no-figures",))
     if not directories:
-        raise NeuronPathError("neuron-path analyze needs run directories, or a folder above them: give one or more.")
+        raise NeuronPathError(
+            "neuron-path analyze needs run directories, or a folder above them: neuron-path analyze DIR."
+        )
     return directories, options
 
 

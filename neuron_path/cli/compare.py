@@ -47,7 +47,9 @@ def show(arguments: list[str]) -> None:
     """
     directories, options = parse_arguments("compare", arguments, _OPTIONS)
     if not directories:
-        raise NeuronPathError("neuron-path compare needs run directories, or a folder above them: give one or more.")
+        raise NeuronPathError(
+            "neuron-path compare needs run directories, or a folder above them: neuron-path compare DIR."
+        )
     comparison = compare(directories, options.get("--reference", Settings.reference))
     sections = make_sections(comparison)
     out = Path(options.get("--out", Path(directories[0]) / "comparison"))

@@ -33,7 +33,16 @@ from omegaconf.errors import (
 
 from neuron_path.cli import sweep_failures
 from neuron_path.cli.overrides import as_overrides
-from neuron_path.config import Config, PruneConfig, conf_dir, placed, read_config, register_schemas, unknown_setting
+from neuron_path.config import (
+    Config,
+    PruneConfig,
+    conf_dir,
+    placed,
+    read_config,
+    register_schemas,
+    takes_list,
+    unknown_setting,
+)
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.store.recovery import holds_run
 
@@ -59,8 +68,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     Raises:
         NeuronPathError: the overrides make no configuration.
     """
-    overrides = as_overrides(overrides)
-    _check_flags(overrides)
+    overrides = _flags_last(as_overrides(overrides))
     sweep_failures.begin()
     register_schemas()
     if command == "evaluate":
@@ -166,7 +174,9 @@ def _placed(config: Config, job: HydraConf) -> Path:
     if config.resume is None:
         return run_dir
     if is_sweep:
-        raise NeuronPathError("resume is for one run: a sweep goes on with the same hydra.sweep.dir again.")
+        raise NeuronPathError(
+            "resume is for one run: leave it out; a sweep goes on with the same command and hydra.sweep.dir=DIR."
+        )
     if run_dir.resolve() != Path(config.resume).resolve():
         raise NeuronPathError(
             f"resume is '{config.resume}' and hydra.run.dir '{run_dir}': a search goes on where it is, so give one."
@@ -175,7 +185,8 @@ def _placed(config: Config, job: HydraConf) -> Path:
         with suppress(OSError):  # Hydra has made it; what is not empty stays
             run_dir.rmdir()
         raise NeuronPathError(
-            f"There is nothing to resume in '{config.resume}': expected the directory of a search with stored paths."
+            f"There is nothing to resume in '{config.resume}': give the directory of a search with stored paths, or "
+            "leave resume out."
         )
     return run_dir
 
@@ -204,8 +215,15 @@ def _as_program(name: str, arguments: Sequence[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = full
 
 
-def _check_flags(arguments: Sequence[str]) -> None:
-    """Refuse unknown flags in one line, before Hydra's own parser prints its usage."""
+def _flags_last(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with Hydra's flags behind the settings, which its parser wants in one piece.
+
+    Raises:
+        NeuronPathError: unknown flags, in one line, before Hydra's own parser prints its usage.
+
+    >>> _flags_last(["data.limit=1", "-m", "seed=0,1"])
+    ['data.limit=1', 'seed=0,1', '-m']
+    """
 
     def refuse(message: str) -> NoReturn:
         flag = re.search(r"arguments: --?([\w.]+)$", message)
@@ -214,7 +232,10 @@ def _check_flags(arguments: Sequence[str]) -> None:
 
     parser = get_args_parser()
     parser.error = refuse
-    parser.parse_args(list(arguments))
+    flags, settings = list(arguments), parser.parse_intermixed_args(list(arguments)).overrides
+    for setting in settings:
+        flags.remove(setting)
+    return [*settings, *flags]
 
 
 def _read(composed: DictConfig) -> Config:
@@ -273,8 +294,10 @@ def _for_several(key: str, values: str) -> str:
     """What to do with several values of a setting, or several options of a group."""
     if (conf_dir() / key).is_dir():
         return f"a group takes one option; add -m for a sweep over several, as in -m {key}={values}"
-    as_list = shlex.quote(f"{key}=[{values}]")
-    return f"add -m for a sweep over the values, or brackets for a list, as in {as_list}"
+    if takes_list(key):
+        as_list = shlex.quote(f"{key}=[{values}]")
+        return f"add -m for a sweep over the values, or brackets for a list, as in {as_list}"
+    return f"add -m for a sweep over the values, as in -m {shlex.quote(f'{key}={values}')}"
 
 
 def _explain_value(cause: OmegaConfBaseException) -> str:
@@ -297,9 +320,12 @@ def _kind_advice(error: ValidationError) -> str:
     if "could not be converted to Integer" in told:
         is_whole = isinstance(value, float) and value.is_integer()
         return f"'{value}' is no whole number" + (f", as in {key}={int(value)}" if is_whole else "")
-    if "is not a valid bool" in told:
-        return f"'{value}' is neither true nor false"
-    return ""
+    kinds = {
+        "could not be converted to Float": f"'{value}' is no number",
+        "is not a valid bool": f"'{value}' is neither true nor false",
+        " to Dict": f"it is a mapping, as in +{key}.NAME=VALUE",
+    }
+    return next((advice for kind, advice in kinds.items() if kind in told), "")
 
 
 def _unknown_option(error: MissingConfigException) -> str:

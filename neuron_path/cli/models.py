@@ -44,11 +44,15 @@ def show(arguments: list[str]) -> None:
         NeuronPathError: more than one argument, a name or pattern that no supported model has.
     """
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        raise NeuronPathError(f"neuron-path models takes one pattern or name, not '{' '.join(arguments)}'.")
+        one = next((argument for argument in arguments if not argument.startswith("-")), "PATTERN")
+        raise NeuronPathError(
+            f"neuron-path models takes one pattern or name, not '{' '.join(arguments)}': neuron-path models {one}."
+        )
     pattern = arguments[0] if arguments else ""
     if ":" in pattern:
         raise NeuronPathError(
-            f"'{pattern}' names a model of a hub, which is not listed here: neuron-path search takes it as model.name."
+            f"'{pattern}' names a model of a hub, which is not listed here: neuron-path search takes it as model=timm "
+            f"model.name={pattern}."
         )
     if pattern and is_model(pattern):
         _explain(pattern)

@@ -34,5 +34,5 @@ def show(arguments: list[str]) -> None:
     directories, options = parse_arguments("report", arguments, _OPTIONS)
     if len(directories) != 1:
         found = f"{len(directories)} directories" if directories else "none"
-        raise NeuronPathError(f"neuron-path report takes the directory of one finished run, but got {found}.")
+        raise NeuronPathError(f"neuron-path report takes one finished run, but got {found}: neuron-path report DIR.")
     print(f"Report: {write_report(directories[0], options.get('--out'))}")

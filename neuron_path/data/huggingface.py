@@ -124,7 +124,10 @@ def _names(rows: Any, split: str, id_column: str | None) -> list[str]:
         return [f"{split}/{row:08d}" for row in range(len(rows))]
     names = [str(name) for name in _values(rows, id_column, "data.id_column")]
     if len(set(names)) < len(names):
-        raise NeuronPathError(f"The column '{id_column}' holds names twice: expected another for each image.")
+        raise NeuronPathError(
+            f"The column '{id_column}' holds names twice: expected another for each image; data.id_column=null numbers "
+            "them."
+        )
     return names
 
 
@@ -149,14 +152,20 @@ def _labels(
             "data.label_column=NAME, or data.label_column=null leaves all unlabelled."
         )
     if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
-        raise NeuronPathError(f"The column '{column}' holds no labels: expected class indices or names.")
+        raise NeuronPathError(
+            f"The column '{column}' holds no labels: expected class indices or names; data.label_column=null leaves "
+            "all unlabelled."
+        )
     feature = rows.features[column]
     if isinstance(feature, _library().ClassLabel):
         return _own_classes(list(feature.names), values, class_index, known)
     keys = [str(value) for value in values]
     classes = numbered(keys) if class_index is None and isinstance(values[0], int) else None
     if classes is None and class_index is None and isinstance(values[0], int):
-        raise NeuronPathError(f"The column '{column}' holds no class indices: they begin at 0, and −1 is none.")
+        raise NeuronPathError(
+            f"The column '{column}' holds no class indices: they begin at 0, and −1 is none; data.label_column=null "
+            "leaves all unlabelled."
+        )
     return keys, classes or number_classes(keys, class_index=class_index, known=known)
 
 

@@ -155,7 +155,7 @@ def _read_class_index(file: Path, keys: Sequence[str]) -> Classes:
     read = _csv_class_index if file.suffix.lower() == ".csv" else _json_class_index
     numbers, names = read(file)
     if absent := [key for key in keys if key not in numbers]:
-        raise NeuronPathError(f"Class index '{file}' lacks the folder '{absent[0]}' ({len(absent)} in all).")
+        raise NeuronPathError(f"Class index '{file}' lacks the folder '{absent[0]}' ({len(absent)} in all): add it.")
     index = {key: numbers[key] for key in keys}
     by_number = {number: names[key] for key, number in index.items()}
     names_by_index = [by_number.get(number, str(number)) for number in range(max(by_number) + 1)]

@@ -68,7 +68,7 @@ def summarise_effects(
     if missing:
         raise NeuronPathError(f"The effects lack column(s) {', '.join(missing)}; give the table of load_effects.")
     if by not in (None, "class"):
-        raise NeuronPathError(f"Effects are not summarised by '{by}'; expected class, or nothing.")
+        raise NeuronPathError(f"Effects are not summarised by '{by}'; expected 'class', or None.")
     if headline:
         effects = effects.loc[effects["size"] == effects["top_k"]]
     if effects.empty:

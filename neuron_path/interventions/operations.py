@@ -100,7 +100,7 @@ def factor_of(operation: str, factor: float | None = None) -> float:
     if operation != "enhance":
         raise NeuronPathError(f"The operation '{operation}' takes no factor: use 'enhance'.")
     if not isinstance(factor, Real) or not -float("inf") < factor < float("inf"):
-        raise NeuronPathError(f"factor is {factor}; expected a finite number.")
+        raise NeuronPathError(f"factor is {factor!r}; expected a finite number, such as 2.0.")
     return float(factor)
 
 

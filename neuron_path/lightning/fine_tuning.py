@@ -41,10 +41,12 @@ class Recipe:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch_size < 1 or self.shift < 0 or not self.learning_rate > 0:
+        for name, least in (("epochs", 0), ("batch_size", 1), ("shift", 0)):
+            if not getattr(self, name) >= least:
+                raise NeuronPathError(f"fine_tune.{name} is {getattr(self, name)}; expected at least {least}.")
+        if not self.learning_rate > 0:
             raise NeuronPathError(
-                f"fine_tune has epochs {self.epochs}, batch_size {self.batch_size}, learning_rate "
-                f"{self.learning_rate}; expected 0 or more, 1 or more, above 0."
+                f"fine_tune.learning_rate is {self.learning_rate}; expected a number above 0, such as 0.0003."
             )
 
 

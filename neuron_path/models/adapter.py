@@ -26,6 +26,11 @@ from neuron_path.registry import Registry
 from neuron_path.types import TokenScopeName
 
 
+def _resized(size: Sequence[int]) -> str:
+    """How to give images this height and width, in Python."""
+    return f"resize them, torch.nn.functional.interpolate(images, size={tuple(size)})"
+
+
 class Block(ABC):
     """One transformer block, cut at its neurons: ``block(x) = residual(u) + after(project(a))`` with ``u = mix(x)`` and
     ``a = activations(u)``.
@@ -169,7 +174,7 @@ class Adapter(ABC):
             raise NeuronPathError(
                 "The model's head has 0 classes; a path drives one of them: load the model with its classifier "
                 "(num_classes >= 1), or give it one with head=file head.path=FILE or head=linear_probe (in Python: "
-                "neuron_path.attach_head)."
+                "neuron_path.attach_head(model, neuron_path.load_head(FILE)))."
             )
 
     @abstractmethod
@@ -202,9 +207,13 @@ class Adapter(ABC):
         found = tuple(images.shape[1:])
         if any(size is not None and size != own for size, own in zip(expected, found, strict=True)):
             text = ", ".join("HW"[index - 1] if size is None else str(size) for index, size in enumerate(expected))
+            sizes = [own if size is None else size for size, own in zip(expected[1:], found[1:], strict=True)]
+            advice = f"{_resized(sizes)}, or load the model with another img_size"
+            if expected[0] not in (None, found[0]):
+                same = f"repeat it, images.expand(-1, {expected[0]}, -1, -1)" if found[0] == 1 else "give its channels"
+                advice = f"{same}, or load the model with in_chans={found[0]}"
             raise NeuronPathError(
-                f"Images have shape {tuple(images.shape)}, but this model takes (B, {text}): resize them, or load the "
-                "model with another img_size."
+                f"Images have shape {tuple(images.shape)}, but this model takes (B, {text}): {advice}."
             )
         patch_embed = getattr(self.model, "patch_embed", None)
         patch = getattr(patch_embed, "patch_size", None)
@@ -214,9 +223,10 @@ class Adapter(ABC):
             and not pads
             and any(own % size for own, size in zip(found[1:], patch, strict=True))
         ):
+            sizes = [max(1, round(own / size)) * size for size, own in zip(patch, found[1:], strict=True)]
             raise NeuronPathError(
                 f"Images have shape {tuple(images.shape)}, but this model cuts patches of {patch[0]} × {patch[1]} "
-                "pixels: resize them to a multiple."
+                f"pixels: {_resized(sizes)}."
             )
 
     def rows(self, index: int) -> slice | None:

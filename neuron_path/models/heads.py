@@ -333,7 +333,11 @@ def load_head(file: str | Path, *, key: str | None = None) -> LinearHead:
     if len(found) != 1:
         others = sorted(name.removesuffix(".weight") for name in linear_heads(tensors))
         names = ", ".join(sorted(tensors)[:4]) + (", …" if len(tensors) > 4 else "")
-        found_there = f"it could be head.key={' or '.join(others)}" if others else f"its tensors are {names}"
+        found_there = (
+            f"it could be head.key={' or '.join(others)} (key='{others[0]}' in Python)"
+            if others
+            else f"its tensors are {names}"
+        )
         where = "under a name such as weight, head.weight or fc.weight" if key is None else f"under '{key}' (head.key)"
         raise NeuronPathError(
             f"Head file '{path}' holds {len(found)} linear heads {where}, expected exactly one weight (classes, "

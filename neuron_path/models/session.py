@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Block, adapt
 from neuron_path.models.guard import check_weights, exact, frozen, one_at_a_time, standing
+from neuron_path.types import PathResult
 
 _DIRECTIONS = 8  # in which an FFN's output is compared with what its weights tell
 
@@ -105,14 +107,15 @@ class Session:
 
     def check_images(self, images: Tensor) -> None:
         """Raise a NeuronPathError unless these are preprocessed, finite images of the model's size."""
-        if not isinstance(images, Tensor):
-            raise NeuronPathError(f"Images are a {type(images).__name__}; expected a torch tensor (B, channels, H, W).")
+        _check_kind(images)
         if images.ndim != 4 or not images.is_floating_point():
             advice = ""
             if images.ndim == 3:
                 advice = " A single image makes a batch of one: image[None]."
             elif images.dtype == torch.int8:
                 advice = " Dequantise them: (images.float() - zero_point) * scale."
+            elif images.is_complex():
+                advice = " Take real ones, such as their magnitudes: images.abs()."
             elif not images.is_floating_point():
                 advice = " Scale and normalise whole numbers as in training: ((images.float() / 255) - mean) / std."
             raise NeuronPathError(
@@ -120,12 +123,14 @@ class Session:
                 f"expected preprocessed floating-point images of shape (B, channels, height, width).{advice}"
             )
         if len(images) == 0:
-            raise NeuronPathError("There are no images: the batch is empty.")
+            raise NeuronPathError("There are no images, the batch is empty; expected one or more.")
         self.adapter.check_images(images)
         # A sum hides no NaN and no infinity, it can only overflow; a mask would take as much room as the images.
         for row in (~torch.isfinite(images.sum((1, 2, 3)))).nonzero().flatten().tolist():
             if not torch.isfinite(images[row]).all():
-                raise NeuronPathError(f"Image {row} of the batch holds NaN or infinity.")
+                raise NeuronPathError(
+                    f"Image {row} of the batch holds NaN or infinity; expected finite numbers: leave it out."
+                )
         if images.max() > _LARGEST_PIXEL and images.min() >= 0:
             warnings.warn(
                 f"Images reach from {float(images.min()):.4g} to {float(images.max()):.4g}, as pixels of 0 … 255 do: "
@@ -169,12 +174,20 @@ class Session:
             NeuronPathError: another shape, another number of blocks, or a neuron that a block does not have.
         """
         widths = [block.n_neurons for block in self.adapter.blocks]
-        tensor = torch.as_tensor(paths)
-        tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
-        if tensor.ndim != 3 or tensor.shape[:2] != (n_images, len(widths)) or tensor.is_floating_point():
+        shape = f"({n_images}, {len(widths)}) or ({n_images}, {len(widths)}, k): one image a row, one block a column"
+        try:
+            tensor = torch.as_tensor(paths)
+        except (TypeError, ValueError, RuntimeError) as error:
+            advice = "; give its .paths" if isinstance(paths, PathResult) else ""
             raise NeuronPathError(
-                f"Paths have shape {tuple(np.shape(paths))} and dtype {tensor.dtype}; expected integers of shape "
-                f"({n_images}, {len(widths)}) or ({n_images}, {len(widths)}, k): one image a row, one block a column."
+                f"Paths are a {type(paths).__name__} of no integers ({error}); expected those of shape {shape}{advice}."
+            ) from error
+        found = tuple(tensor.shape)
+        tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
+        is_index = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+        if tensor.ndim != 3 or tensor.shape[:2] != (n_images, len(widths)) or not is_index:
+            raise NeuronPathError(
+                f"Paths have shape {found} and dtype {tensor.dtype}; expected integers of shape {shape}."
             )
         tensor = tensor.to(device=self.device, dtype=torch.int64)
         limits = torch.tensor(widths, device=self.device).view(1, -1, 1)
@@ -183,12 +196,13 @@ class Session:
             image, index, slot = wrong[0].tolist()
             raise NeuronPathError(
                 f"Path of image {image} names neuron {int(tensor[image, index, slot])} in block {index}, which has "
-                f"neurons 0 … {widths[index] - 1}."
+                f"neurons 0 … {widths[index] - 1}; expected one of these, or −1 for none."
             )
         empty = (tensor < 0).flatten(1).all(1).nonzero()
         if len(empty) and tensor.shape[2]:
             raise NeuronPathError(
-                f"Path of image {int(empty[0])} names no neuron at all: every index is −1, which stands for none."
+                f"Path of image {int(empty[0])} names no neuron at all: every index is −1, which stands for none; name "
+                "one, or leave the image out."
             )
         return tensor
 
@@ -240,3 +254,20 @@ class Session:
                 f"The FFN of block {index} adds something else than its weights tell: a hook on its second layer, or a "
                 "wrapper around it, changes the activations. Remove it first."
             )
+
+
+def _check_kind(images: Any) -> None:
+    """Raise a NeuronPathError unless these are a tensor with a value in each place."""
+    if not isinstance(images, Tensor):
+        advice = ""
+        if isinstance(images, np.ndarray):
+            advice = ": torch.from_numpy(images)"
+        elif isinstance(images, list | tuple):
+            advice = ": torch.stack(images) of tensors (channels, H, W)"
+        raise NeuronPathError(
+            f"Images are a {type(images).__name__}; expected a torch tensor (B, channels, H, W){advice}."
+        )
+    if images.layout != torch.strided or images.is_meta:
+        kind = "on the meta device, without values" if images.is_meta else "a sparse tensor"
+        advice = "" if images.is_meta else ": images.to_dense()"
+        raise NeuronPathError(f"Images are {kind}; expected a dense tensor with values{advice}.")

@@ -107,7 +107,9 @@ def build_model(config: Config) -> nn.Module:
     model = config.model
     if model.name == PRUNED:
         if model.kwargs or model.pretrained or model.checkpoint is None:
-            raise NeuronPathError("model=pruned takes a folder only: give it as model.checkpoint=DIR.")
+            raise NeuronPathError(
+                "model=pruned takes a folder only, and no other setting of the model: give it as model.checkpoint=DIR."
+            )
         return load_pruned(model.checkpoint)
     for name in ("name", "checkpoint", "checkpoint_key", "pretrained"):
         if name in model.kwargs:

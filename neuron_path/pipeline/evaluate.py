@@ -38,13 +38,20 @@ def check_evaluation(config: EvaluationConfig, *, is_measured: bool = True) -> N
     """Raise a NeuronPathError for an operation that does not exist, for settings out of range, and, where anything is
     to be measured, for no operation."""
     if is_measured and not config.operations:
-        raise NeuronPathError("There are no operations to check the paths by: name some, or use neuron-path search.")
+        raise NeuronPathError(
+            "There are no operations to check the paths by: name some, as in evaluation.operations=[remove,enhance], "
+            "or use neuron-path search."
+        )
     for operation in config.operations:
         Intervention(operation, tokens=config.tokens)
     if not 1 < config.factor < float("inf"):
-        raise NeuronPathError(f"evaluation.factor is {config.factor}; expected a finite number above 1: to enhance.")
+        raise NeuronPathError(
+            f"evaluation.factor is {config.factor}; to enhance, expected a finite number above 1, such as 2."
+        )
     if any(size < 0 for size in config.sizes):
-        raise NeuronPathError(f"evaluation.sizes is {config.sizes}; expected numbers of neurons, 0 or more.")
+        raise NeuronPathError(
+            f"evaluation.sizes is {config.sizes}; expected numbers of neurons, 0 or more, such as [0,1]."
+        )
 
 
 def evaluation_of(work: Work, run_dir: Path, given: Mapping[str, Any]) -> Evaluation:

@@ -217,11 +217,13 @@ def describe(record: Mapping[str, Any]) -> str:
 
 def _check(options: LinearProbeConfig) -> None:
     if not options.C > 0:
-        raise NeuronPathError(f"head.C is {options.C}; expected a number above 0.")
+        raise NeuronPathError(f"head.C is {options.C}; expected a number above 0, such as 1.")
     if options.max_iter < 1:
         raise NeuronPathError(f"head.max_iter is {options.max_iter}; expected at least 1.")
     if not 0 <= options.held_out < 1:
-        raise NeuronPathError(f"head.held_out is {options.held_out}; expected a share, 0 or more and below 1.")
+        raise NeuronPathError(
+            f"head.held_out is {options.held_out}; expected a share, 0 or more and below 1, such as 0.2."
+        )
     if not 0 <= options.seed < 2**32:
         raise NeuronPathError(f"head.seed is {options.seed}; expected 0 … {2**32 - 1}.")
 

@@ -80,7 +80,10 @@ def measure_latency(
         NeuronPathError: a batch size or number of rounds below 1.
     """
     if rounds < 1 or any(size < 1 for size in batch_sizes):
-        raise NeuronPathError(f"Latency is to be measured in {rounds} rounds at {list(batch_sizes)} images; both ≥ 1.")
+        raise NeuronPathError(
+            f"Latency is to be measured in {rounds} rounds at {list(batch_sizes)} images; expected 1 or more of each, "
+            "as rounds=20, batch_sizes=(1, 32)."
+        )
     models = {"original": original, "pruned": pruned}
     with frozen(original), frozen(pruned), torch.no_grad():
         return [_interleaved(models, size, rounds, seconds) for size in batch_sizes]

@@ -67,7 +67,10 @@ def check_method(name: str) -> None:
         if part not in METHODS:
             raise unknown_name("pruning method", part, METHODS)
     if plus and first == second:
-        raise NeuronPathError(f"The pruning method '{name}' decides its ties by itself: name another behind the plus.")
+        other = next(method for method in METHODS if method != first)
+        raise NeuronPathError(
+            f"The pruning method '{name}' decides its ties by itself: name another behind the plus, as {first}+{other}."
+        )
 
 
 def rank(name: str, selection: Selection) -> tuple[Ranking, Ranking]:

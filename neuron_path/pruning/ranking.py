@@ -121,9 +121,11 @@ def choose_paths(
     methods = paths[list(_METHOD)].drop_duplicates()
     if len(methods) > 1:
         found = "; ".join(", ".join(map(str, row)) for row in methods.itertuples(index=False))
+        scorer, search, top_k = methods.iloc[0]
         raise NeuronPathError(
-            f"The table holds the paths of {len(methods)} methods (scorer, search, top_k: {found}): choose one with "
-            "scorer=, search= or top_k=."
+            f"The table holds the paths of {len(methods)} methods (scorer, search, top_k: {found}): choose one, as "
+            f"with path_scorer={scorer} path_search={search} path_top_k={top_k} (in Python: scorer='{scorer}', "
+            f"search='{search}', top_k={top_k})."
         )
     if classes is not None:
         paths = paths.loc[paths["target"].isin(list(classes))]

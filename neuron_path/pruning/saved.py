@@ -80,11 +80,14 @@ def save_pruned(
     kwargs = told.get("model_args") if kwargs is None else kwargs
     if not name:
         raise NeuronPathError(
-            "The model does not say which architecture it is: give its timm name, or digits_vit for the embedded "
-            "model, as name=."
+            "The model does not say which architecture it is: give the name that load_model takes, as name='NAME', "
+            "such as name='digits_vit' for the embedded model."
         )
     if classes and len(classes) != timm_model.num_classes:
-        raise NeuronPathError(f"There are {len(classes)} class names for a model of {timm_model.num_classes} classes.")
+        raise NeuronPathError(
+            f"There are {len(classes)} class names for a model of {timm_model.num_classes} classes: give one for each, "
+            "or leave them out."
+        )
     # A copy of each, because safetensors refuses tensors that share memory.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     data = save(tensors)

@@ -42,7 +42,9 @@ def split_images(sample_ids: Sequence[str], classes: Sequence[int], share: float
     Split(selection=[0, 2], evaluation=[1, 3])
     """
     if not 0 < share < 1:
-        raise NeuronPathError(f"The share of images that select is {share}; expected a number between 0 and 1.")
+        raise NeuronPathError(
+            f"The share of images that select is {share}; expected a number between 0 and 1, such as 0.5."
+        )
     if len(set(sample_ids)) < len(sample_ids):
         doubled = next(name for name in sample_ids if list(sample_ids).count(name) > 1)
         raise NeuronPathError(f"The image '{doubled}' is there twice, so selection and evaluation might share it.")

@@ -93,23 +93,26 @@ class PathFinder:
         keep_candidates: bool = False,
         lender: Lender | None = None,
     ) -> None:
+        if not isinstance(per_block, bool):
+            raise NeuronPathError(f"per_block is {per_block!r}; expected True or False.")
         widths = [block.n_neurons for block in session.adapter.blocks]
         most, what = (min(widths), "the narrowest block") if per_block else (sum(widths), "all blocks together")
         if not is_whole(top_k) or not 1 <= top_k <= most:
-            raise NeuronPathError(f"top_k is {top_k}; expected 1 … {most}, the neurons of {what}.")
+            raise NeuronPathError(f"top_k is {top_k!r}; expected 1 … {most}, the neurons of {what}.")
         if not per_block and not search.any_blocks:
             raise NeuronPathError(
                 f"The search '{search.name}' picks neurons block by block, not of any blocks (per_block=false): use "
-                "search=linearized."
+                "search=linearized (search='linearized' in Python)."
             )
         if not per_block and search.asks_scorer and not scorer.blockwise:
             known = ", ".join(name for name, one in scorers if one.blockwise and one.reference is None)
             raise NeuronPathError(
                 f"'{scorer.name}' rates a block given what was chosen before, and cannot pick neurons of any blocks at "
-                f"once (per_block=false): use search=linearized without it, or one of {known}."
+                f"once (per_block=false): use search=linearized (search='linearized' in Python) without it, or one of "
+                f"{known}."
             )
         if micro_batch is not None and (not is_whole(micro_batch) or micro_batch < 1):
-            raise NeuronPathError(f"micro_batch is {micro_batch}; expected at least 1 sequence.")
+            raise NeuronPathError(f"micro_batch is {micro_batch!r}; expected at least 1 sequence.")
         if not search.asks_scorer and scorer.name != "joint_attribution":
             raise NeuronPathError(
                 f"The search '{search.name}' maximises a measure of its own and asks no scorer, but '{scorer.name}' is "
@@ -117,7 +120,7 @@ class PathFinder:
             )
         shortlist = scorer.shortlist
         if shortlist is not None and (not is_whole(shortlist) or shortlist < 1):
-            raise NeuronPathError(f"shortlist is {shortlist}; expected at least 1 neuron, or null for all.")
+            raise NeuronPathError(f"shortlist is {shortlist!r}; expected at least 1 neuron, or null for all.")
         if shortlist is not None and top_k > shortlist:
             raise NeuronPathError(
                 f"top_k is {top_k}, but '{scorer.name}' rates only {shortlist} neurons of a block: raise "
@@ -136,7 +139,10 @@ class PathFinder:
         if scorer.reference is not None:
             reference = scorers.create(scorer.reference)
             if reference.reference is not None:
-                raise NeuronPathError(f"The scorer '{scorer.reference}' cannot be a reference: it has one itself.")
+                raise NeuronPathError(
+                    f"The scorer '{scorer.reference}' cannot be a reference, as it has one itself: use "
+                    "'joint_attribution'."
+                )
             self.reference = PathFinder(
                 session, reference, search, quadrature, target=self.target, top_k=top_k, per_block=per_block
             )
@@ -313,7 +319,7 @@ def find_all(
     """
     parts: list[list[PathResult]] = []
     with progress_bar(disable=not progress) as bar:
-        task = bar.add_task("Neuron paths", total=len(images))
+        task = bar.add_task("Neuron paths", total=len(images) if isinstance(images, Tensor) else None)
         for run, found in find_each(finders, images, targets, sample_ids):
             parts.append(found)
             bar.advance(task, run.stop - run.start)

@@ -96,7 +96,7 @@ def plan_within(budget: float, needs: Needs, n_steps: int, most_steps: int, micr
     enough = in_units(_ROUNDED_UP * least_budget(needs, most_steps))
     raise NeuronPathError(
         f"memory_budget is {in_units(budget)}, but one image with {most_steps} nodes needs about {enough} "
-        f"({fixed}above the loaded model): raise it, or take fewer nodes."
+        f"({fixed}above the loaded model): raise it to that, or take fewer nodes."
     )
 
 

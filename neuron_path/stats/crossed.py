@@ -56,7 +56,10 @@ def crossed_means(
     tables = np.asarray(values, dtype=np.float64)
     seen = _seen(tables)
     if not 0 < confidence < 1 or n_resamples < 1:
-        raise NeuronPathError(f"confidence {confidence} and n_resamples {n_resamples}: expected (0, 1) and at least 1.")
+        raise NeuronPathError(
+            f"confidence is {confidence} and n_resamples {n_resamples}; expected a number between 0 and 1 and one from "
+            "1 on, such as confidence=0.95, n_resamples=1999."
+        )
     tables, seen = tables[:, :, seen.any(axis=0)], seen[:, seen.any(axis=0)]
     if tables.shape[1] == 1:
         return bootstrap_means(tables[:, 0], confidence=confidence, n_resamples=n_resamples, seed=seed)

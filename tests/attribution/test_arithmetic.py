@@ -97,7 +97,7 @@ def test_fp32_changes_nothing_on_any_device() -> None:
 
 
 def test_compile_is_true_or_false() -> None:
-    with pytest.raises(NeuronPathError, match="compile is 'yes'; expected true or false"):
+    with pytest.raises(NeuronPathError, match="compile is 'yes'; expected True or False"):
         find("cls", compile="yes")
 
 

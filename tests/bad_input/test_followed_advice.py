@@ -18,13 +18,17 @@ from __future__ import annotations
 import ast
 import copy
 import gzip
+import inspect
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -46,20 +50,23 @@ from neuron_path.cli.overrides import as_overrides
 from neuron_path.config import Config, conf_dir, read_config, register_schemas
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
+from neuron_path.lightning.stage import StageModule
 from neuron_path.models.session import Session
 from neuron_path.pipeline import run
-from neuron_path.pipeline.build import build_data, build_finders, build_head, build_model, build_targets
+from neuron_path.pipeline.build import build_data, build_finders, build_head, build_model, build_study, build_targets
 from neuron_path.pipeline.evaluate import check_evaluation
 from neuron_path.pipeline.launch.processes import find_processes
 from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.pruning.settings import read_prune_config
+from neuron_path.pruning.saved import save_pruned
 from neuron_path.stats import intervals, mantel, paired
 from neuron_path.tracking import check_options
 from tests import pictures, tiny
 from tests.bad_input.test_what_people_bring import model as meta_model
 from tests.command import call, run_in
 from tests.data.test_shards import write as write_shard
-from tests.models.test_descriptions import CONFIG, hugging_face, vit
+from tests.models.test_descriptions import CONFIG, HEADS, WIDTH, hugging_face, vit
+from tests.models.test_layouts import torchvision_vit
 from tests.models.test_pixels import as_bytes, noise, tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of random weights, and of labels that are none
@@ -113,6 +120,25 @@ def targets(config: Config) -> None:
 
 def threads(config: Config) -> None:
     use_threads(config.trainer.threads)
+
+
+def study(config: Config) -> None:
+    build_study(config)
+
+
+def begun(config: Config) -> None:
+    """What `neuron-path run` checks before it begins."""
+    with patch.object(run, "_begun", lambda *_: nullcontext()):
+        run.run(config, Path("there"))
+
+
+def skipping(config: Config) -> None:
+    """The images are gone through."""
+    stage: Any = SimpleNamespace(on_error=config.data.on_error, max_skipped=config.data.max_skipped)
+    module = StageModule(torch.nn.Identity(), lambda: stage)
+    module.setup("predict")
+    for batch in build_data(config, meta_model(3)).predict_dataloader():
+        module._skip(batch)
 
 
 def tracking(config: Config) -> None:
@@ -194,6 +220,9 @@ FOLDER = "data=image_folder data.root=DIR"
 DID_YOU_MEAN = r"Did you mean '(?P<value>[^']+)'\?"
 KNOWN = r"Known: (?P<value>[\w-]+)"
 LEAST = r"at least (?P<value>\d+)"
+SUCH_AS = r"such as (?P<value>[\d.]*\d)\.$"
+SUCH_AS_LIST = r"such as \[(?P<value>.*)\]\.$"
+UP_TO = r"expected .*0 … (?P<value>\d+)\.$"
 OR_NULL = r"or (?P<value>null) for"
 
 
@@ -213,6 +242,7 @@ def small(**options: Any) -> dict[str, Tensor]:
 
 
 SMALL = "model=timm model.name=test_vit +model.kwargs.img_size=32"
+PROBE = f"{FOLDER} {SMALL} head=linear_probe head.root=DIR"
 HEAD = {"weight": torch.zeros(3, 64), "bias": torch.zeros(3)}
 
 
@@ -497,6 +527,12 @@ SETTINGS = {
     "interpolation": Row(f"{FOLDER} data.interpolation=bicubik", DID_YOU_MEAN, images, PETS),
     "orientation": Row(f"{FOLDER} data.orientation=exiff", DID_YOU_MEAN, images, PETS),
     "crop": Row(f"{FOLDER} data.crop_pct=2", r"up to (?P<value>1)\.", images, PETS),
+    "pictures that cannot be read": Row(
+        f"{FOLDER} data.on_error=skip data.num_workers=0 data.max_skipped=0",
+        r"as with (?P<override>data\.max_skipped=null) for",
+        skipping,
+        {"x.png": b"?", "y.png": A},
+    ),
     # Labels and classes of the model
     "labels that are no classes": Row(
         f"{FOLDER} target_class=label", r"use (?P<override>target_class=prediction)", targets, PETS
@@ -638,17 +674,36 @@ SETTINGS = {
             folder, head={f"model.{one}.{name}": held for one in ("fc", "head") for name, held in HEAD.items()}
         ),
     ),
-    "max_iter of the probe": Row(
-        f"{FOLDER} {SMALL} head=linear_probe head.root=DIR head.max_iter=0", LEAST, model, PAIRS
+    "max_iter of the probe": Row(f"{PROBE} head.max_iter=0", LEAST, model, PAIRS),
+    "C of the probe": Row(f"{PROBE} head.C=0", SUCH_AS, model, PAIRS),
+    "images held out": Row(f"{PROBE} head.held_out=1", SUCH_AS, model, PAIRS),
+    "seed of the probe": Row(f"{PROBE} head.seed=-1", UP_TO, model, PAIRS),
+    "pruned model": Row(
+        "model=pruned model.checkpoint=null",
+        r"give it as (?P<override>model\.checkpoint=DIR)\.",
+        model,
+        lambda folder: save_pruned(digits().model, folder, name="digits_vit"),
+    ),
+    "architecture but for one number": Row(
+        "model=timm model.name=vit_base_patch16_224 model.checkpoint=DIR/w.pt",
+        r"give (?P<override>\+model\.kwargs\.\w+=N) \(",
+        model,
+        lambda folder: weights(folder, w=torchvision_vit(mlp_dim=3 * WIDTH).state_dict()),
+        {"=N": f"={HEADS}"},
     ),
     # Processes
     "accelerator": Row("trainer.accelerator=zzz", r"Choose (?P<instead>trainer=auto) or", find_processes),
     "accelerator, the processor": Row("trainer.accelerator=zzz", r"or (?P<instead>trainer=cpu),", find_processes),
     "devices": Row("trainer.devices=zzz", r"or (?P<value>auto)\.", find_processes),
     "threads": Row("trainer.threads=0", LEAST, threads),
+    "nodes that nothing has started": Row(
+        "trainer.num_nodes=2", r"(?P<without>leave trainer\.num_nodes out)", find_processes
+    ),
     "mode of the tracker": Row("logger=wandb logger.mode=offlin", DID_YOU_MEAN, tracking),
     # The method
+    "seed": Row("seed=-1", UP_TO, study),
     "target": Row("target=logits", DID_YOU_MEAN, method),
+    "contrast_class of another target": Row("contrast_class=1", r"use (?P<override>target=\w+) \(", method),
     "precision": Row("precision=fp16", KNOWN, method),
     "memory budget": Row("memory_budget=lots", r"bytes, as (?P<value>\w+),", method),
     "micro_batch": Row("micro_batch=0", LEAST, method),
@@ -658,6 +713,22 @@ SETTINGS = {
     "shortlist below top_k": Row("top_k=3 scorer=ablation scorer.shortlist=2", r"set it to (?P<value>null)", method),
     "n_steps": Row("quadrature.n_steps=0", LEAST, method),
     "too many n_steps": Row("quadrature.n_steps=99999999", r"at most (?P<value>\d+):", method),
+    "max_steps": Row(
+        "quadrature=adaptive quadrature.n_steps=8 quadrature.max_steps=4", r"set it to (?P<value>\d+) or more", method
+    ),
+    "neurons of any blocks": Row("per_block=false", r"use (?P<override>search=\w+) \(", method),
+    "neurons of any blocks, by a scorer": Row(
+        "per_block=false scorer=joint_attribution", r"or one of (?P<value>\w+),", method
+    ),
+    "report on neurons of any blocks": Row(
+        "search=linearized per_block=false", r"add (?P<override>report=false evidence=false)\.", begun
+    ),
+    "reference of a random path": Row(
+        "scorer=activation_matched_random scorer.reference=activation_matched_random", r"use '(?P<value>\w+)'", method
+    ),
+    "share of neurons to draw from": Row(
+        "scorer=activation_matched_random scorer.band=2", r"up to (?P<value>1)\.", method
+    ),
     "tolerance": Row("quadrature=adaptive quadrature.tolerance=0", r"error from (?P<value>\S+) to", method),
     "scorer beside a search without": Row(
         "search=linearized scorer=random", r"(?P<without>leave the scorer out)", method
@@ -672,6 +743,9 @@ SETTINGS = {
     "max_passes": Row("search=linearized search.max_passes=0", LEAST, method),
     "operations": Row("evaluation.operations=[removee]", r"Did you mean '(?P<value>remove)'", method),
     "tokens of the evaluation": Row("evaluation.tokens=scopes", DID_YOU_MEAN, method),
+    "no operation": Row("evaluation.operations=[]", r"as in (?P<instead>evaluation\.operations=\S+),", method),
+    "factor": Row("evaluation.factor=0", SUCH_AS, method),
+    "sizes": Row("evaluation.sizes=[-1]", SUCH_AS_LIST, method),
 }
 
 
@@ -725,6 +799,14 @@ def number(datasets: Any) -> Any:
     return datasets.Value("int64")
 
 
+def text(datasets: Any) -> Any:
+    return datasets.Value("string")
+
+
+def share(datasets: Any) -> Any:
+    return datasets.Value("float64")
+
+
 def image(datasets: Any) -> Any:
     return datasets.Image()
 
@@ -758,6 +840,18 @@ SETTINGS |= {
     "two columns of images": Row(
         SET, r"name one with (?P<override>data\.image_column=\w+)\.", images, columns(label=ONE, **TWO_IMAGES)
     ),
+    "names that are there twice": Row(
+        f"{SET} data.id_column=name",
+        r"(?P<override>data\.id_column=null) numbers",
+        images,
+        columns(label=ONE, name=(text, ["a", "a"])),
+    ),
+    "labels that are none": Row(
+        SET, r"(?P<override>data\.label_column=null) leaves", images, columns(label=(share, [0.5, 1.5]))
+    ),
+    "labels below 0": Row(
+        SET, r"(?P<override>data\.label_column=null) leaves", images, columns(label=(number, [-5, -2]))
+    ),
     "column of no images": Row(
         f"{SET} data.image_column=label", r"as (?P<override>data\.image_column=\w+)\.", images, columns(label=ONE)
     ),
@@ -776,18 +870,33 @@ SETTINGS |= {
     "allocation": Row(f"{PRUNE} allocation=globall", DID_YOU_MEAN, pruning),
     "classes to prune for": Row(f"{PRUNE} classes=[]", r"or give (?P<value>null) for", pruning),
     "batch size of pruning": Row(f"{PRUNE} batch_size=0", LEAST, pruning),
+    "seeds of pruning": Row(f"{PRUNE} seeds=[]", SUCH_AS_LIST, pruning),
+    "epochs": Row(f"{PRUNE} fine_tune.epochs=-1", LEAST, pruning),
+    "learning rate": Row(f"{PRUNE} fine_tune.learning_rate=0", SUCH_AS, pruning),
+    "rounds of the clock": Row(f"{PRUNE} latency.rounds=-1", LEAST, pruning),
+    "seconds of the clock": Row(f"{PRUNE} latency.seconds=0", SUCH_AS, pruning),
+    "batches of the clock": Row(f"{PRUNE} latency.batch_sizes=[0]", SUCH_AS_LIST, pruning),
     "share that selects": Row(f"{PRUNE} selection_share=1", r"as in (?P<value>[\d.]+)\.", pruning),
 }
 
 
 @dataclass(frozen=True)
 class Call:
-    """A mistake in Python; the last argument is the mistake, and `code` and `expression` are Python for it."""
+    """A mistake in Python; the last argument is the mistake, and `code` and `expression` are Python for it.
+
+    Attributes:
+        do: what refuses; it gets a `folder`, if it takes one.
+        wrong: its arguments.
+        advice: where the message says what to do.
+        names: what a person knows the names in the advice to be.
+        mend: what is done to the mistake, by what is found.
+    """
 
     do: Callable[..., object]
     wrong: Mapping[str, Any]
     advice: str
     names: Mapping[str, Any] = field(default_factory=dict)
+    mend: Callable[[Any, str], Any] = lambda wrong, found: wrong
 
 
 PATHS = make_class_paths([[0, 3], [0, 3], [1, 2], [1, 3]], [0, 0, 1, 1])
@@ -825,7 +934,6 @@ def load(folder: Path, held: Any, **given: Any) -> object:
 
 
 TINY = {"name": "test_vit", "img_size": 32}
-SUCH_AS = r"such as (?P<value>[\d.]+)\."
 CALLS = {
     "scope of a model without class token": Call(
         find, {"model": tiny.make("avg_no_class_token"), "token_scope": "cls"}, r"use '(?P<value>\w+)'"
@@ -905,22 +1013,33 @@ CALLS = {
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_the_advice_for_a_call_works(kind: str, tmp_path: Path) -> None:
-    row, given = CALLS[kind], dict(CALLS[kind].wrong)
+    follow(CALLS[kind], tmp_path)
+
+
+def follow(row: Call, folder: Path) -> None:
+    """Make the mistake, do what its message says, and have it work."""
+    given = dict(row.wrong)
+    if "folder" in inspect.signature(row.do).parameters:
+        given = {"folder": folder} | given
     if row.do is load:
-        given |= {"folder": tmp_path} | {"held": _made(given["held"])}
+        given["held"] = _made(given["held"])
     with pytest.raises(NeuronPathError) as caught:
         row.do(**given)
     found = re.search(row.advice, str(caught.value))
     assert found is not None, str(caught.value)
     [(verb, text)] = found.groupdict().items()
     last = list(row.wrong)[-1]
+    names = {"image": given[last], "images": IMAGES, **given, "frame": given[last], **row.names}
     if verb == "code":
-        given |= eval(f"dict({text})", {})
+        given |= eval(f"dict({text})", {}, names)
     elif verb == "expression":
-        names = {"image": given[last], "images": given[last], "frame": given[last], **row.names}
         given[last] = eval(text, {}, names)
     elif verb == "value":
         given[last] = _literal(text)
+    elif verb == "key":
+        given[text] = given.pop(last)
+    elif verb == "by_hand":
+        given[last] = row.mend(given[last], text)
     else:
         del given[last]
     row.do(**given)
@@ -948,11 +1067,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+TORCHRUN = "TORCHELASTIC_RUN_ID=none WORLD_SIZE=2 RANK=0"
 COMMANDS = {
     "command": ("compar DIR", r"Did you mean '(?P<command>\w+)'"),
     "several options": ("search scorer=random,activation", r"as in (?P<instead>-m \S+)\.$"),
     "setting apart from its value": ("search --data.limit", r"as in (?P<instead>\S+);"),
     "no directory": ("verify", r"give it as (?P<command>neuron-path verify DIR)\."),
+    "no run to run again": ("rerun", r"give it as (?P<command>neuron-path rerun DIR)\."),
+    "run into itself": ("rerun DIR --out=DIR", r"or (?P<without>leave it out)"),
+    "no runs to analyse": ("analyze", r": (?P<command>neuron-path analyze DIR)\."),
+    "no runs to compare": ("compare", r": (?P<command>neuron-path compare DIR)\."),
+    "no run to report": ("report", r": (?P<command>neuron-path report DIR)\."),
+    "root of what has none": ("verify DIR --sample=0 --root=DIR", r"(?P<without>leave out --root)"),
+    "checkpoint of what takes none": ("verify DIR --sample=0 --checkpoint=DIR", r"(?P<without>leave out --checkpoint)"),
+    "several values of a number": ("search seed=1,2", r"as in (?P<instead>-m \S+)\.$"),
+    "resumed sweep": ("search -m seed=0 resume=DIR", r"(?P<without>leave it out)"),
+    "nothing to resume": ("search resume=DIR/x", r"or (?P<without>leave resume out)"),
+    "setting of the search": (
+        "evaluate run_dir=DIR evaluation.operations=[remove] scorer=random",
+        r"(?P<without>leave it out)",
+    ),
+    "sweep in each of several processes": (f"{TORCHRUN} search hydra.run.dir=there -m", r"(?P<without>leave out -m)"),
+    "directory of several processes": (f"{TORCHRUN} search seed=0", r"add (?P<override>hydra\.run\.dir=DIR),"),
+    "two models": ("models test_vit zzz", r": (?P<command>neuron-path models \S+)\.$"),
     "whose paths": ("evaluate", r"(?P<command>neuron-path evaluate run_dir=DIR)\."),
     "directory of the other command": ("search run_dir=DIR/x", r"is (?P<instead>hydra\.run\.dir=DIR)\."),
     "directory of another search": ("search hydra.run.dir=DIR/run.json/x", r"with (?P<override>hydra\.run\.dir=DIR)\."),
@@ -976,6 +1113,8 @@ def test_the_advice_for_a_command_works(
     monkeypatch.setitem(run.COMMANDS, "search", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     given = [part.replace("DIR", str(finished)) for part in shlex.split(typed)]
+    while "=" in given[0]:
+        monkeypatch.setenv(*given.pop(0).split("="))
     code, _, err = call(*given)
     assert code != 0
     found = re.search(advice, err)

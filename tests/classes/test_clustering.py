@@ -159,7 +159,7 @@ def test_agreement_is_its_formula(rows: list[tuple[int, int]]) -> None:
         (lambda: cluster_classes([[1.0]]), "shape (1, 1)"),
         (lambda: cluster_classes(np.eye(3), linkage="ward"), "No linkage is named 'ward'"),  # pyright: ignore
         (lambda: cluster_classes(np.eye(3)).cut(4), "n_clusters is 4; expected 1 to 3"),
-        (lambda: cluster_images(planted(2, 2), 5), "n_clusters is 5 for 4 image(s)"),
+        (lambda: cluster_images(planted(2, 2), 5), "n_clusters is 5; expected 1 to 4"),
         (lambda: class_agreement(make_class_paths([[0], [1]], [1, 1])), "the label of every image (2) is 1"),
         (lambda: class_agreement(make_class_paths([[0], [1]], [0, 1])), "with two images or more"),
         (lambda: class_agreement(planted(2, 2), max_images=1), "max_images is 1"),

@@ -105,7 +105,7 @@ def test_unlabelled_runs_are_analysed_by_target(tmp_path: Path) -> None:
     assert analyze_runs([labelled], QUICK).methods[0].paths.source == "label"
     both = analyze_runs([labelled, without], QUICK)
     assert {method.paths.source for method in both.methods} == {"target"}
-    with pytest.raises(NeuronPathError, match=r"target of image 'image/000' is 1 in .* and 2 in .* or both by label"):
+    with pytest.raises(NeuronPathError, match=r"target of image 'image/000' is 1 in .* and 2 in .*, or all by label: "):
         analyze_runs([labelled, write(tmp_path / "c", {"random": 0}, targets=2)], Settings(by="target"))
 
 

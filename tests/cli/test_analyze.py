@@ -152,3 +152,10 @@ def test_where_a_run_keeps_evidence_the_most_telling_neurons_are_drawn(tmp_path:
     assert drawn <= allowed - {f"neuron_{left_out[0]}_{left_out[1]}"}
     page = (run / "analysis" / "analysis.md").read_text()
     assert all(f"figures/{name}.png" in page for name in drawn)
+
+
+def test_distances_are_read_where_nothing_is_compared(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", {"joint_attribution": 0}, n=4)
+    code, _, err = call("analyze", str(run), "--no-figures", "--distances=none.csv")
+    assert code == 1
+    assert "Cannot read the distances in 'none.csv'" in err

@@ -51,7 +51,7 @@ def test_the_time_that_a_batch_size_may_take_is_kept(model: VisionTransformer) -
 
 def test_no_round_and_no_image_are_refused(model: VisionTransformer) -> None:
     for sizes, rounds in (((1,), 0), ((0,), 3)):
-        with pytest.raises(NeuronPathError, match="both ≥ 1"):
+        with pytest.raises(NeuronPathError, match="expected 1 or more of each"):
             measure_latency(model, model, sizes, rounds)
 
 

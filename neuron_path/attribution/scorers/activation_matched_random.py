@@ -42,7 +42,9 @@ class ActivationMatchedRandom(Scorer):
         if not 0 < self.band <= 1:
             raise NeuronPathError(f"band is {self.band}; expected a share of the neurons, above 0 and up to 1.")
         if self.reference is None:
-            raise NeuronPathError(f"{self.name} needs a reference: the scorer whose path is matched.")
+            raise NeuronPathError(
+                f"{self.name} needs a reference, the scorer whose path is matched, as reference='joint_attribution'."
+            )
 
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Draw every image's neurons from a generator of its own."""
@@ -62,7 +64,9 @@ class ActivationMatchedRandom(Scorer):
         """Scores whose k best are the k draws, one for each neuron of the reference; 0 for all others."""
         n, k = w.shape[1], reference.shape[1]
         if 2 * k > n:
-            raise NeuronPathError(f"top_k is {k}; {self.name} takes as many others, and a block has {n} neurons.")
+            raise NeuronPathError(
+                f"top_k is {k}; {self.name} takes as many others, and a block has {n} neurons: expected 1 … {n // 2}."
+            )
         width = min(n, max(2 * k, round(self.band * n)))
         rank = ranked(w)[1].argsort(dim=1)
         first = (rank.gather(1, reference) - width // 2).clamp(0, n - width)

@@ -133,7 +133,7 @@ def find_processes(config: Config) -> Processes:
         if n_nodes != 1:
             raise NeuronPathError(
                 f"trainer.num_nodes is {n_nodes}, but nothing has started a process on each node: start the command by "
-                "torchrun or SLURM's srun (docs/how-to/cluster.md)."
+                "torchrun or SLURM's srun (docs/how-to/cluster.md), or leave trainer.num_nodes out."
             )
         if devices == 1:
             return Processes(1, False, 0, 1, build_trainer(config.trainer))
@@ -146,7 +146,7 @@ def find_processes(config: Config) -> Processes:
     if environment.world_size() != trainer.num_devices * n_nodes:
         raise NeuronPathError(
             f"{environment.world_size()} processes were started, but trainer.devices={devices} on "
-            f"trainer.num_nodes={n_nodes} makes {trainer.num_devices * n_nodes}: let them agree."
+            f"trainer.num_nodes={n_nodes} makes {trainer.num_devices * n_nodes}: let the two agree."
         )
     if isinstance(config.head, FittedHeadConfig):
         raise NeuronPathError(

@@ -33,16 +33,19 @@ def read_prune_config(composed: DictConfig) -> PruneConfig:
     if config.allocation not in get_args(Allocation):
         raise unknown_name("allocation", config.allocation, get_args(Allocation))
     if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
-        raise NeuronPathError(f"seeds is {config.seeds}; expected one or more different ones, 0 or above.")
+        raise NeuronPathError(f"seeds is {config.seeds}; expected one or more different ones, 0 or above, such as [0].")
     if config.classes is not None and not config.classes:
         raise NeuronPathError("classes is empty: name at least one class, or give null for all.")
     if config.batch_size < 1:
         raise NeuronPathError(f"batch_size is {config.batch_size}; expected at least 1.")
     latency, share = config.latency, config.selection_share
-    if latency.rounds < 0 or not latency.seconds > 0 or any(size < 1 for size in latency.batch_sizes):
+    if latency.rounds < 0:
+        raise NeuronPathError(f"latency.rounds is {latency.rounds}; expected at least 0.")
+    if not latency.seconds > 0:
+        raise NeuronPathError(f"latency.seconds is {latency.seconds}; expected a number above 0, such as 60.")
+    if any(size < 1 for size in latency.batch_sizes):
         raise NeuronPathError(
-            f"Latency is to be measured in {latency.rounds} rounds of at most {latency.seconds} s with batches of "
-            f"{latency.batch_sizes}; expected 0 rounds or more, a positive time, and batches of 1 or more."
+            f"latency.batch_sizes is {latency.batch_sizes}; expected sizes from 1 on, such as [1,32]."
         )
     if share is not None and not 0 < share < 1:
         raise NeuronPathError(f"selection_share is {share}; expected a number between 0 and 1, as in 0.5.")

@@ -43,7 +43,9 @@ def rerun(
     made = read_json(before / RUN_FILE)
     command = made.get("command")
     if not (isinstance(made.get("identity"), dict) and isinstance(command, str) and command in run.COMMANDS):
-        raise NeuronPathError(f"{RUN_FILE} in '{before}' is of an older version, or of something else than a run.")
+        raise NeuronPathError(
+            f"{RUN_FILE} in '{before}' is of an older version, or of something else than a run: search again."
+        )
     paths = load_paths(before) if (before / PATHS_FILE).exists() else None
     config = moved(stored_config(made.get("config")), root, checkpoint)
     trainer = replace(config.trainer, accelerator=accelerator or config.trainer.accelerator)

@@ -52,14 +52,14 @@ def open_study(given: Config, overridden: Collection[str]) -> StoredStudy:
         group, _, name = key.partition(".")
         if group not in _OWN and not (group == "data" and name in ("", *_OF_DATA)):
             raise NeuronPathError(
-                f"The setting '{key}' belongs to the search and is kept from it: neuron-path evaluate takes run_dir, "
-                f"evaluation, trainer, logger, micro_batch, and of the data {', '.join(_OF_DATA)}."
+                f"The setting '{key}' belongs to the search and is kept from it: leave it out; neuron-path evaluate "
+                f"takes run_dir, evaluation, trainer, logger, micro_batch, and of the data {', '.join(_OF_DATA)}."
             )
     run_dir = Path(given.run_dir)
     provenance = read_provenance(run_dir)
     stored = stored_config(provenance.get("config"))
     if "data" in overridden and given.data.name != stored.data.name:
-        raise NeuronPathError(f"The paths are of data={stored.data.name}, not of data={given.data.name}.")
+        raise NeuronPathError(f"The paths are of data={stored.data.name}, not of data={given.data.name}: leave it out.")
     moved = {name: getattr(given.data, name) for name in _OF_DATA if f"data.{name}" in overridden}
     head = stored.head
     if isinstance(head, FittedHeadConfig):  # fitted then, not again

@@ -52,7 +52,7 @@ class Exhaustive(Maximising):
         if n_paths > _MOST_PATHS:
             raise NeuronPathError(
                 f"search=exhaustive would rate {n_paths:.1e} paths of each image; it is for models with at most "
-                f"{_MOST_PATHS:,}: use search=linearized."
+                f"{_MOST_PATHS:,}: use search=linearized (search='linearized' in Python)."
             )
         paths = product(*(combinations(range(width), top_k) for width in widths))
         best = problem.targets.new_zeros((len(every), len(widths), top_k))

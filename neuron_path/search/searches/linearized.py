@@ -61,7 +61,7 @@ class Linearized(Maximising):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.polish, bool):
-            raise NeuronPathError(f"search.polish is {self.polish}; expected true or false.")
+            raise NeuronPathError(f"search.polish is {self.polish!r}; expected True or False.")
         most = _MOST_STEPS[self.measure]
         if not is_whole(self.n_nodes) or not 1 <= self.n_nodes <= most:
             raise NeuronPathError(

@@ -395,7 +395,7 @@ def test_scorers_that_follow_a_path_pick_no_neurons_of_any_blocks(images: Tensor
         "guided_influence_pattern",
         "activation_matched_random",
     ):
-        with pytest.raises(NeuronPathError, match="use search=linearized without it, or one of ablation, activation, "):
+        with pytest.raises(NeuronPathError, match=r"use search=linearized .* without it, or one of ablation, acti"):
             neuron_path.find_paths(small(), images, targets, scorer=scorer, top_k=3, per_block=False)
     with pytest.raises(NeuronPathError, match="top_k is 37; expected 1 … 36, the neurons of all blocks together"):
         neuron_path.find_paths(small(), images, targets, search="linearized", top_k=37, per_block=False)
@@ -446,7 +446,7 @@ def test_digits_gain_by_it() -> None:
         ({"max_passes": 0}, "search.max_passes is 0; expected at least 1"),
         ({"max_passes": 2, "n_steps": 4}, "search.max_passes is 2; expected at least 4"),
         ({"max_passes": 1.5}, "search.max_passes is 1.5; expected at least 1"),
-        ({"polish": 3}, "search.polish is 3; expected true or false"),
+        ({"polish": 3}, "search.polish is 3; expected True or False"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
