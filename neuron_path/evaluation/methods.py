@@ -182,8 +182,9 @@ def _rows(name: str, effects: pd.DataFrame) -> tuple[NDArray[np.str_], dict[tupl
     rows[groups.ngroup().to_numpy(), codes] = np.arange(len(effects))
     if doubled := len(effects) - int((rows >= 0).sum()):
         raise NeuronPathError(f"The effects of {name} hold {doubled} row(s) twice; evaluate that run again.")
-    seen = (rows >= 0).all(axis=0)
-    return np.array(ids[seen], dtype=np.str_), dict(zip(groups.size().index.tolist(), rows[:, seen], strict=True))
+    seen = np.flatnonzero((rows >= 0).all(axis=0))
+    edits: list[Any] = groups.size().index.tolist()
+    return np.array(ids[seen], dtype=np.str_), dict(zip(edits, rows[:, seen], strict=True))
 
 
 def _measures(

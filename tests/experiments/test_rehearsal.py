@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from sweep import PAPER_FILES, paper_sweeps
-from tests.models.checkpoints import as_google, make
+from tests.models.checkpoints import as_google, make, save_npz
 
 ROOT = Path(__file__).parents[2]
 SYNSETS = ("n01440764", "n01443537", "n02099601")
@@ -41,9 +42,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = folder / "weights"
     weights.mkdir()
     for seed, name in enumerate(PAPER_FILES.values()):
-        options = {"depth": TINY["depth"], "num_classes": 1000}
+        options: dict[str, Any] = {"depth": TINY["depth"], "num_classes": 1000}
         if name.endswith(".npz"):
-            np.savez(weights / name, **as_google(make(seed=seed, **options)))
+            save_npz(weights / name, as_google(make(seed=seed, **options)))
         else:
             mae = make("vit_base_patch16_224.mae", seed=seed, global_pool="avg", **options)
             torch.save({"model": mae.state_dict()}, weights / name)

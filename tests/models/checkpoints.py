@@ -59,7 +59,7 @@ def refusal(file: Path, model: nn.Module | None = None, *, key: str | None = Non
 def as_google(model: nn.Module, *, head: bool = True) -> dict[str, np.ndarray]:
     """As Google's ViT-B_16.npz names and shapes its arrays."""
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    depth, width = len(model.get_submodule("blocks")), state["cls_token"].shape[-1]
+    depth, width = len([*model.get_submodule("blocks").children()]), state["cls_token"].shape[-1]
     heads = model.get_submodule("blocks.0.attn").num_heads
     held = {
         "cls": state["cls_token"],
@@ -91,6 +91,11 @@ def as_google(model: nn.Module, *, head: bool = True) -> dict[str, np.ndarray]:
         held[f"{attention}out/kernel"] = state[f"{ours}attn.proj.weight"].T.reshape(heads, -1, width)
         held[f"{attention}out/bias"] = state[f"{ours}attn.proj.bias"]
     return held
+
+
+def save_npz(file: Path, held: dict[str, Any]) -> Path:
+    np.savez(file, **held)
+    return file
 
 
 def as_hugging_face(model: nn.Module, kind: str = "vit") -> Weights:

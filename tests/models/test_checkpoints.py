@@ -31,14 +31,10 @@ from tests.models.checkpoints import (
     logits,
     make,
     refusal,
+    save_npz,
 )
 
 # Google's .npz
-
-
-def save_npz(file: Path, held: dict[str, Any]) -> Path:
-    np.savez(file, **held)
-    return file
 
 
 @pytest.mark.parametrize("prefix", ["", "opt/target/"])
