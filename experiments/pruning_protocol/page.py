@@ -56,7 +56,7 @@ def beside_table(beside: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in to_records(beside.loc[beside["n"] > 0]):
         masked = f"{100 * row['share']:.0f} %" if row["share"] else "none"
-        size, depth = ("–" if pd.isna(row[name]) else str(row[name]) for name in ("top_k", "depth"))
+        size, depth = ("–" if pd.isna(row[name]) else str(int(row[name])) for name in ("top_k", "depth"))
         paper = f"{row['published']:.3f}" + ("" if row["status"] == "exact" else " (read off)")
         ours = _cell(row, "probability")
         rows.append([row["model"], size, depth, masked, ours, paper, row["verdict"], row["direction"], str(row["n"])])
