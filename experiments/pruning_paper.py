@@ -20,41 +20,48 @@ from neuron_path.store.reader import read_provenance
 from pruning_protocol.figure import protocol_curve_figure
 from pruning_protocol.measure import ProtocolSettings, measure_protocol
 from pruning_protocol.page import protocol_page
-from pruning_protocol.summary import published_as, summarise_protocol
+from pruning_protocol.summary import beside_published, published_as, summarise_protocol
 from sweep import sweep_and_gather
 
 OWN = ("protocol", "shares", "depths", "seeds", "selection_share")
 
 
 def gather(folder: str, settings: ProtocolSettings) -> int:
-    """Apply the protocol to every run below a folder; write table.md, table.csv, records.parquet and figures."""
+    """Apply the protocol to every run below a folder."""
     runs, missing = find_runs([folder])
+    code = write_protocol(folder, runs, settings)
+    for run in missing:
+        print(f"Missing: {run.run_dir}: {run.reason}")
+    return code
+
+
+def write_protocol(folder: str, runs: Sequence[Path], settings: ProtocolSettings) -> int:
+    """Write table.md, table.csv, published.csv, records.parquet and figures of some runs; returns the exit code."""
     out = Path(folder) / f"protocol_{settings.protocol}"
     try:
         if not runs:
             raise NeuronPathError(f"'{folder}' holds no finished run.")
         records = pd.concat([measure_protocol(str(run), settings) for run in runs], ignore_index=True)
-        made = [read_provenance(run) for run in runs]
-        published = {str(one["model"]): published_as(one) for one in made}
+        published = {str(one["model"]): published_as(one) for one in map(read_provenance, runs)}
         summary = summarise_protocol(records)
+        beside = beside_published(summary, published)
         write_parquet(
             out / "records.parquet",
             pa.Table.from_pandas(records, preserve_index=False),
             {"settings": vars(settings), "runs": [str(run) for run in runs]},
         )
-        write_text(out / "table.csv", summary.to_csv(index=False, float_format="%.12g", lineterminator="\n"))
+        for name, table in (("table.csv", summary), ("published.csv", beside)):
+            write_text(out / name, table.to_csv(index=False, float_format="%.12g", lineterminator="\n"))
         figures = {}
         for model, own in summary.groupby("model"):
             name = str(model).replace("/", "_")
             figures[str(model)] = save_figure(protocol_curve_figure(own), out / name)[0].name
-        page = protocol_page(summary, published, figures)
+        page = protocol_page(summary, published, figures, beside)
         write_text(out / "table.md", page)
     except NeuronPathError as error:
-        print(f"pruning_paper: error: {error}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
         return 1
     print(page)
-    for run in missing:
-        print(f"Missing: {run.run_dir}: {run.reason}")
     print(f"Table and figures: {out}")
     return 0
 

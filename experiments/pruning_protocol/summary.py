@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.imagenet import imagenet_classes
 from neuron_path.stats.crossed import crossed_means
+from sweep import PAPER_FILES
 
 SETTING: Final = ["model", "protocol", "top_k", "depth", "share"]
 """What a row of the summary stands for; share 0 is the unpruned model, depth the number of masked blocks."""
@@ -19,10 +21,14 @@ SETTING: Final = ["model", "protocol", "top_k", "depth", "share"]
 RECORD_COLUMNS: Final = (*SETTING, "seed", "sample_id", "label", "prediction", "probability")
 """One row per setting, seed and image; ``probability`` is that of the label."""
 
-_PUBLISHED: Final = {
-    "vit_base_patch16_224.orig_in21k_ft_in1k": "vit_b_16",
-    "vit_base_patch32_224.orig_in21k_ft_in1k": "vit_b_32",
-}
+_PUBLISHED: Final = ("vit_b_16", "vit_b_32")
+_HUB: Final = {"vit_base_patch16_224.orig_in21k_ft_in1k": "vit_b_16"}
+"""The paper's weights where they are fetched from timm's hub, which has no ViT-B/32 of them."""
+_FIRST_SYNSET: Final = "n01440764"
+_BESIDE: Final = [
+    "model", "top_k", "depth", "share", "status", "published", "probability", "probability_low", "probability_high",
+    "n", "verdict", "direction",
+]  # fmt: skip
 _SYNSET: Final = re.compile(r"n\d{8}")
 
 
@@ -87,12 +93,56 @@ def published_numbers() -> pd.DataFrame:
 def published_as(provenance: Mapping[str, Any]) -> str | None:
     """Under which name the paper has a run's model, if model and data are the paper's; else None.
 
-    They are where the model is ViT-B/16 or ViT-B/32 as the authors load it and the pictures lie in ImageNet's 1,000
-    class folders. Which of them, and how many, the paper does not say.
+    They are where the weights are those of ViT-B/16 or ViT-B/32 as the authors load them, known by the name of Google's
+    file or timm's of the hub, and the classes are ImageNet's 1,000. Which pictures, and how many, the paper does not
+    say.
 
     >>> published_as({"model": "digits_vit", "data": "digits", "classes": list("0123456789")}) is None
     True
     """
-    classes: Sequence[str] = provenance.get("classes") or ()
-    is_imagenet = len(classes) == 1000 and all(_SYNSET.fullmatch(str(name)) for name in classes)
-    return _PUBLISHED.get(str(provenance.get("model"))) if is_imagenet else None
+    classes = [str(name) for name in provenance.get("classes") or ()]
+    synsets = len(classes) == 1000 and all(_SYNSET.fullmatch(name) for name in classes)
+    known = imagenet_classes([_FIRST_SYNSET], 1000)
+    if not synsets and (known is None or classes != known[1]):
+        return None
+    file = ((provenance.get("config") or {}).get("model") or {}).get("checkpoint")
+    if file is None:
+        return _HUB.get(str(provenance.get("model")))
+    return {PAPER_FILES[name]: name for name in _PUBLISHED}.get(Path(file).name)
+
+
+def beside_published(summary: pd.DataFrame, published: Mapping[str, str | None]) -> pd.DataFrame:
+    """Put the paper's numbers beside ours: a row for each number of the models that it has, measured or not.
+
+    Args:
+        summary: from :func:`summarise_protocol`, of one protocol.
+        published: for each model its name in the paper, or None.
+
+    Returns:
+        ``model``, ``top_k``, ``depth``, ``share``, ``status``; ``published`` and ``probability`` with ``_low``,
+        ``_high`` and ``n``, NaN where it was not measured; ``verdict``: whether the paper's number lies ``within`` the
+        interval or ``outside``; ``direction``: whether masking changes the probability to the ``same`` side as in the
+        paper, or the ``opposite``; empty for the unpruned model and what was not measured.
+    """
+    rows: list[dict[str, Any]] = []
+    theirs = published_numbers()
+    for model, name in published.items():
+        own, known = summary.loc[summary["model"] == model], theirs.loc[theirs["model"] == name]
+        ours = {_cell(row, masked=row["share"] > 0): row for row in own.to_dict("records")}
+        before = next(iter(known.loc[known["share"] == 0, "probability"]), np.nan)
+        unpruned = next((row["probability"] for row in ours.values() if row["share"] == 0), np.nan)
+        for row in known.to_dict("records"):
+            found = ours.get(_cell(row, masked=row["share"] > 0), {})
+            numbers = {f"probability{end}": found.get(f"probability{end}", np.nan) for end in ("", "_low", "_high")}
+            setting = {"model": model, **{key: row[key] for key in ("top_k", "depth", "share", "status")}}
+            rows.append(setting | {"published": row["probability"], **numbers, "n": found.get("n", 0)})
+            low, high = numbers["probability_low"], numbers["probability_high"]
+            same = (row["probability"] - before) * (numbers["probability"] - unpruned) > 0
+            rows[-1]["verdict"] = "" if not found else "within" if low <= row["probability"] <= high else "outside"
+            rows[-1]["direction"] = "" if not found or not row["share"] else "same" if same else "opposite"
+    return pd.DataFrame(rows, columns=_BESIDE)
+
+
+def _cell(row: Mapping[Any, Any], *, masked: bool) -> tuple[int, int, float]:
+    """What a number stands for; the unpruned model has neither size of path nor depth."""
+    return (int(row["top_k"]), int(row["depth"]), float(row["share"])) if masked else (0, 0, 0.0)

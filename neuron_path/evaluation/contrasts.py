@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from itertools import combinations, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuron_path.evaluation.columns import Column
 from neuron_path.evaluation.methods import UNLABELLED, Method
-from neuron_path.stats.intervals import Interval, bootstrap_means
+from neuron_path.stats.intervals import Interval, bootstrap_tables
 from neuron_path.stats.paired import PairedTest, holm, paired_tests
+from neuron_path.stats.resampling import alike
 
 Records = list[dict[str, Any]]
 
@@ -83,15 +84,13 @@ def contrast(methods: Sequence[Method], settings: Settings) -> tuple[Records, Re
     """
     cells: Records = []
     tests: Records = []
-    for column, present, rows in _columns(methods):
-        intervals = bootstrap_means(
-            rows, confidence=settings.confidence, n_resamples=settings.n_bootstrap, seed=settings.seed
-        )
-        tested = _test_pairs(column, present, rows, settings)
-        best = {id(method) for method in _best(column, present, intervals, tested, settings)}
-        for method, interval in zip(present, intervals, strict=True):
-            against = _against_roles(method, methods, tested, settings)
-            cells.append(_name(method) | _head(column) | _means(interval) | against | {"best": id(method) in best})
+    columns = [Values(column, present, _finite(rows)) for column, present, rows in _columns(methods)]
+    columns = [values for values in columns if values.rows.size]
+    for values, (intervals, tested) in zip(columns, _test_columns(columns, settings), strict=True):
+        best = {id(method) for method in _best(values.column, values.methods, intervals, tested, settings)}
+        for method, interval in zip(values.methods, intervals, strict=True):
+            head = _name(method) | _head(values.column) | _means(interval)
+            cells.append(head | _against_roles(method, methods, tested, settings) | {"best": id(method) in best})
         tests += [record for _, _, record in tested]
     return cells, tests
 
@@ -108,57 +107,96 @@ def contrast_classes(methods: Sequence[Method], settings: Settings) -> Records:
     kind = "label" if (first.labels != UNLABELLED).all() else "target"
     classes = first.labels if kind == "label" else first.targets
     names = first.provenance.get("classes") or []
-    records: Records = []
-    for index in np.unique(classes).tolist():
+    order = np.argsort(classes, kind="stable")
+    present, begins = np.unique(classes[order], return_index=True)
+    columns = [(_head(column), [*map(_name, own)], rows[:, order]) for column, own, rows in _columns(methods)]
+    heads: list[Records] = []
+    tables: list[NDArray[np.float64]] = []
+    for index, begin, end in zip(present.tolist(), begins, [*begins[1:], len(order)], strict=True):
         group = {"class_kind": kind, "class": index, "class_name": names[index] if index < len(names) else str(index)}
-        images = first.images[classes == index]
-        members = [method.at(images) for method in methods]
-        for column, present, rows in _columns(members):
-            intervals = bootstrap_means(
-                rows, confidence=settings.confidence, n_resamples=settings.n_bootstrap, seed=settings.seed
-            )
-            for method, interval in zip(present, intervals, strict=True):
-                records.append(_name(method) | group | _head(column) | _means(interval))
-    return records
+        for head, own, rows in columns:
+            if (known := _finite(rows[:, begin:end])).size:
+                heads.append([name | group | head for name in own])
+                tables.append(known)
+    intervals = bootstrap_tables(
+        tables, confidence=settings.confidence, n_resamples=settings.n_bootstrap, seed=settings.seed
+    )
+    return [
+        head | _means(interval)
+        for group, found in zip(heads, intervals, strict=True)
+        for head, interval in zip(group, found, strict=True)
+    ]
 
 
-def _columns(methods: Sequence[Method]) -> Iterator[tuple[Column, list[Method], NDArray[np.float64]]]:
-    """Each column with the methods that have it and their values for the images that all of these have."""
+class Values(NamedTuple):
+    """A column with the methods that have it: ``rows`` (K, n), theirs image by image."""
+
+    column: Column
+    methods: list[Method]
+    rows: NDArray[np.float64]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Which rows are tested against each other."""
+        sizes = [method.top_k for method in self.methods]
+        return [(i, j) for i, j in combinations(range(len(sizes)), 2) if sizes[i] == sizes[j]]
+
+
+def _columns(methods: Sequence[Method]) -> Iterator[Values]:
     for column in sorted({column for method in methods for column in method.values}, key=lambda column: column.place):
         present = [method for method in methods if column in method.values]
-        rows = np.stack([method.values[column] for method in present])
-        rows = rows[:, np.isfinite(rows).all(axis=0)]
-        if rows.size:
-            yield column, present, rows
+        yield Values(column, present, np.stack([method.values[column] for method in present]))
+
+
+def _finite(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The images that all methods have a value for."""
+    return rows[:, np.isfinite(rows).all(axis=0)]
 
 
 Tested = list[tuple[Method, Method, dict[str, Any]]]
 
 
-def _test_pairs(column: Column, methods: Sequence[Method], rows: NDArray[np.float64], settings: Settings) -> Tested:
-    pairs = [(i, j) for i, j in combinations(range(len(methods)), 2) if methods[i].top_k == methods[j].top_k]
-    if not pairs:
-        return []
-    planned = np.array([_is_planned(methods[i], methods[j], methods, settings) for i, j in pairs])
-    outcomes = paired_tests(
-        np.stack([rows[i] - rows[j] for i, j in pairs]),
-        confidence=settings.confidence,
-        n_bootstrap=settings.n_bootstrap,
-        n_permutations=max(settings.n_permutations, DRAWS_PER_TEST * int(planned.sum())),
-        seed=settings.seed,
-    )
+def _test_columns(columns: Sequence[Values], settings: Settings) -> list[tuple[list[Interval], Tested]]:
+    """The intervals of each column's methods, and the tests of its pairs."""
+    planned = [np.array([_is_planned(own, i, j, settings) for i, j in own.pairs], dtype=bool) for own in columns]
+    draws = [max(settings.n_permutations, DRAWS_PER_TEST * int(chosen.sum())) for chosen in planned]
+    found: list[tuple[list[Interval], Tested]] = [([], [])] * len(columns)
+    for same in alike((own.rows.shape[1], drawn) for own, drawn in zip(columns, draws, strict=True)):
+        begins = [0, *np.cumsum([len(columns[index].rows) for index in same]).tolist()]
+        averaged, outcomes = paired_tests(
+            np.concatenate([columns[index].rows for index in same]),
+            [
+                (i + begin, j + begin)
+                for index, begin in zip(same, begins, strict=False)
+                for i, j in columns[index].pairs
+            ],
+            confidence=settings.confidence,
+            n_bootstrap=settings.n_bootstrap,
+            n_permutations=draws[same[0]],
+            seed=settings.seed,
+        )
+        intervals, tests = iter(averaged), iter(outcomes)
+        for index in same:
+            own = columns[index]
+            tested = _correct(own, planned[index], list(islice(tests, len(own.pairs))))
+            found[index] = list(islice(intervals, len(own.rows))), tested
+    return found
+
+
+def _correct(own: Values, planned: NDArray[np.bool_], outcomes: Sequence[PairedTest]) -> Tested:
     p_values = np.array([outcome.p for outcome in outcomes])
-    corrected = np.full(len(pairs), np.nan)
+    corrected = np.full(len(outcomes), np.nan)
     corrected[planned] = holm(p_values[planned])
     of_all = holm(p_values)
     return [
-        (methods[i], methods[j], _test(column, methods[i], methods[j], outcome, float(p), float(p_all)))
-        for (i, j), outcome, p, p_all in zip(pairs, outcomes, corrected, of_all, strict=True)
+        (own.methods[i], own.methods[j], _test(own.column, own.methods[i], own.methods[j], outcome, *corrections))
+        for (i, j), outcome, *corrections in zip(own.pairs, outcomes, corrected.tolist(), of_all.tolist(), strict=True)
     ]
 
 
-def _is_planned(one: Method, other: Method, methods: Sequence[Method], settings: Settings) -> bool:
-    roles = [find_role(methods, scorer, one.top_k) for scorer in (settings.reference, *settings.nulls)]
+def _is_planned(own: Values, i: int, j: int, settings: Settings) -> bool:
+    one, other = own.methods[i], own.methods[j]
+    roles = [find_role(own.methods, scorer, one.top_k) for scorer in (settings.reference, *settings.nulls)]
     return any(role is one or role is other for role in roles)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,11 @@ from neuron_path.store.layout import PATHS_FILE, SCORES_FILE
 from neuron_path.store.reader import load_effects, load_paths, load_scores
 
 UNLABELLED = -1
+
+_MEASURED: Final = (
+    "target", "clean_probability", "edited_probability", "clean_logit", "edited_logit", "kl_divergence",
+    "clean_prediction", "edited_prediction",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,10 @@ def read_methods(run_dir: Path) -> tuple[list[Method], list[str]]:
     effects = load_effects(run_dir)
     paths = load_paths(run_dir) if (run_dir / PATHS_FILE).exists() else None
     scores = load_scores(run_dir) if (run_dir / SCORES_FILE).exists() else None
+    provenance = effects.attrs["provenance"]
+    for table in (effects, paths, scores):
+        if table is not None:
+            table.attrs = {}  # pandas copies them, all class names too, with every step
     shown = os.fspath(run_dir)
     notes = []
     if paths is None:
@@ -97,9 +107,7 @@ def read_methods(run_dir: Path) -> tuple[list[Method], list[str]]:
     methods = []
     for _, group in effects.groupby(names):
         key = group[names].iloc[0].tolist()
-        methods.append(
-            _read(shown, group, _of(paths, key, names), _of(scores, key, names), effects.attrs["provenance"])
-        )
+        methods.append(_read(shown, group, _of(paths, key, names), _of(scores, key, names), provenance))
     if paths is not None:
         found = {method.key for method in methods}
         for scorer, search, top_k in sorted({*zip(*(paths[name].tolist() for name in names), strict=True)} - found):
@@ -124,16 +132,13 @@ def _read(
 ) -> Method:
     first = effects.iloc[0]
     name = f"{first['scorer']} ({first['search']}, top_k {first['top_k']}) in {run_dir!r}"
-    if doubled := effects.duplicated(["sample_id", "operation", "tokens", "size"]).sum():
-        raise NeuronPathError(f"The effects of {name} hold {doubled} row(s) twice; evaluate that run again.")
-    images = np.array(sorted(set.intersection(*_image_sets(effects))), dtype=np.str_)
-    headline = {
-        key: group.set_index("sample_id").loc[images]
-        for key, group in effects.loc[effects["size"] == effects["top_k"]].groupby(["operation", "tokens"])
-    }
+    images, edits = _rows(name, effects)
+    top_k = int(first["top_k"])
+    headline = {(operation, tokens): rows for (operation, tokens, size), rows in edits.items() if size == top_k}
     if not headline or not len(images):
         raise NeuronPathError(f"The effects of {name} hold no edit of whole paths; evaluate that run again.")
-    targets = next(iter(headline.values()))["target"].to_numpy(dtype=np.int64)
+    column = {field: effects[field].to_numpy() for field in _MEASURED}
+    targets = column["target"][next(iter(headline.values()))].astype(np.int64)
     labels = np.full(len(images), UNLABELLED)
     if paths is not None:
         labels = paths["label"].reindex(images).fillna(UNLABELLED).to_numpy(dtype=np.int64)
@@ -142,20 +147,23 @@ def _read(
         for measure in ("joint", "complete"):
             values[Column(f"{measure}_score")] = scores[measure].reindex(images).to_numpy(dtype=np.float64)
     for (operation, tokens), rows in headline.items():
-        values |= _measures(str(operation), str(tokens), rows, labels)
+        values |= _measures(operation, tokens, {field: held[rows] for field, held in column.items()}, labels)
     sizes = {}
+    clean, edited = column["clean_probability"], column["edited_probability"]
     for operation, measure in CURVES.items():
-        for tokens, rows in effects.loc[effects["operation"] == operation].groupby("tokens"):
-            if rows["size"].nunique() > 1:
-                sizes[operation], areas = _curve(rows, images)
-                values[Column(measure, operation, str(tokens))] = areas
+        for tokens in dict.fromkeys(tokens for edit, tokens, _ in edits if edit == operation):
+            curve = {size: rows for (edit, where, size), rows in edits.items() if (edit, where) == (operation, tokens)}
+            if len(curve) > 1:
+                sizes[operation] = tuple(curve)
+                retained = [1 + probability_deviation(clean[rows], edited[rows]) for rows in curve.values()]
+                values[Column(measure, operation, tokens)] = curve_area(sizes[operation], np.stack(retained, axis=1))
     _check_finite(name, values)
     return Method(
         run_dir=run_dir,
         provenance=provenance,
         scorer=str(first["scorer"]),
         search=str(first["search"]),
-        top_k=int(first["top_k"]),
+        top_k=top_k,
         token_scope=str(first["token_scope"]),
         images=images,
         targets=targets,
@@ -166,14 +174,22 @@ def _read(
     )
 
 
-def _image_sets(effects: pd.DataFrame) -> list[set[str]]:
-    return [set(group) for _, group in effects.groupby(["operation", "tokens", "size"])["sample_id"]]
+def _rows(name: str, effects: pd.DataFrame) -> tuple[NDArray[np.str_], dict[tuple[str, str, int], NDArray[np.int64]]]:
+    """The images that every edit has seen, ascending, and for each edit, in order, the rows of these images."""
+    groups = effects.groupby(["operation", "tokens", "size"])
+    codes, ids = pd.factorize(effects["sample_id"], sort=True)
+    rows = np.full((groups.ngroups, len(ids)), -1)
+    rows[groups.ngroup().to_numpy(), codes] = np.arange(len(effects))
+    if doubled := len(effects) - int((rows >= 0).sum()):
+        raise NeuronPathError(f"The effects of {name} hold {doubled} row(s) twice; evaluate that run again.")
+    seen = np.flatnonzero((rows >= 0).all(axis=0))
+    edits: list[Any] = groups.size().index.tolist()
+    return np.array(ids[seen], dtype=np.str_), dict(zip(edits, rows[:, seen], strict=True))
 
 
 def _measures(
-    operation: str, tokens: str, rows: pd.DataFrame, labels: NDArray[np.int64]
+    operation: str, tokens: str, column: Mapping[str, NDArray[Any]], labels: NDArray[np.int64]
 ) -> dict[Column, NDArray[np.float64]]:
-    column = {name: rows[name].to_numpy() for name in rows.columns}
     accuracy = accuracy_deviation(column["clean_prediction"], column["edited_prediction"], labels)
     measured = {
         "probability_deviation": 100 * probability_deviation(column["clean_probability"], column["edited_probability"]),
@@ -182,13 +198,6 @@ def _measures(
         "kl_divergence": column["kl_divergence"].astype(np.float64),
     }
     return {Column(measure, operation, tokens): values for measure, values in measured.items()}
-
-
-def _curve(rows: pd.DataFrame, images: NDArray[np.str_]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    retained = 1 + probability_deviation(rows["clean_probability"].to_numpy(), rows["edited_probability"].to_numpy())
-    curves = rows.assign(retained=retained).pivot(index="sample_id", columns="size", values="retained").loc[images]
-    sizes = tuple(int(size) for size in curves.columns)
-    return sizes, curve_area(sizes, curves.to_numpy())
 
 
 def _check_finite(name: str, values: dict[Column, NDArray[np.float64]]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import accuracy_deviation, logit_difference, probability_deviation
-from neuron_path.stats.intervals import Interval, bootstrap_mean, bootstrap_means
+from neuron_path.stats.intervals import Interval, bootstrap_tables
 
 GROUP_COLUMNS = ["scorer", "search", "top_k", "token_scope", "operation", "size", "tokens"]
 """What a row of the summary stands for; effects of different sizes of path, edit or scope are never averaged."""
@@ -77,8 +79,8 @@ def summarise_effects(
     # As a column of its own, so that rows keep their label whatever the index of the table that was given.
     effects = effects.assign(label=pd.array([known.get(name) for name in effects["sample_id"]], dtype="Int64"))
     kind = "label" if not effects["label"].isna().to_numpy().any() else "target"
-    options: dict[str, Any] = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
-    rows = []
+    heads: list[dict[str, Any]] = []
+    groups: list[pd.DataFrame] = []
     for _, group in effects.groupby(GROUP_COLUMNS, sort=False, dropna=False):
         names = {name: group[name].iloc[0] for name in GROUP_COLUMNS}
         if doubled := group["sample_id"][group["sample_id"].duplicated()].tolist():
@@ -87,45 +89,59 @@ def summarise_effects(
             )
         # The bootstrap draws by position: in one order of the images the digits are always the same.
         images = group.sort_values("sample_id")
-        if by is None:
-            rows.append(names | _summarise(images, options))
-            continue
-        for index, members in images.groupby(kind):
-            rows.append(names | {"class_kind": kind, "class": index} | _summarise(members, options))
-    return pd.DataFrame(rows)
+        for index, members in [(None, images)] if by is None else images.groupby(kind):
+            heads.append(names if by is None else names | {"class_kind": kind, "class": index})
+            groups.append(members)
+    changes, accuracies = [_changes(group) for group in groups], [_accuracy_changes(group) for group in groups]
+    tables = [*changes, *(table for table in accuracies if table.size)]
+    intervals = iter(bootstrap_tables(tables, confidence=confidence, n_resamples=n_resamples, seed=seed))
+    means = list(islice(intervals, len(groups)))
+    nan = float("nan")
+    unknown = [Interval(nan, nan, nan, 0, confidence)]
+    means = [mean + (next(intervals) if table.size else unknown) for mean, table in zip(means, accuracies, strict=True)]
+    return pd.DataFrame(
+        [head | _summarise(group, *mean) for head, group, mean in zip(heads, groups, means, strict=True)]
+    )
 
 
-def _summarise(group: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
-    clean, edited = group["clean_probability"].to_numpy(), group["edited_probability"].to_numpy()
+def _changes(group: pd.DataFrame) -> NDArray[np.float64]:
+    """Of probability, logit and all classes: (3, n)."""
+    probability = probability_deviation(group["clean_probability"].to_numpy(), group["edited_probability"].to_numpy())
     logits = logit_difference(group["clean_logit"].to_numpy(), group["edited_logit"].to_numpy())
-    values = [probability_deviation(clean, edited), logits, group["kl_divergence"].to_numpy()]
-    probability, logit, divergence = bootstrap_means(values, **options)
+    return np.stack([probability, logits, group["kl_divergence"].to_numpy()])
+
+
+def _accuracy_changes(group: pd.DataFrame) -> NDArray[np.float64]:
+    """Of the labelled images: (1, n)."""
+    return accuracy_deviation(*_predictions(group))[None]
+
+
+def _predictions(group: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Before the edit, after it, and what is right, for labelled images."""
+    labelled = group.loc[group["label"].notna()]
+    names = ("clean_prediction", "edited_prediction", "label")
+    clean, edited, right = (labelled[name].to_numpy(dtype=np.int64) for name in names)
+    return clean, edited, right
+
+
+def _summarise(
+    group: pd.DataFrame, probability: Interval, logit: Interval, divergence: Interval, accuracy: Interval
+) -> dict[str, Any]:
+    clean, edited, right = _predictions(group)
+    nan = float("nan")
     return {
         "n": len(group),
-        "clean_probability": float(clean.mean()),
-        "edited_probability": float(edited.mean()),
+        "clean_probability": float(group["clean_probability"].to_numpy().mean()),
+        "edited_probability": float(group["edited_probability"].to_numpy().mean()),
         **_columns("probability_deviation", probability),
         "includes_zero": probability.includes_zero,
         **_columns("logit_difference", logit),
         **_columns("kl_divergence", divergence),
-        **_summarise_accuracy(group, options),
-    }
-
-
-def _summarise_accuracy(group: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
-    labelled = group.loc[group["label"].notna()]
-    right = labelled["label"].to_numpy(dtype=np.int64)
-    clean, edited = labelled["clean_prediction"].to_numpy(), labelled["edited_prediction"].to_numpy()
-    nan = float("nan")
-    interval = Interval(nan, nan, nan, 0, options["confidence"])
-    if len(right):
-        interval = bootstrap_mean(accuracy_deviation(clean, edited, right), **options)
-    return {
         "n_labelled": len(right),
         "clean_accuracy": 100.0 * float((clean == right).mean()) if len(right) else nan,
         "edited_accuracy": 100.0 * float((edited == right).mean()) if len(right) else nan,
-        **_columns("accuracy_deviation", interval),
-        "accuracy_includes_zero": interval.includes_zero,
+        **_columns("accuracy_deviation", accuracy),
+        "accuracy_includes_zero": accuracy.includes_zero,
     }
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.stats.resampling import resampled_means
+from neuron_path.stats.resampling import alike, resampled_means
+
+_AT_ONCE = 2**23  # redrawn means at once: 64 MiB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,30 +93,74 @@ def bootstrap_means(
     [2.0, 0.0]
     """
     samples = np.asarray(rows, dtype=np.float64)
-    _check(samples, confidence, n_resamples)
+    check_samples(samples, confidence, n_resamples)
+    low, high = np.empty((2, len(samples)))
+    varied = np.flatnonzero((samples != samples[:, :1]).any(axis=1))  # of others no redraw can differ
+    size = max(1, _AT_ONCE // n_resamples)
+    for begin in range(0, len(varied), size):
+        block = varied[begin : begin + size]
+        low[block], high[block] = percentiles(resampled_means(samples[block], n_resamples, seed), confidence)
+    return intervals_of(samples, low, high, confidence)
+
+
+def bootstrap_tables(
+    tables: Sequence[NDArray[np.float64]], *, confidence: float = 0.95, n_resamples: int = 9999, seed: int = 0
+) -> list[list[Interval]]:
+    """Return what :func:`bootstrap_means` gives for each table, (K, n), in less time where many have the same n."""
+    found: list[list[Interval]] = [[] for _ in tables]
+    for same in alike(table.shape[1] for table in tables):
+        rows = np.concatenate([tables[index] for index in same])
+        intervals = iter(bootstrap_means(rows, confidence=confidence, n_resamples=n_resamples, seed=seed))
+        for index in same:
+            found[index] = list(islice(intervals, len(tables[index])))
+    return found
+
+
+def intervals_of(
+    samples: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], confidence: float
+) -> list[Interval]:
+    """Return the intervals of K sets of n values, (K, n), given the bounds of those whose values are not all equal."""
     n = samples.shape[1]
     means, constant = samples.mean(axis=1), (samples == samples[:, :1]).all(axis=1)
     # The rounded mean of equal values may differ from them in the last digit.
     means[constant] = samples[constant, 0]
-    low, high = (
-        (np.full(len(samples), np.nan), np.full(len(samples), np.nan)) if n == 1 else (means.copy(), means.copy())
-    )
-    if n > 1 and not constant.all():
-        redrawn = resampled_means(samples[~constant], n_resamples, seed)
-        low[~constant], high[~constant] = np.quantile(redrawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    if n == 1:
+        low = high = np.full_like(means, np.nan)
+    else:
+        low, high = np.where(constant, means, low), np.where(constant, means, high)
     return [
         Interval(*map(float, numbers), n=n, confidence=confidence) for numbers in zip(means, low, high, strict=True)
     ]
 
 
-def _check(sample: np.ndarray, confidence: float, n_resamples: int) -> None:
-    if sample.ndim != 2:
-        raise NeuronPathError(f"The rows to average have shape {sample.shape}; expected (K, n), a column per image.")
-    if not sample.shape[1]:
+def percentiles(redrawn: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the (1 ∓ confidence)/2 quantiles of each row of redrawn means, (K, R), as ``numpy.quantile`` has them.
+
+    It parts nothing off but the two tails, in place, so that rows are in another order afterwards: a quarter of the
+    time for the many rows of a comparison class by class.
+    """
+    last = redrawn.shape[1] - 1
+    rank = last * (1 - confidence) / 2
+    least = int(rank)
+    share, after = rank - least, min(least + 1, last)
+    redrawn.partition(after, axis=1)
+    low = redrawn[:, : least + 1].max(axis=1)
+    low += share * (redrawn[:, after] - low)
+    redrawn.partition(last - after, axis=1)
+    high = redrawn[:, last - least :].min(axis=1)
+    high -= share * (high - redrawn[:, last - after])
+    return low, high
+
+
+def check_samples(samples: np.ndarray, confidence: float, n_resamples: int) -> None:
+    """Raise a NeuronPathError unless there are K rows of n finite values, and the options are in range."""
+    if samples.ndim != 2:
+        raise NeuronPathError(f"The rows to average have shape {samples.shape}; expected (K, n), a column per image.")
+    if not samples.shape[1]:
         raise NeuronPathError("There are no values to average; expected at least one image. Check the selection.")
-    if wrong := int((~np.isfinite(sample)).sum()):
+    if wrong := int((~np.isfinite(samples)).sum()):
         raise NeuronPathError(
-            f"{wrong} of {sample.size} values to average are NaN or infinite; expected finite numbers. "
+            f"{wrong} of {samples.size} values to average are NaN or infinite; expected finite numbers. "
             "Find the images that gave them, or leave them out."
         )
     if not 0 < confidence < 1:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.stats.intervals import Interval, bootstrap_means
-from neuron_path.stats.resampling import sign_flip_p_values
+from neuron_path.stats.intervals import Interval, check_samples, intervals_of, percentiles
+from neuron_path.stats.resampling import ROUNDING, resampled_means, sign_flip_p_values
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,37 +63,62 @@ def paired_test(
             f"The values to compare have shapes {one.shape} and {other.shape}; expected (n,) twice. "
             "Join them by sample_id first."
         )
-    return paired_tests(
-        (one - other)[None], confidence=confidence, n_bootstrap=n_bootstrap, n_permutations=n_permutations, seed=seed
-    )[0]
+    _, (test,) = paired_tests(
+        np.stack([one, other]),
+        [(0, 1)],
+        confidence=confidence,
+        n_bootstrap=n_bootstrap,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+    return test
 
 
 def paired_tests(
-    differences: ArrayLike,
+    rows: ArrayLike,
+    pairs: ArrayLike,
     *,
     confidence: float = 0.95,
     n_bootstrap: int = 9999,
     n_permutations: int = 19_999,
     seed: int = 0,
-) -> list[PairedTest]:
-    """Test K differences of methods over the same n images, from the same draws; see :func:`paired_test`.
+) -> tuple[list[Interval], list[PairedTest]]:
+    """Average K methods over the same n images and test P pairs of them, all from the same draws.
+
+    What is drawn of a difference is the difference of what is drawn of its two rows, so that many pairs cost no more
+    than their rows.
 
     Args:
-        differences: (K, n) first − second, per pair of methods and image.
-        confidence: as there.
+        rows: (K, n) finite values, per method and image.
+        pairs: (P, 2) which row is compared with which.
+        confidence: as for :func:`paired_test`.
         n_bootstrap: as there.
         n_permutations: as there.
         seed: as there.
 
+    Returns:
+        The interval of each row, as :func:`neuron_path.stats.intervals.bootstrap_means` gives it, and the test of each
+        pair.
+
     Raises:
         NeuronPathError: as there.
     """
-    rows = np.asarray(differences, dtype=np.float64)
+    samples, indices = np.asarray(rows, dtype=np.float64), np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     if n_permutations < 1:
         raise NeuronPathError(f"n_permutations is {n_permutations}; expected 1 or more, such as 19999.")
-    intervals = bootstrap_means(rows, confidence=confidence, n_resamples=n_bootstrap, seed=seed)
-    p_values = sign_flip_p_values(rows, n_permutations, seed)
-    return [PairedTest(interval, float(p)) for interval, p in zip(intervals, p_values, strict=True)]
+    check_samples(samples, confidence, n_bootstrap)
+    redrawn = resampled_means(samples, n_bootstrap, seed)
+    p_values = sign_flip_p_values(samples, indices, n_permutations, seed)
+    rounding = ROUNDING * np.abs(samples).mean(axis=1)
+    tests = []
+    for (i, j), p in zip(indices.tolist(), p_values.tolist(), strict=True):
+        difference = redrawn[i] - redrawn[j]
+        # Samples on which two methods agree: what is left of their difference is rounding.
+        difference[np.abs(difference) <= rounding[i] + rounding[j]] = 0
+        bounds = percentiles(difference[None], confidence)
+        (interval,) = intervals_of((samples[i] - samples[j])[None], *bounds, confidence)
+        tests.append(PairedTest(interval, p))
+    return intervals_of(samples, *percentiles(redrawn, confidence), confidence), tests
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -53,6 +54,48 @@ def refusal(file: Path, model: nn.Module | None = None, *, key: str | None = Non
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 900
     return str(caught.value)
+
+
+def as_google(model: nn.Module, *, head: bool = True) -> dict[str, np.ndarray]:
+    """As Google's ViT-B_16.npz names and shapes its arrays."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    depth, width = len([*model.get_submodule("blocks").children()]), state["cls_token"].shape[-1]
+    heads = model.get_submodule("blocks.0.attn").num_heads
+    held = {
+        "cls": state["cls_token"],
+        "embedding/kernel": state["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
+        "embedding/bias": state["patch_embed.proj.bias"],
+        "Transformer/posembed_input/pos_embedding": state["pos_embed"],
+        "Transformer/encoder_norm/scale": state["norm.weight"],
+        "Transformer/encoder_norm/bias": state["norm.bias"],
+    }
+    if head:
+        held |= {"head/kernel": state["head.weight"].T, "head/bias": state["head.bias"]}
+    for block in range(depth):
+        theirs, ours = f"Transformer/encoderblock_{block}/", f"blocks.{block}."
+        held |= {
+            f"{theirs}LayerNorm_0/scale": state[f"{ours}norm1.weight"],
+            f"{theirs}LayerNorm_0/bias": state[f"{ours}norm1.bias"],
+            f"{theirs}LayerNorm_2/scale": state[f"{ours}norm2.weight"],
+            f"{theirs}LayerNorm_2/bias": state[f"{ours}norm2.bias"],
+            f"{theirs}MlpBlock_3/Dense_0/kernel": state[f"{ours}mlp.fc1.weight"].T,
+            f"{theirs}MlpBlock_3/Dense_0/bias": state[f"{ours}mlp.fc1.bias"],
+            f"{theirs}MlpBlock_3/Dense_1/kernel": state[f"{ours}mlp.fc2.weight"].T,
+            f"{theirs}MlpBlock_3/Dense_1/bias": state[f"{ours}mlp.fc2.bias"],
+        }
+        attention = f"{theirs}MultiHeadDotProductAttention_1/"
+        for part, name in enumerate(("query", "key", "value")):
+            rows = slice(part * width, (part + 1) * width)
+            held[f"{attention}{name}/kernel"] = state[f"{ours}attn.qkv.weight"][rows].T.reshape(width, heads, -1)
+            held[f"{attention}{name}/bias"] = state[f"{ours}attn.qkv.bias"][rows].reshape(heads, -1)
+        held[f"{attention}out/kernel"] = state[f"{ours}attn.proj.weight"].T.reshape(heads, -1, width)
+        held[f"{attention}out/bias"] = state[f"{ours}attn.proj.bias"]
+    return held
+
+
+def save_npz(file: Path, held: dict[str, Any]) -> Path:
+    np.savez(file, **held)
+    return file
 
 
 def as_hugging_face(model: nn.Module, kind: str = "vit") -> Weights:

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.stats import resampling
-from neuron_path.stats.intervals import bootstrap_mean, bootstrap_means
+from neuron_path.stats.intervals import bootstrap_mean, bootstrap_means, bootstrap_tables
 from neuron_path.stats.paired import holm, paired_test, paired_tests
 from neuron_path.stats.resampling import resampled_means, sign_flip_p_values
 
@@ -56,8 +56,8 @@ def test_many_images_agree_with_the_t_test() -> None:
 
 
 def test_a_true_null_is_rejected_as_often_as_it_says() -> None:
-    rows = np.random.default_rng(8).normal(size=(600, 40))
-    share = np.mean(sign_flip_p_values(rows, 999, seed=0) < 0.05)
+    rows = np.random.default_rng(8).normal(size=(1200, 40))
+    share = np.mean(sign_flip_p_values(rows, np.arange(1200).reshape(600, 2), 999, seed=0) < 0.05)
     assert 0.03 < share < 0.075
 
 
@@ -90,11 +90,37 @@ def test_rounding_does_not_decide_ties() -> None:
 @pytest.mark.parametrize("n", [3, 14, 70, 400])
 def test_batches_and_neighbours_change_nothing(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(n).normal(0.02, 1, size=(5, n))
-    means, p_values = resampled_means(rows, 501, seed=3), sign_flip_p_values(rows, 501, seed=3)
+    pairs = np.array([[0, 1], [2, 4], [3, 0], [2, 2]])
+    means, p_values = resampled_means(rows, 501, seed=3), sign_flip_p_values(rows, pairs, 501, seed=3)
     monkeypatch.setattr(resampling, "BATCH_VALUES", 7 * n)
     np.testing.assert_allclose(resampled_means(rows[2:3], 501, seed=3), means[2:3], rtol=1e-12, atol=1e-14)
-    np.testing.assert_array_equal(sign_flip_p_values(rows[2:3], 501, seed=3), p_values[2:3])
-    assert [test.p for test in paired_tests(rows, n_permutations=501, seed=3)] == p_values.tolist()
+    np.testing.assert_array_equal(sign_flip_p_values(rows[[2, 4]], np.array([[0, 1]]), 501, seed=3), p_values[1:2])
+    intervals, tests = paired_tests(rows, pairs, n_bootstrap=99, n_permutations=501, seed=3)
+    assert [test.p for test in tests] == p_values.tolist()
+    for interval, alone in zip(intervals, bootstrap_means(rows, n_resamples=99, seed=3), strict=True):
+        assert (interval.low, interval.high) == (pytest.approx(alone.low), pytest.approx(alone.high))
+
+
+@pytest.mark.parametrize("n_different", [0, 1, 2, 60])
+@pytest.mark.parametrize("scale", [1, 1e9])
+def test_a_difference_is_bootstrapped_as_if_it_were_a_row(n_different: int, scale: float) -> None:
+    # With one or two images that differ, many a redrawn sample holds neither: its mean is 0 and no rounding error.
+    rows = scale * np.random.default_rng(14).normal(size=(2, 60))
+    rows[1, n_different:] = rows[0, n_different:]
+    difference = paired_test(*rows, n_bootstrap=999, n_permutations=9).difference
+    expected = bootstrap_mean(rows[0] - rows[1], n_resamples=999)
+    assert difference.mean == expected.mean
+    for bound, right in ((difference.low, expected.low), (difference.high, expected.high)):
+        assert bound == pytest.approx(right, rel=1e-11, abs=0)
+
+
+def test_tables_of_as_many_images_have_the_intervals_that_they_have_alone() -> None:
+    tables = [np.random.default_rng(n).normal(size=(rows, n)) for rows, n in ((2, 30), (1, 7), (3, 30), (1, 1))]
+    for table, found in zip(tables, bootstrap_tables(tables, n_resamples=99), strict=True):
+        expected = bootstrap_means(table, n_resamples=99)
+        assert [interval.mean for interval in found] == [interval.mean for interval in expected]
+        for ours, alone in zip(found, expected, strict=True):
+            assert (ours.low, ours.high) == pytest.approx((alone.low, alone.high), nan_ok=True)
 
 
 def test_the_draws_are_those_of_scipys_bootstrap() -> None:
@@ -145,7 +171,7 @@ def test_holm_step_by_step(p_values: list[float]) -> None:
         ([1.0, 2.0], [1.0], {}, "shapes (2,) and (1,)"),
         ([[1.0]], [[1.0]], {}, "expected (n,) twice"),
         ([], [], {}, "no values"),
-        ([1.0, float("nan")], [0.0, 0.0], {}, "1 of 2"),
+        ([1.0, float("nan")], [0.0, 0.0], {}, "1 of 4"),
         ([1.0, 2.0], [0.0, 0.0], {"n_permutations": 0}, "n_permutations is 0"),
         ([1.0, 2.0], [0.0, 0.0], {"confidence": 2}, "confidence is 2"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -64,4 +65,9 @@ def write_comparison(
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
+    """What ``to_csv`` writes with ``float_format``, in a fraction of the time."""
+    floats = {
+        name: ["" if math.isnan(value) else _DIGITS % value for value in table[name].tolist()]
+        for name in table.select_dtypes("float")
+    }
+    return table.assign(**floats).to_csv(index=False, lineterminator="\n")

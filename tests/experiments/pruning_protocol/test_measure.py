@@ -16,8 +16,8 @@ from neuron_path.models.session import Session
 from neuron_path.pipeline.pruning.study import open_run
 from pruning_protocol.masks import class_path, draw_masks, masked_probabilities
 from pruning_protocol.measure import ProtocolSettings, measure_protocol, split_for_protocol
-from pruning_protocol.page import ablation_table, protocol_page
-from pruning_protocol.summary import RECORD_COLUMNS, summarise_protocol
+from pruning_protocol.page import beside_table, protocol_page
+from pruning_protocol.summary import RECORD_COLUMNS, beside_published, summarise_protocol
 from tests.command import run_in
 
 SETTINGS = ProtocolSettings(shares=(0.5, 1.0), depths=(3, 20), seeds=(0, 1))
@@ -85,10 +85,16 @@ def test_settings_out_of_range_are_refused() -> None:
 
 def test_published_numbers_stand_beside_ours_or_apart(searched: Path) -> None:
     summary = summarise_protocol(measure_protocol(str(searched), SETTINGS))
-    apart = protocol_page(summary, {"digits_vit": None}, {"digits_vit": "a.png"})
-    assert "not to be compared" in apart
-    assert "0.5187" in apart
-    assert "paper:" not in apart
-    beside = ablation_table(summary.assign(top_k=5, share=summary["share"]), "probability", "vit_b_32")
-    assert "(paper: 0.541)" in beside.loc[beside["masked"] == "100 %", "all 12 blocks"].iloc[0]
-    assert "(paper: 0.519)" in beside.loc[beside["masked"] == "50 %", "first 3 blocks"].iloc[0]
+    apart = {"digits_vit": None}
+    page = protocol_page(summary, apart, {"digits_vit": "a.png"}, beside_published(summary, apart))
+    assert "not to be compared" in page
+    assert "0.5187" in page
+    assert "## Beside the published numbers" not in page
+    together = {"digits_vit": "vit_b_32"}
+    beside = beside_published(summary.assign(top_k=5), together)
+    page = protocol_page(summary, together, {"digits_vit": "a.png"}, beside)
+    assert "not to be compared" not in page
+    table = beside_table(beside).set_index(["depth", "masked"])
+    assert table.loc[("12", "100 %"), "paper"] == "0.541"
+    assert table.loc[("3", "50 %"), "paper"] == "0.519"
+    assert table.loc[("–", "none"), "paper"] == "0.520 (read off)"
