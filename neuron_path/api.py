@@ -24,8 +24,9 @@ from neuron_path.models.budget import chunks
 from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.finder import PathFinder
-from neuron_path.search.plan import in_bytes
+from neuron_path.search.method import Method
 from neuron_path.search.search import Search, searches
+from neuron_path.search.settings import SearchSettings
 from neuron_path.store.atomic import write_bytes
 from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName, TokensName
 
@@ -123,23 +124,21 @@ def find_paths(
             needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: leave them out"
             raise NeuronPathError(f"The search '{chosen.name}' that maximises '{chosen.maximises}' {needs}.")
     lender = None if chosen.borrows is None else _Given(session, images, reference_images, donor_images)
-    finder = PathFinder(
-        session,
-        scorers.create(scorer),
-        chosen,
+    settings = SearchSettings(
         Quadrature.of(quadrature, n_steps),
-        target=Target.of(target, contrast_class, session.adapter.n_classes),
-        top_k=top_k,
-        per_block=per_block,
-        micro_batch=micro_batch,
-        memory_budget=None if memory_budget is None else in_bytes(memory_budget),
-        precision=precision,
-        compile=compile,
-        keep_candidates=keep_candidates,
-        lender=lender,
+        Target.of(target, contrast_class, session.adapter.n_classes),
+        top_k,
+        per_block,
+        micro_batch,
+        memory_budget,
+        precision,
+        compile,
     )
-    widths = tuple(block.n_neurons for block in session.adapter.blocks)
-    return replace(finder.find(images, targets), n_neurons=widths)
+    method = Method(scorers.create(scorer), chosen)
+    finder = PathFinder(session, method, settings, keep_candidates=keep_candidates, lender=lender)
+    [found] = finder.find(images, targets)
+    paths = found.paths.squeeze(2) if top_k == 1 else found.paths
+    return replace(found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks))
 
 
 class _Given:

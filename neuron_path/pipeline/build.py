@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.scorer import scorers
 from neuron_path.attribution.target import Target
 from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig, TrainerConfig, options_of
 from neuron_path.data.labels import are_numbers
@@ -39,9 +39,10 @@ from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.chunk import Lender
 from neuron_path.search.finder import PathFinder
-from neuron_path.search.plan import in_bytes
-from neuron_path.search.search import Search, searches
+from neuron_path.search.method import Method
+from neuron_path.search.search import searches
 from neuron_path.search.searches.greedy import Greedy
+from neuron_path.search.settings import SearchSettings
 
 _CPU = torch.device("cpu")
 
@@ -61,7 +62,7 @@ def build_work(config: Config, baselines: Sequence[str], device: torch.device = 
     lender = build_lender(config, study)
     return Work(
         study,
-        build_finders(config, study.session, baselines, lender),
+        build_finder(config, study.session, baselines, lender),
         lender,
         config.evaluation,
         config.seed,
@@ -195,10 +196,10 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     return lambda batch: [constant] * len(batch)
 
 
-def build_finders(
+def build_finder(
     config: Config, session: Session, baselines: Sequence[str], lender: Lender | None = None
-) -> list[PathFinder]:
-    """The configured method first, then the baselines, which take the same quadrature and the greedy search.
+) -> PathFinder:
+    """The configured method, and the baselines, which take the greedy search.
 
     Args:
         config: of the method.
@@ -206,39 +207,30 @@ def build_finders(
         baselines: further scorers.
         lender: gives a search what it needs of other images.
     """
-    chosen, search, quadrature = _build_method(config)
+    method, settings = _build_method(config)
     seeded = [name for name, scorer in scorers if "seed" in signature(scorer).parameters]
     others = [
-        scorers.create(name, **({"seed": config.seed} if name in seeded else {}))
+        Method(scorers.create(name, **({"seed": config.seed} if name in seeded else {})), Greedy())
         for name in dict.fromkeys(baselines)
-        if name != chosen.name
+        if name != method.scorer.name
     ]
-    return [
-        PathFinder(
-            session,
-            scorer,
-            search if scorer is chosen else Greedy(),
-            quadrature,
-            target=target_of(config),
-            top_k=config.top_k,
-            per_block=config.per_block,
-            micro_batch=config.micro_batch,
-            memory_budget=None if config.memory_budget is None else in_bytes(config.memory_budget),
-            precision=config.precision,
-            compile=config.compile,
-            lender=lender,
-        )
-        for scorer in (chosen, *others)
-    ]
+    return PathFinder(session, method, settings, others, lender=lender)
 
 
-def _build_method(config: Config) -> tuple[Scorer, Search, Quadrature]:
-    target_of(config)
-    return (
-        scorers.create(config.scorer.name, **options_of(config.scorer)),
-        searches.create(config.search.name, **options_of(config.search)),
+def _build_method(config: Config) -> tuple[Method, SearchSettings]:
+    scorer = scorers.create(config.scorer.name, **options_of(config.scorer))
+    search = searches.create(config.search.name, **options_of(config.search))
+    settings = SearchSettings(
         build_quadrature(config),
+        target_of(config),
+        top_k=config.top_k,
+        per_block=config.per_block,
+        micro_batch=config.micro_batch,
+        memory_budget=config.memory_budget,
+        precision=config.precision,
+        compile=config.compile,
     )
+    return Method(scorer, search), settings
 
 
 def target_of(config: Config) -> Target:

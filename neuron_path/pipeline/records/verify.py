@@ -23,7 +23,6 @@ from neuron_path.pipeline.records.identity import identity_of
 from neuron_path.pipeline.records.sameness import compare_paths
 from neuron_path.pipeline.search import weights_of
 from neuron_path.pipeline.work import Work
-from neuron_path.search.finder import find_all
 from neuron_path.store.checksums import changed_files, stored_files
 from neuron_path.store.identity import differences
 from neuron_path.store.layout import (
@@ -205,7 +204,7 @@ def _source(
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
     work = build_work(config, baselines)
     study, weights = work.study, weights_of(work.study)
-    now = identity_of(config, study, work.finders, weights) | {"weight_hash": weights}
+    now = identity_of(config, work, weights) | {"weight_hash": weights}
     if told := differences(before, now):
         raise _Wrong("; ".join(told))
     expected = [name for name in study.data.dataset.sample_ids if name not in skipped]
@@ -220,20 +219,18 @@ def _found_again(config: Config, work: Work, paths: pd.DataFrame, sample: int, s
     """Some images have the paths that the table says."""
     if not sample:
         return "no image searched again, as asked"
-    dataset, session, finders = work.study.data.dataset, work.study.session, work.finders
+    dataset, finder = work.study.data.dataset, work.finder
     names = list(dict.fromkeys(paths["sample_id"]))
     chosen = sorted(random.Random(seed).sample(names, min(sample, len(names))))
     places = {name: place for place, name in enumerate(dataset.sample_ids)}
     batch: Batch = collate([dataset[places[name]] for name in chosen])
     if batch.problems:
         raise _Wrong(f"{batch.problems[0][0]!r} cannot be read any more ({batch.problems[0][1]})")
-    session.model.to(build_trainer(config.trainer).strategy.root_device)
+    finder.session.model.to(build_trainer(config.trainer).strategy.root_device)
     expected = paths.loc[paths["sample_id"].isin(chosen)]
     targets = dict(zip(expected["sample_id"], expected["target"].tolist(), strict=True))
-    found = find_all(finders, batch.images, [targets[name] for name in chosen], chosen, progress=False)
-    again = pd.concat(
-        path_rows(batch, finder, result.cpu()).to_pandas() for finder, result in zip(finders, found, strict=True)
-    )
+    found = finder.find(batch.images, [targets[name] for name in chosen], chosen, progress=False)
+    again = path_rows(batch, finder, [result.cpu() for result in found]).to_pandas()
     sameness = compare_paths(expected, again)
     if not sameness.is_same:
         forced = "; some are of another search, which was continued by force"
