@@ -68,11 +68,10 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     Raises:
         NeuronPathError: the overrides make no configuration.
     """
-    overrides = _flags_last(as_overrides(overrides))
+    in_place = _IN_PLACE if command == "evaluate" else ()
+    overrides = _flags_last([*as_overrides(overrides), *in_place])
     sweep_failures.begin()
     register_schemas()
-    if command == "evaluate":
-        overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
     failures: list[NeuronPathError] = []
     unforeseen: list[Exception] = []
