@@ -105,7 +105,7 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     if unforeseen:
         raise unforeseen[0]
     known = {sweep_failures.as_line(failure) for failure in failures}  # jobs elsewhere could add to their own list only
-    return [*failures, *(NeuronPathError(line) for line in sweep_failures.told() if line not in known)]
+    return [*failures, *(NeuronPathError(line) for line in sweep_failures.collected() if line not in known)]
 
 
 def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
@@ -282,11 +282,11 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, OSError):
         return f"Cannot write the run directory ({error}): choose another with hydra.run.dir=DIR."
-    told = _first(error)
-    if several := re.fullmatch(r"Ambiguous value for argument '([^=]*)=(.*)'", told):
-        return f"{told}: {_for_several(several[1], several[2])}."
-    advice = next((f": {advice}" for begin, advice in _ADVICE.items() if begin in told), "")
-    return f"{told}{advice}."
+    message = _first(error)
+    if several := re.fullmatch(r"Ambiguous value for argument '([^=]*)=(.*)'", message):
+        return f"{message}: {_for_several(several[1], several[2])}."
+    advice = next((f": {advice}" for begin, advice in _ADVICE.items() if begin in message), "")
+    return f"{message}{advice}."
 
 
 def _for_several(key: str, values: str) -> str:
@@ -311,12 +311,12 @@ def _explain_value(cause: OmegaConfBaseException) -> str:
 
 def _kind_advice(error: ValidationError) -> str:
     """What kind of value a setting takes, and the given one as that where it can be; nothing for other kinds."""
-    told, key, value = _first(error), error.full_key, error.value
-    if "is not Optional" in told:
+    message, key, value = _first(error), error.full_key, error.value
+    if "is not Optional" in message:
         return "null is no value of it"
-    if "not a ListConfig" in told and isinstance(value, str | int | float):
+    if "not a ListConfig" in message and isinstance(value, str | int | float):
         return f"it is a list, as in {shlex.quote(f'{key}=[{value}]')}"
-    if "could not be converted to Integer" in told:
+    if "could not be converted to Integer" in message:
         is_whole = isinstance(value, float) and value.is_integer()
         return f"'{value}' is no whole number" + (f", as in {key}={int(value)}" if is_whole else "")
     kinds = {
@@ -324,7 +324,7 @@ def _kind_advice(error: ValidationError) -> str:
         "is not a valid bool": f"'{value}' is neither true nor false",
         " to Dict": f"it is a mapping, as in +{key}.NAME=VALUE",
     }
-    return next((advice for kind, advice in kinds.items() if kind in told), "")
+    return next((advice for kind, advice in kinds.items() if kind in message), "")
 
 
 def _unknown_option(error: MissingConfigException) -> str:

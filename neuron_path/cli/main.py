@@ -94,7 +94,7 @@ def _plain(command: str, arguments: list[str], debug: bool) -> int:
             return 0
         module.show(arguments)
     except NeuronPathError as error:
-        _tell(error, debug)
+        _show(error, debug)
         return 1
     except KeyboardInterrupt as error:
         kept = ["What was finished is kept: the same command goes on."] if command in RESUMED else []
@@ -113,7 +113,7 @@ def _hydra_app(command: str, overrides: list[str], debug: bool) -> int:
         notes = getattr(error, "__notes__", [])  # how to continue, where that can be done
         return _stopped(command, error, ["What was finished is kept in the run directory.", *notes])
     for failure in failures:
-        _tell(failure, debug)
+        _show(failure, debug)
     return 1 if failures else 0
 
 
@@ -124,7 +124,7 @@ def _stopped(command: str, error: KeyboardInterrupt, kept: Sequence[str]) -> int
     return RESUMABLE if isinstance(error, Terminated) and command in RESUMED else code
 
 
-def _tell(error: NeuronPathError, debug: bool) -> None:
+def _show(error: NeuronPathError, debug: bool) -> None:
     """An error's line, below its traceback where that is asked for."""
     if debug:
         traceback.print_exception(error)

@@ -127,20 +127,20 @@ def _check_level(files: Sequence[str], keys: Sequence[str | None], root: Path, k
     above = [part for part in shared.split("/") if part]
     split = next((place for place, part in enumerate(above) if _SPLIT.fullmatch(part)), None)
     if folders and all(map(_SPLIT.fullmatch, folders)):
-        told = f"holds the splits {', '.join(folders)} and no classes"
+        layout = f"holds the splits {', '.join(folders)} and no classes"
         deeper = Path(
             *above, next((folder for folder in folders if not folder.lower().startswith("train")), folders[0])
         )
     elif split is not None:
-        told, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
+        layout, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
     elif above and len(folders) > 1 and known is not None and known(above[:1]) is None and known(folders) is not None:
-        told, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
+        layout, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
     else:
         return
     setting = shlex.quote(f"data.root={root / deeper}")
     raise NeuronPathError(
-        f"Folder '{root}' {told}: take a folder of classes, as {setting}, or say with data.class_index=text that these "
-        "are."
+        f"Folder '{root}' {layout}: take a folder of classes, as {setting}, or say with data.class_index=text that "
+        "these are."
     )
 
 

@@ -92,12 +92,12 @@ def build_study(config: Config, device: torch.device = _CPU) -> Study:
     if not 0 <= config.seed < 2**32:
         raise NeuronPathError(f"seed is {config.seed}; expected 0 … {2**32 - 1}.")
     lightning.seed_everything(config.seed, verbose=False)
-    _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
+    _build_method(config)  # a mistake in it is reported before weights are loaded and a head is fitted
     model = build_model(config)
     is_fitted = isinstance(config.head, FittedHeadConfig)
     head = None if is_fitted else build_head(config, model, device)
     data = build_data(config, model, is_fitted=is_fitted)
-    if is_fitted:  # after the data: a mistake in it is told before a head is fitted
+    if is_fitted:  # after the data: a mistake in it is reported before a head is fitted
         head = build_head(config, model, device)
     session = Session(model, config.token_scope)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, class_names(model)), head)
@@ -125,10 +125,10 @@ def build_model(config: Config) -> nn.Module:
 
 
 def model_name(config: Config, model: nn.Module) -> str:
-    """The model's name: the configuration's, or that of the architecture which the checkpoint has told."""
-    told = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    """The model's name: the configuration's, or that of the architecture which the checkpoint names."""
+    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
     name = config.model.name or EMBEDDED
-    return str(told) if name == EMBEDDED and told else name
+    return str(architecture) if name == EMBEDDED and architecture else name
 
 
 def build_head(config: Config, model: nn.Module, device: torch.device) -> ChosenHead | None:
@@ -163,21 +163,21 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     """
     rule = config.target_class
     is_indexed = getattr(data.dataset, "is_indexed", False)
-    mended = "give data.class_index=FILE.json ({folder: class index})"
+    advice = "give data.class_index=FILE.json ({folder: class index})"
     if are_numbers(data.dataset.classes):
-        mended = (
+        advice = (
             "say data.class_index=number (folders are class indices), data.class_index=natural (2 stands before 10, as "
             "with timm) or data.class_index=text (10 before 2, as with torchvision)"
         )
     if is_indexed:
-        mended = "mend the labels or data.class_index"
+        advice = "fix the labels or data.class_index"
     if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
         if rule == "label" or (rule == "auto" and is_indexed):
-            raise NeuronPathError(f"{unlike}: {mended}, or use target_class=prediction.")
+            raise NeuronPathError(f"{unlike}: {advice}, or use target_class=prediction.")
         if rule == "auto":
             warnings.warn(
                 f"{unlike}: the pictures count as unlabelled, and their paths drive the predicted classes. To use the "
-                f"labels {mended}.",
+                f"labels {advice}.",
                 stacklevel=2,
             )
         data.dataset = Unlabelled(data.dataset)

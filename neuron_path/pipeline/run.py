@@ -193,8 +193,8 @@ def _begun(
     work = build_work(built, baselines, processes.device)
     study = work.study
     provenance = provenance_of(config, work, command)
-    if expected is not None and (told := differences(expected, provenance["identity"])):
-        raise NeuronPathError(f"This would be another search than that one: {'; '.join(told)}.")
+    if expected is not None and (changed := differences(expected, provenance["identity"])):
+        raise NeuronPathError(f"This would be another search than that one: {'; '.join(changed)}.")
     if not processes.is_first:
         _follow(processes, config, work, run_dir, stages)
         yield None

@@ -47,13 +47,13 @@ class Check:
 
     Attributes:
         name: what.
-        told: what was found.
+        finding: what was found.
         is_good: whether it is as it must be.
         cause: what was raised, where it is not.
     """
 
     name: str
-    told: str
+    finding: str
     is_good: bool
     cause: Exception | None = None
 
@@ -142,8 +142,10 @@ def _record(run_dir: Path, tables: dict[str, pd.DataFrame]) -> str:
     for name, table in tables.items():
         theirs: dict[str, Any] = table.attrs["provenance"]
         keys = [key for key in made | theirs if name == "paths" or key not in _OF_MEASURES]
-        if told := [key for key in keys if not (key in made and key in theirs and made[key] == theirs[key])]:
-            raise _Wrong(f"{name}.parquet was made by something else than {RUN_FILE} says: {', '.join(told)} differ")
+        if differing := [key for key in keys if not (key in made and key in theirs and made[key] == theirs[key])]:
+            raise _Wrong(
+                f"{name}.parquet was made by something else than {RUN_FILE} says: {', '.join(differing)} differ"
+            )
     return f"{', '.join(f'{name}.parquet' for name in tables)} of the right columns, made as {RUN_FILE} says"
 
 
@@ -153,8 +155,8 @@ def _files(run_dir: Path) -> str:
     listed, changed = changed_files(run_dir)
     unlisted = [file.name for file in stored_files(run_dir) if file.name not in listed]
     wrong = {f"not listed in {CHECKSUMS_FILE}": unlisted, "changed since the run": changed}
-    if told := [f"{', '.join(names)} {what}" for what, names in wrong.items() if names]:
-        raise _Wrong("; ".join(told))
+    if problems := [f"{', '.join(names)} {what}" for what, names in wrong.items() if names]:
+        raise _Wrong("; ".join(problems))
     return f"{len(listed)} files as they were written"
 
 
@@ -205,8 +207,8 @@ def _source(
     work = build_work(config, baselines)
     study, weights = work.study, weights_of(work.study)
     now = identity_of(config, work, weights) | {"weight_hash": weights}
-    if told := differences(before, now):
-        raise _Wrong("; ".join(told))
+    if changed := differences(before, now):
+        raise _Wrong("; ".join(changed))
     expected = [name for name in study.data.dataset.sample_ids if name not in skipped]
     for found, name in zip_longest(dict.fromkeys(paths["sample_id"]), expected):
         if found != name:

@@ -231,7 +231,7 @@ def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("neuron_path.pipeline.records.verify.weights_of", lambda study: "0" * 64)
     checks = {check.name: check for check in verify(run_dir, 1)}
     assert not checks["source"].is_good
-    assert "model.weights was '" in checks["source"].told
+    assert "model.weights was '" in checks["source"].finding
     assert "paths" not in checks
 
 
