@@ -101,9 +101,9 @@ def _on_paths(classes: pd.DataFrame | None, names: ClassNames | None) -> str:
         return "It is on no path of these images."
     first = classes.iloc[:6]
     words = name_classes(first["class"].to_numpy(), names)
-    classes = [f"{word} ({100 * share:.0f} %)" for word, share in zip(words, first["frequency"].tolist(), strict=True)]
-    more = f" and {len(classes) - 6} more" if len(classes) > 6 else ""
-    return f"On the paths of (share of the class's images): {', '.join(classes)}{more}."
+    named = [f"{word} ({100 * share:.0f} %)" for word, share in zip(words, first["frequency"].tolist(), strict=True)]
+    more = f" and {len(named) - 6} more" if len(classes) > 6 else ""
+    return f"On the paths of (share of the class's images): {', '.join(named)}{more}."
 
 
 def _draw(own: pd.DataFrame, block: int, neuron: int, pictures: Mapping[str, np.ndarray], note: str) -> Figure:
