@@ -102,7 +102,7 @@ def _on_paths(classes: pd.DataFrame | None, names: ClassNames | None) -> str:
     first = classes.iloc[:6]
     words = name_classes(first["class"].to_numpy(), names)
     named = [f"{word} ({100 * share:.0f} %)" for word, share in zip(words, first["frequency"].tolist(), strict=True)]
-    more = f" and {len(named) - 6} more" if len(classes) > 6 else ""
+    more = f" and {len(classes) - 6} more" if len(classes) > 6 else ""
     return f"On the paths of (share of the class's images): {', '.join(named)}{more}."
 
 
