@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -60,6 +62,18 @@ def literal_map(
         return contributions, *(effect(setting, h, image, path, target) for h in (end, start))
 
 
+def quick_map(
+    model: VisionTransformer,
+    images: Tensor,
+    paths: Tensor | tuple[int, int],
+    targets: Tensor,
+    block: int | None = None,
+) -> Tensor:
+    """The map of the effect with a few nodes."""
+    settings: dict[str, Any] = {"quadrature": "gauss_legendre", "n_steps": N_STEPS, "block": block}
+    return neuron_path.heat_map(model, images, paths, targets, **settings).values
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("target", ["probability", "margin"])
 def test_the_map_of_an_effect_is_that_of_plain_autograd(
@@ -109,12 +123,11 @@ def test_a_block_and_one_neuron_are_paths_with_none_elsewhere(
     paths = tiny.random_paths(model, 3, 2)
     alone = torch.full_like(paths, -1)
     alone[:, 1] = paths[:, 1]
-    of_block = neuron_path.heat_map(model, images, paths, targets, block=1)
-    torch.testing.assert_close(of_block.values, neuron_path.heat_map(model, images, alone, targets).values)
+    of_block = quick_map(model, images, paths, targets, block=1)
+    torch.testing.assert_close(of_block, quick_map(model, images, alone, targets))
     one = torch.full((3, 3), -1)
     one[:, 2] = 7
-    of_neuron = neuron_path.heat_map(model, images, (2, 7), targets)
-    torch.testing.assert_close(of_neuron.values, neuron_path.heat_map(model, images, one, targets).values)
+    torch.testing.assert_close(quick_map(model, images, (2, 7), targets), quick_map(model, images, one, targets))
 
 
 def test_with_enough_nodes_the_map_sums_to_the_difference_of_effects(
@@ -133,21 +146,21 @@ def test_with_enough_nodes_the_map_sums_to_the_difference_of_effects(
 
 def test_an_image_has_its_own_map_whatever_the_batch(model: VisionTransformer, images: Tensor, targets: Tensor) -> None:
     paths = tiny.random_paths(model, 3, 1)
-    whole = neuron_path.heat_map(model, images, paths, targets)
+    whole = quick_map(model, images, paths, targets)
     order = [2, 0]
-    some = neuron_path.heat_map(model, images[order], paths[order], targets[order])
-    torch.testing.assert_close(some.values, whole.values[order], rtol=0, atol=1e-12)
+    some = quick_map(model, images[order], paths[order], targets[order])
+    torch.testing.assert_close(some, whole[order], rtol=0, atol=1e-12)
 
 
 def test_other_weights_have_another_map(images: Tensor, targets: Tensor) -> None:
     """The sanity check of Adebayo et al. (NeurIPS 2018): random weights, layer by layer from the head down."""
     model = tiny.make()
     paths = tiny.random_paths(model, 3, 2)
-    before = neuron_path.heat_map(model, images, paths, targets).values
+    before = quick_map(model, images, paths, targets)
     for layer in (tiny.classifier(model), model.blocks[2], model.blocks[0]):
         torch.manual_seed(0)
         layer.apply(lambda module: module.reset_parameters() if isinstance(module, nn.Linear) else None)
-        after = neuron_path.heat_map(model, images, paths, targets).values
+        after = quick_map(model, images, paths, targets)
         unlike = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
         assert (unlike > 0.1).all()
         before = after
@@ -157,10 +170,10 @@ def test_float32_and_the_model_stay_what_they_were(images: Tensor, targets: Tens
     model = tiny.make(dtype=torch.float32)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     paths = tiny.random_paths(model, 3, 1)
-    found = neuron_path.heat_map(model, images.float(), paths, targets)
-    assert found.values.dtype == torch.float32
-    exact = neuron_path.heat_map(tiny.make(dtype=torch.float32).double(), images.float().double(), paths, targets)
-    torch.testing.assert_close(found.values.double(), exact.values, rtol=1e-6, atol=1e-8)
+    found = quick_map(model, images.float(), paths, targets)
+    assert found.dtype == torch.float32
+    exact = quick_map(tiny.make(dtype=torch.float32).double(), images.float().double(), paths, targets)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-8)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
