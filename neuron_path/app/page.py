@@ -36,12 +36,12 @@ _NO_EDIT: Final = "none"
 _WAITING: Final = 16  # requests that may wait; one is computed at a time
 _KEPT: Final = 3600  # seconds that an upload and what was found of it are kept
 _CSS: Final = """
-.gradio-container {max-width: 1280px !important}
+.gradio-container {max-width: 1280px !important; margin: auto}
 .np-scroll {overflow-x: auto}
-.np-scroll img {background: #fff; border-radius: 6px; max-width: none; min-width: min(100%, 34rem)}
-.np-table {border-collapse: collapse; font-variant-numeric: tabular-nums}
-.np-table th, .np-table td {text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid
-  var(--border-color-primary)}
+.np-scroll img {background: #fff; border-radius: 6px; max-width: none !important}
+.np-table {border: 0 !important; border-collapse: collapse; font-variant-numeric: tabular-nums}
+.np-table th, .np-table td {text-align: left; padding: .15rem .8rem .15rem 0 !important;
+  border: 0 solid var(--border-color-primary) !important; border-bottom-width: 1px !important}
 #error {color: #b3261e} .dark #error {color: #ff8a80}
 """
 
@@ -106,7 +106,7 @@ class _Page:
         ]  # fmt: skip
         chosen = [self.search, self.target, self.top_k, self.target_class]
         self._on(self.file.upload, self._from_file, [self.file, *chosen], [self.sample, *of_path])
-        self._on(self.sample.input, self._from_data, [self.sample, *chosen], [self.file, *of_path])
+        self._on(self.sample.input, self._from_data, [self.sample, self.state, *chosen], [self.file, *of_path])
         for changed in (self.search.input, self.target.input, self.top_k.release, self.target_class.input):
             self._on(changed, self._again, [self.state, *chosen], of_path)
         for control in (self.operation, self.where):
@@ -140,7 +140,15 @@ class _Page:
             except NeuronPathError as mistake:
                 return {self.error: f"**{_as_text(str(mistake))}**"}
 
-        event(guarded, inputs, [self.error, *outputs], api_visibility="private", show_progress="minimal")
+        event(
+            guarded,
+            inputs,
+            [self.error, *outputs],
+            api_visibility="private",
+            show_progress="minimal",
+            concurrency_limit=1,
+            concurrency_id="model",  # one at a time of all, not of each
+        )
 
     def _show(self, picture: Picture, *chosen: Any) -> Shown:
         bench = self._bench
@@ -162,8 +170,12 @@ class _Page:
     def _from_file(self, name: str | None, *chosen: Any) -> Shown:
         return {} if name is None else {self.sample: None, **self._show(self._bench.dropped(name), *chosen)}
 
-    def _from_data(self, name: str | None, *chosen: Any) -> Shown:
-        return {} if name is None else {self.file: None, **self._show(self._bench.picked(name), *chosen)}
+    def _from_data(self, name: str | None, shown: Found | None, *chosen: Any) -> Shown:
+        # A list that is left says its choice again.
+        is_shown = shown is not None and not shown.picture.is_dropped and shown.picture.name == name
+        if name is None or is_shown:
+            return {}
+        return {self.file: None, **self._show(self._bench.picked(name), *chosen)}
 
     def _again(self, found: Found | None, *chosen: Any) -> Shown:
         return {} if found is None else self._show(found.picture, *chosen)

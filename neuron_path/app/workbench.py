@@ -49,6 +49,7 @@ SEARCHES: Final[dict[str, dict[str, str]]] = {
 }
 """The searches that the page offers, by the settings that give them."""
 OPERATIONS: Final[tuple[OperationName, ...]] = ("remove", "enhance", "mean_ablation")
+_PAPER: Final = -1.0  # of the digits, preprocessed
 _REFERENCES: Final = 64  # pictures of the data whose mean a mean-ablation takes
 _CLASSES: Final = 5  # whose probabilities are shown
 _OWNED: Final = ("search", "target", "target_class", "contrast_class", "top_k", "per_block", "hydra")
@@ -264,13 +265,16 @@ class Workbench:
         )
 
     def heat_figure(self, found: Found, where: Neuron | None, quantity: QuantityName) -> Figure:
-        """Where in the picture the path, or one neuron, looks."""
+        """Where in the picture the path, or one neuron, looks; effects as against blank paper of digits, else grey."""
+        image = found.picture.image.unsqueeze(0)
+        is_digit = isinstance(self._config.data, DigitsConfig)
         found_map = heat_map(
             self._model,
-            found.picture.image.unsqueeze(0),
+            image,
             found.paths if where is None else where,
             found.target,
             quantity,
+            baseline_images=torch.full_like(image, _PAPER) if is_digit else None,
             target=found.choice.target,
             token_scope=self._scope,
         )

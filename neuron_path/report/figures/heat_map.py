@@ -102,8 +102,9 @@ def draw_heat(axes: Axes, pixels: Floats | None, values: Floats, largest: float)
         grey = _PALE + (1 - _PALE) * (pixels if pixels.ndim == 2 else pixels.mean(2))
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none")
         strength = _OVER * np.abs(values) / largest
-    norm = Normalize(-largest, largest)
-    axes.imshow(_COLOURS(norm(values)), alpha=strength, extent=extent, aspect="auto", interpolation="none")
+    colours = _COLOURS(Normalize(-largest, largest)(values))
+    colours[..., 3] = strength
+    axes.imshow(colours, extent=extent, aspect="auto", interpolation="none")
     row, column = np.unravel_index(int(values.argmax()), values.shape)
     across, down = column + np.array([0, 1, 1, 0, 0]), row + np.array([0, 0, 1, 1, 0])
     for colour, line in (("white", 2.6), ("black", 1.0)):
