@@ -1,12 +1,14 @@
 """Whether heat maps are right: blank the hottest patches, the coldest and random ones, and see what it takes.
 
-    python experiments/heat_maps.py [KEY=VALUE …] [--images=N] [--blank=X] [--share=S]
+    python experiments/heat_maps.py [KEY=VALUE …] [--images=N] [--blank=X] [--share=S] [--steps=M]
 
 KEY=VALUE are settings of `neuron-path run`; by default the embedded model on the embedded digits. `--blank` is what a
 blank pixel is after preprocessing, −1 for the digits' paper, 0 (the default) for the mean colour; `--share` of the
-patches are blanked, a quarter by default. Each image gets the path of five neurons a block with the largest joint
-score, and both maps of it; the measure is e = f − f(path removed), f the log-odds of the predicted class. A map is
-right about the effect if blanking its hottest patches takes more from e than blanking the coldest, or random ones.
+patches are blanked, a quarter by default; `--steps` is a fixed number of nodes in place of `adaptive`.
+
+Each image gets the path of five neurons a block with the largest joint score, and both maps of it; the measure is
+e = f − f(path removed), f the log-odds of the predicted class. A map is right about the effect if blanking its hottest
+patches takes more from e than blanking the coldest, or random ones.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ def ranks_of(values: Tensor) -> Tensor:
     return order.argsort(dim=1).view_as(values)
 
 
-def measure(model: nn.Module, images: Tensor, share: float, blank: float) -> dict[str, dict[str, np.ndarray]]:
+def measure(
+    model: nn.Module, images: Tensor, share: float, blank: float, n_steps: int | None = None
+) -> dict[str, dict[str, np.ndarray]]:
     """For each map what blanking takes from the effect, (B,), by which patches are blanked."""
     found = neuron_path.find_paths(model, images, search="linearized", top_k=5)
     paths, targets = found.paths, found.targets
@@ -58,8 +62,16 @@ def measure(model: nn.Module, images: Tensor, share: float, blank: float) -> dic
     results: dict[str, dict[str, np.ndarray]] = {}
     for quantity in ("effect", "activation"):
         heat = neuron_path.heat_map(
-            model, images, paths, targets, quantity, baseline_images=baseline, target="margin"
-        )  # fmt: skip
+            model,
+            images,
+            paths,
+            targets,
+            quantity,
+            baseline_images=baseline,
+            quadrature="adaptive" if n_steps is None else "gauss_legendre",
+            n_steps=n_steps,
+            target="margin",
+        )
         values = heat.values.double()
         orders = {"hottest": values, "coldest": -values, "random": torch.rand(values.shape, generator=generator)}
         results[quantity] = {
@@ -75,13 +87,14 @@ def measure(model: nn.Module, images: Tensor, share: float, blank: float) -> dic
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, and print a table in Markdown."""
-    settings, options = parse_arguments("heat_maps", arguments, ["--images", "--blank", "--share"])
+    settings, options = parse_arguments("heat_maps", arguments, ["--images", "--blank", "--share", "--steps"])
     study = build_study(compose_config(settings))
     dataset, n = study.data.dataset, whole_number("--images", options.get("--images", "60"))
     places = np.arange(min(n, len(dataset))) * len(dataset) // min(n, len(dataset))
     images = torch.stack([dataset[int(place)]["image"] for place in places])
     share, blank = float(options.get("--share", "0.25")), float(options.get("--blank", "0"))
-    results = measure(study.session.model, images, share, blank)
+    n_steps = whole_number("--steps", options["--steps"]) if "--steps" in options else None
+    results = measure(study.session.model, images, share, blank, n_steps)
     print("| map | patches | n | what blanking them takes from the effect [95 % interval] |\n| --- | --- | --- | --- |")
     for quantity, taken in results.items():
         rows = [(name, drop) for name, drop in taken.items()]
