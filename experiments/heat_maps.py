@@ -30,10 +30,8 @@ from neuron_path.stats.intervals import bootstrap_mean
 
 def effects(model: nn.Module, images: Tensor, paths: Tensor, targets: Tensor) -> Tensor:
     """(B,) f − f(path removed)."""
-    clean, removed = (
-        neuron_path.intervene(model, images, paths, operation, factor=factor)
-        for operation, factor in (("enhance", 1.0), ("remove", None))
-    )
+    clean = neuron_path.intervene(model, images, paths, "enhance", factor=1.0)
+    removed = neuron_path.intervene(model, images, paths, "remove")
     return target_margin(clean.double(), targets) - target_margin(removed.double(), targets)
 
 

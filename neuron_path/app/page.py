@@ -260,7 +260,7 @@ def check_gradio() -> None:
 
 def _gradio() -> Any:
     try:
-        import gradio
+        import gradio  # pyright: ignore[reportMissingImports] - not among the development tools
     except ImportError as error:
         raise NeuronPathError("The page needs Gradio: pip install 'neuron-path[app]'.") from error
     return gradio

@@ -137,9 +137,8 @@ class Workbench:
         self.n_classes = study.session.adapter.n_classes
         self.widths = [block.n_neurons for block in study.session.adapter.blocks]
         n_listed = min(len(self._data), MOST_LISTED)
-        self._places = {
-            self._data.sample_ids[place]: place for place in (np.arange(n_listed) * len(self._data) // n_listed)
-        }
+        places = (np.arange(n_listed) * len(self._data) // n_listed).tolist()
+        self._places: dict[str, int] = {self._data.sample_ids[place]: place for place in places}
         self._means: Tensor | None = None
         self._evidence = None if evidence is None else load_evidence(evidence)
         self._own_scorer = scorers.create(config.scorer.name, **options_of(config.scorer))
@@ -162,7 +161,7 @@ class Workbench:
         """
         if name not in self._places:
             raise NeuronPathError(f"The data has no picture '{name}' to pick from.")
-        return self._made(self._data[int(self._places[name])], self._data.preprocessing, is_dropped=False)
+        return self._made(self._data[self._places[name]], self._data.preprocessing, is_dropped=False)
 
     def dropped(self, file: str | Path) -> Picture:
         """A picture from a file, prepared as the data's are.
@@ -396,7 +395,7 @@ class Workbench:
             places = list(self._places.values())
             n_references = min(_REFERENCES, len(places))
             chosen = [places[at * len(places) // n_references] for at in range(n_references)]
-            items = [self._data[int(place)]["image"] for place in chosen]
+            items = [self._data[place]["image"] for place in chosen]
             readable = [image for image in items if image is not None]
             if not readable:
                 raise NeuronPathError("No picture of the data can be read, and a mean-ablation needs some.")

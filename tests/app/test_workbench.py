@@ -49,7 +49,7 @@ def test_a_picture_of_the_data_has_the_path_of_the_api(bench: Workbench) -> None
     probabilities = model(images[place : place + 1]).softmax(1)[0].detach().numpy()
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-6)
     table = bench.prediction(found)
-    assert table["class"][0] == str(probabilities.argmax())
+    assert table["class"].tolist()[0] == str(probabilities.argmax())
     assert list(table["probability"]) == sorted(table["probability"], reverse=True)
 
 
@@ -83,10 +83,12 @@ def test_alternatives_are_the_best_that_were_left_out(bench: Workbench) -> None:
     scores = found.result.candidate_scores
     assert scores is not None
     table = bench.alternatives(found)
-    for block in range(12):
+    for block, (chosen, following) in enumerate(
+        zip(table["on the path"].tolist(), table["next"].tolist(), strict=True)
+    ):
         best, *others = map(str, scores[0, block].argsort(descending=True)[:4].tolist())
-        assert table["on the path"][block] == best == str(found.paths[0, block, 0].item())
-        assert [part.split(" ")[0] for part in table["next"][block].split(", ")] == others
+        assert chosen == best == str(found.paths[0, block, 0].item())
+        assert [part.split(" ")[0] for part in following.split(", ")] == others
 
 
 def test_a_dropped_picture_is_prepared_as_a_folder_is_and_leaves_nothing(bench: Workbench, digit: Path) -> None:
@@ -120,9 +122,8 @@ def test_the_command_and_the_lines_find_the_same_path(
 def test_two_pictures_are_compared_block_by_block(bench: Workbench) -> None:
     one, other = (bench.find(bench.picked(name), Choice(top_k=2)) for name in bench.sample_ids[:2])
     table = bench.compared(one, other)
-    for block in range(12):
-        mine, theirs = set(one.paths[0, block].tolist()), set(other.paths[0, block].tolist())
-        assert table["shared"][block] == len(mine & theirs)
+    pairs = zip(one.paths[0].tolist(), other.paths[0].tolist(), strict=True)
+    assert table["shared"].tolist() == [len(set(mine) & set(theirs)) for mine, theirs in pairs]
     assert list(bench.compared(one, one)["shared"]) == [2] * 12
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import neuron_path
 from neuron_path.errors import NeuronPathError
+from neuron_path.types import TargetName
 from tests import oracle, tiny, zoo
 
 N_STEPS = 5
@@ -59,7 +60,8 @@ def literal_map(
         (gradient,) = torch.autograd.grad(effect(setting, h, image, path, target), h)
         contributions += weight * ((end - start) * gradient).sum(1)
     with torch.no_grad():
-        return contributions, *(effect(setting, h, image, path, target) for h in (end, start))
+        found, blank_found = (effect(setting, h, image, path, target) for h in (end, start))
+    return contributions, found, blank_found
 
 
 def quick_map(
@@ -77,7 +79,7 @@ def quick_map(
 @pytest.mark.core
 @pytest.mark.parametrize("target", ["probability", "margin"])
 def test_the_map_of_an_effect_is_that_of_plain_autograd(
-    case: tiny.Case, images: Tensor, targets: Tensor, target: str
+    case: tiny.Case, images: Tensor, targets: Tensor, target: TargetName
 ) -> None:
     model, scope = case
     paths = tiny.random_paths(model, 3, 2)
