@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neuron_path.api import find_paths as find_paths
     from neuron_path.api import heat_map as heat_map
     from neuron_path.api import intervene as intervene
+    from neuron_path.api import save_head as save_head
     from neuron_path.api import score_paths as score_paths
     from neuron_path.attribution.quadrature import Quadrature as Quadrature
     from neuron_path.data.digits import load_digits as load_digits
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from neuron_path.models.catalogue import supported_models as supported_models
     from neuron_path.models.heads import LinearHead as LinearHead
     from neuron_path.models.heads import attach_head as attach_head
+    from neuron_path.models.heads import features as features
     from neuron_path.models.heads import load_head as load_head
+    from neuron_path.models.heads import similarity_head as similarity_head
     from neuron_path.models.loading import load_model as load_model
     from neuron_path.store.reader import load_paths as load_paths
     from neuron_path.types import HeatMap as HeatMap
@@ -42,6 +45,7 @@ _HOMES = {
     "PathResult": "neuron_path.types",
     "Quadrature": "neuron_path.attribution.quadrature",
     "attach_head": "neuron_path.models.heads",
+    "features": "neuron_path.models.heads",
     "find_paths": "neuron_path.api",
     "heat_map": "neuron_path.api",
     "intervene": "neuron_path.api",
@@ -49,9 +53,11 @@ _HOMES = {
     "load_head": "neuron_path.models.heads",
     "load_model": "neuron_path.models.loading",
     "load_paths": "neuron_path.store.reader",
+    "save_head": "neuron_path.api",
     "score_paths": "neuron_path.api",
     "scorers": "",
     "searches": "",
+    "similarity_head": "neuron_path.models.heads",
     "supported_models": "neuron_path.models.catalogue",
 }
 __all__ = [
@@ -62,6 +68,7 @@ __all__ = [
     "Quadrature",
     "__version__",
     "attach_head",
+    "features",
     "find_paths",
     "heat_map",
     "intervene",
@@ -69,9 +76,11 @@ __all__ = [
     "load_head",
     "load_model",
     "load_paths",
+    "save_head",
     "score_paths",
     "scorers",
     "searches",
+    "similarity_head",
     "supported_models",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -22,10 +23,12 @@ from neuron_path.interventions.heat_map import activation_map, effect_map
 from neuron_path.interventions.means import MeanActivations
 from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.budget import chunks
+from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.plan import in_bytes
 from neuron_path.search.search import Search, searches
+from neuron_path.store.atomic import write_bytes
 from neuron_path.types import (
     HeatMap,
     Measure,
@@ -324,6 +327,21 @@ def intervene(
             _, [measured] = evaluator.measure(session, images[run], None, [Subject(whole[run])], micro_batch, donors)
             parts += measured.logits
     return torch.cat(parts)
+
+
+def save_head(head: LinearHead, file: str | Path) -> Path:
+    """Write a head into a `.safetensors` file, which `load_head` and `head=file head.path=FILE` read; whole or absent.
+
+    Raises:
+        NeuronPathError: another ending, or a file that cannot be written.
+    """
+    path = Path(file).expanduser()
+    if path.suffix != ".safetensors":
+        raise NeuronPathError(
+            f"A head is written as safetensors, not as '{path.name}': name it {path.stem}.safetensors."
+        )
+    write_bytes(path, head_bytes(head))
+    return path
 
 
 def _check_donors(session: Session, donors: Tensor, images: Tensor) -> None:

@@ -71,15 +71,30 @@ class FileHeadConfig(HeadConfig):
 
 
 @dataclass
-class LinearProbeConfig(HeadConfig):
+class FittedHeadConfig(HeadConfig):
+    """A head that is made of the model's features of a folder's images, and kept in the run directory."""
+
+    name: str = MISSING
+    root: str | None = None
+
+
+@dataclass
+class LinearProbeConfig(FittedHeadConfig):
     """A linear head fitted on labelled images; see `neuron_path.pipeline.head.fit_probe`."""
 
     name: str = "linear_probe"
-    root: str | None = None
     C: float = 1.0
     max_iter: int = 1000
     held_out: float = 0.2
     seed: int = 0
+
+
+@dataclass
+class SimilarityHeadConfig(FittedHeadConfig):
+    """How like an image is to each of some references; see `neuron_path.pipeline.head.refer`."""
+
+    name: str = "similarity"
+    scale: float = 1.0
 
 
 @dataclass
@@ -150,6 +165,7 @@ class HuggingFaceConfig(PicturesConfig):
     id_column: str | None = None
 
 
+HEADS = (FileHeadConfig, LinearProbeConfig, SimilarityHeadConfig)
 DATA = (DigitsConfig, ImageFolderConfig, WebDatasetConfig, HuggingFaceConfig)
 
 
@@ -316,7 +332,7 @@ def register_schemas() -> None:
     store.store(name="prune_schema", node=PruneConfig)
     groups: dict[str, dict[str, type]] = {
         "model": {"model": ModelConfig, "checkpoint": CheckpointModelConfig},
-        "head": {"none": HeadConfig, "file": FileHeadConfig, "linear_probe": LinearProbeConfig},
+        "head": {"none": HeadConfig, **{kind.name: kind for kind in HEADS}},
         "data": {kind.name: kind for kind in DATA},
         "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig, "adaptive": AdaptiveConfig},
@@ -395,7 +411,7 @@ def stored_config(stored: Mapping[str, Any] | None) -> Config:
     """
     kinds: dict[str, Any] = {
         "model": ModelConfig,
-        "head": {kind.name: kind for kind in (HeadConfig, FileHeadConfig, LinearProbeConfig)},
+        "head": {kind.name: kind for kind in (HeadConfig, *HEADS)},
         "data": {kind.name: kind for kind in DATA},
         "preprocessing": PreprocessingConfig,
         "scorer": _schemas(scorers),

@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": "check a finished run against its own record",
     "rerun": "run again what a run's record says, and compare",
     "models": "list the supported models, or explain one",
+    "embed-text": "make classes of prompts: a zero-shot head for a CLIP or SigLIP tower",
 }
 
 _USAGE = """\
@@ -89,7 +90,7 @@ def _command(arguments: list[str]) -> int:
 def _plain(command: str, arguments: list[str], debug: bool) -> int:
     """A command without Hydra: a module with its `USAGE`, and `show`, which takes the arguments."""
     try:
-        module = import_module(f"neuron_path.cli.{command}")
+        module = import_module(f"neuron_path.cli.{command.replace('-', '_')}")
         if "-h" in arguments or "--help" in arguments:
             print(module.USAGE)
             return 0

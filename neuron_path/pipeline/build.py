@@ -22,7 +22,7 @@ from torch import nn
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.target import Target
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, TrainerConfig, options_of
+from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig, TrainerConfig, options_of
 from neuron_path.data.labels import are_numbers
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, ImageDataModule, Unlabelled
@@ -31,7 +31,7 @@ from neuron_path.models.classes import class_names
 from neuron_path.models.heads import attach_head
 from neuron_path.models.loading import EMBEDDED, load_model
 from neuron_path.models.session import Session
-from neuron_path.pipeline.head import ChosenHead, fit_probe, read_head
+from neuron_path.pipeline.head import ChosenHead, fit_head, read_head
 from neuron_path.pipeline.images import build_data, preprocessing_of, reference_of
 from neuron_path.pipeline.lending import DataLender
 from neuron_path.pipeline.work import Study, Work
@@ -93,7 +93,7 @@ def build_study(config: Config, device: torch.device = _CPU) -> Study:
     lightning.seed_everything(config.seed, verbose=False)
     _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
     model = build_model(config)
-    is_fitted = isinstance(config.head, LinearProbeConfig)
+    is_fitted = isinstance(config.head, FittedHeadConfig)
     head = None if is_fitted else build_head(config, model, device)
     data = build_data(config, model, is_fitted=is_fitted)
     if is_fitted:  # after the data: a mistake in it is told before a head is fitted
@@ -137,8 +137,8 @@ def build_head(config: Config, model: nn.Module, device: torch.device) -> Chosen
     options = config.head
     if isinstance(options, FileHeadConfig):
         chosen = read_head(options)
-    elif isinstance(options, LinearProbeConfig):
-        chosen = fit_probe(options, config.data, model, preprocessing_of(config), device)
+    elif isinstance(options, FittedHeadConfig):
+        chosen = fit_head(options, config.data, model, preprocessing_of(config), device)
     else:
         if getattr(model, "num_classes", 1) == 0:
             raise NeuronPathError(

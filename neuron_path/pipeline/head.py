@@ -1,4 +1,4 @@
-"""The head of a model that gives features only: read from a file, or fitted on labelled images and stored."""
+"""The head of a model that gives features only: read from a file, or made of a folder's images and stored."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from neuron_path.config import DataConfig, DigitsConfig, FileHeadConfig, LinearProbeConfig
+from neuron_path.config import (
+    DataConfig,
+    DigitsConfig,
+    FileHeadConfig,
+    FittedHeadConfig,
+    LinearProbeConfig,
+    SimilarityHeadConfig,
+)
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import DigitsDataModule, ImageDataModule
 from neuron_path.models.guard import exact
-from neuron_path.models.heads import LinearHead, features, fit_linear_head, head_bytes, load_head
+from neuron_path.models.heads import (
+    KINDS,
+    LinearHead,
+    features,
+    fit_linear_head,
+    head_bytes,
+    load_head,
+    similarity_head,
+)
 from neuron_path.models.preprocessing import input_size
 from neuron_path.pipeline.images import build_folder
 from neuron_path.progress import progress_bar
@@ -53,6 +68,68 @@ def read_head(options: FileHeadConfig) -> ChosenHead:
     return ChosenHead(head, {"name": options.name, "hash": _hash(head), "path": options.path}, is_new=False)
 
 
+def fit_head(
+    options: FittedHeadConfig,
+    data: DataConfig,
+    model: nn.Module,
+    preprocessing: Mapping[str, Any],
+    device: torch.device,
+) -> ChosenHead:
+    """Make the head that the options describe; see `fit_probe` and `refer`, whose arguments these are."""
+    if isinstance(options, LinearProbeConfig):
+        return fit_probe(options, data, model, preprocessing, device)
+    assert isinstance(options, SimilarityHeadConfig)
+    return refer(options, data, model, preprocessing, device)
+
+
+def refer(
+    options: SimilarityHeadConfig,
+    data: DataConfig,
+    model: nn.Module,
+    preprocessing: Mapping[str, Any],
+    device: torch.device,
+) -> ChosenHead:
+    """A head that tells how like an image is to references: the cosine of their features times a scale.
+
+    Of class folders each class is one reference, the mean of its pictures' features, each scaled to length 1 first (a
+    classifier by the nearest class mean); of pictures without folders each picture is one.
+
+    Args:
+        options: the folder of the references, and the scale.
+        data: the images under study; the folder's are read and prepared in the same way.
+        model: on any device; left as it was.
+        preprocessing: as the overrides of `image_transform`.
+        device: where to compute the features.
+
+    Raises:
+        NeuronPathError: no such folder, no picture that can be read, or features without a direction.
+    """
+    module = _images(options, data, model, preprocessing)
+    x, labels, names = _features(model, module, device, skip=data.on_error == "skip")
+    classes = list(module.dataset.classes)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(x).double(), dim=1)
+    if classes:
+        missing = sorted(set(range(len(classes))) - set(labels.tolist()))
+        if missing:
+            raise NeuronPathError(
+                f"No picture of the class '{classes[missing[0]]}' can be read: put one into its folder, or remove it."
+            )
+        vectors = torch.stack([vectors[torch.from_numpy(labels == label)].mean(0) for label in range(len(classes))])
+    head = similarity_head(vectors.float(), classes or names, scale=options.scale)
+    record = {
+        "name": options.name,
+        "hash": _hash(head),
+        "file": HEAD_FILE,
+        "root": options.root,
+        "preprocessing": dict(module.dataset.preprocessing),
+        "classes": list(head.classes),
+        "scale": options.scale,
+        "skipped_images": len(module.dataset) - len(names),
+        "n_references": len(names),
+    }
+    return ChosenHead(head, record, is_new=True)
+
+
 def fit_probe(
     options: LinearProbeConfig,
     data: DataConfig,
@@ -79,7 +156,7 @@ def fit_probe(
         raise NeuronPathError(
             f"The folder '{options.root}' has {len(names)} class folder(s): a head is fitted on pictures of 2 or more."
         )
-    x, labels, n_skipped = _features(model, module, device, skip=data.on_error == "skip")
+    x, labels, read = _features(model, module, device, skip=data.on_error == "skip")
     counts = np.bincount(labels, minlength=len(names))
     least = 2 if options.held_out else 1
     if counts.min() < least:
@@ -108,7 +185,7 @@ def fit_probe(
         "held_out": options.held_out,
         "seed": options.seed,
         "converged": converged,
-        "skipped_images": n_skipped,
+        "skipped_images": len(module.dataset) - len(read),
         "n_fitted": len(fitted),
         "accuracy_fitted": _accuracy(head, x[fitted], labels[fitted]),
         "n_held_out": len(held_out),
@@ -124,11 +201,13 @@ def store_head(chosen: ChosenHead, run_dir: Path) -> None:
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """A fitted head's accuracies, in words.
+    """A fitted head's accuracies, in words, or what its references are.
 
     >>> describe({"n_fitted": 8, "accuracy_fitted": 1.0, "n_held_out": 2, "accuracy_held_out": 0.5})
     'accuracy 50.0 % on 2 held-out images, 100.0 % on the 8 it was fitted on'
     """
+    if "n_references" in record:
+        return f"the likeness to {len(record['classes'])} reference(s) of {record['n_references']} image(s)"
     fitted = f"{record['accuracy_fitted']:.1%}".replace("%", " %") + f" on the {record['n_fitted']} it was fitted on"
     if not record["n_held_out"]:
         return f"accuracy {fitted}"
@@ -148,13 +227,15 @@ def _check(options: LinearProbeConfig) -> None:
 
 
 def _images(
-    options: LinearProbeConfig, data: DataConfig, model: nn.Module, preprocessing: Mapping[str, Any]
+    options: FittedHeadConfig, data: DataConfig, model: nn.Module, preprocessing: Mapping[str, Any]
 ) -> ImageDataModule:
     if options.root is not None:
         return build_folder(options.root, data, model, preprocessing)
     if not isinstance(data, DigitsConfig):
         raise NeuronPathError(
             "A linear probe is fitted on labelled pictures: add head.root=DIR, with class sub-folders."
+            if isinstance(options, LinearProbeConfig)
+            else "A head of likeness needs references: add head.root=DIR, pictures or class sub-folders of them."
         )
     digits = DigitsDataModule("train", batch_size=data.batch_size, num_workers=data.num_workers)
     found, expected = tuple(digits.dataset[0]["image"].shape), input_size(model)
@@ -168,30 +249,30 @@ def _images(
 
 def _features(
     model: nn.Module, module: ImageDataModule, device: torch.device, *, skip: bool
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(N, D) features and (N,) labels of all images that can be read, and how many cannot."""
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(N, D) features and (N,) labels of all images that can be read, −1 for none, and their names."""
     parameter = next(model.parameters())
     home, dtype = parameter.device, parameter.dtype
     rows: list[np.ndarray] = []
     labels: list[int] = []
-    n_skipped = 0
+    names: list[str] = []
     model.to(device)
     try:
         with progress_bar() as bar, exact(device):
-            task = bar.add_task("Linear probe", total=len(module.dataset))
+            task = bar.add_task("Features for the head", total=len(module.dataset))
             for batch in module.predict_dataloader():
                 if batch.problems and not skip:
                     raise unreadable(*batch.problems[0])
                 if len(batch):
                     rows.append(features(model, batch.images.to(device, dtype)).float().cpu().numpy())
-                labels += batch.labels
-                n_skipped += len(batch.problems)
+                labels += [-1 if label is None else label for label in batch.labels]
+                names += batch.sample_ids
                 bar.advance(task, len(batch) + len(batch.problems))
     finally:
         model.to(home)
     if not rows:
-        raise NeuronPathError(f"None of the {n_skipped} images to fit a head on can be read.")
-    return np.concatenate(rows), np.asarray(labels, dtype=np.int64), n_skipped
+        raise NeuronPathError(f"None of the {len(module.dataset)} images to make a head of can be read.")
+    return np.concatenate(rows), np.asarray(labels, dtype=np.int64), names
 
 
 def _split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -211,4 +292,5 @@ def _accuracy(head: LinearHead, x: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _hash(head: LinearHead) -> str:
-    return weight_hash([("weight", head.weight.numpy()), ("bias", head.bias.numpy())])
+    kinds = [(name, np.ones(1)) for name in KINDS if getattr(head, name)]
+    return weight_hash([("weight", head.weight.numpy()), ("bias", head.bias.numpy()), *kinds])

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, located
+from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig, located
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.pipeline.build import build_work
 from neuron_path.pipeline.evaluate import check_evaluation, evaluated, evaluation_stage
@@ -188,7 +188,7 @@ def _begun(
     check_options(options)
     processes = find_processes(config)
     built = _with_stored_head(config, run_dir)
-    if isinstance(built.head, LinearProbeConfig) and config.resume_mode != "force":
+    if isinstance(built.head, FittedHeadConfig) and config.resume_mode != "force":
         open_run_dir(run_dir)  # fitting may take long, and the head would be another one: refuse before
     work = build_work(built, baselines, processes.device)
     study, finders = work.study, work.finders
@@ -221,7 +221,7 @@ def _begun(
 def _with_stored_head(config: Config, run_dir: Path) -> Config:
     """Of a search that is continued, the head is the one that was fitted then."""
     file = run_dir / HEAD_FILE
-    if isinstance(config.head, LinearProbeConfig) and file.exists():
+    if isinstance(config.head, FittedHeadConfig) and file.exists():
         stored = read_json(run_dir / RUN_FILE).get("config", {}).get("head")
         if stored == asdict(config.head):
             return replace(config, head=FileHeadConfig(path=str(file)))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.models.heads import KINDS
 from neuron_path.store.atomic import write_json
 from neuron_path.store.reader import read_json
 
@@ -35,6 +36,7 @@ class PrunedDescription:
         dtype: of the weights, as "float32".
         weights_sha256: of the file of weights.
         classes: class names by index; empty where they are not known.
+        head: what its classifier is beside a linear layer of the features; see `LinearHead`: some of KINDS.
         preprocessing: input size, interpolation, mean, standard deviation and crop.
         provenance: what made it, with the `weight_hash`.
     """
@@ -45,6 +47,7 @@ class PrunedDescription:
     dtype: str
     weights_sha256: str
     classes: list[str] = field(default_factory=list)
+    head: list[str] = field(default_factory=list)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -77,6 +80,7 @@ def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
             f"'{file}' has version {held.get('version')!r} of its format, but this neuron-path reads {_VERSION}: "
             "update it, or save the model again."
         )
+    held.setdefault("head", [])  # older ones have none
     values = {one.name: held.get(one.name) for one in fields(PrunedDescription)}
     wrong = [name for name, value in values.items() if not _FITS[name](value)]
     if wrong:
@@ -101,6 +105,7 @@ _FITS = {
     "dtype": lambda value: isinstance(value, str) and value in DTYPES,
     "weights_sha256": lambda value: isinstance(value, str),
     "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "head": lambda value: isinstance(value, list) and set(value) <= set(KINDS),
     "preprocessing": lambda value: isinstance(value, dict),
     "provenance": lambda value: isinstance(value, dict),
 }

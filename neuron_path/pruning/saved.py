@@ -18,6 +18,7 @@ from neuron_path.models.adapter import adapt
 from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.reading import read
 from neuron_path.models.guard import exact, frozen
+from neuron_path.models.heads import KINDS, LinearHead, attach_head, head_of
 from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform, input_size
 from neuron_path.pruning.description import (
@@ -87,7 +88,8 @@ def save_pruned(
     # A copy of each, because safetensors refuses tensors that share memory.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     data = save(tensors)
-    arguments = {"num_classes": timm_model.num_classes} | dict(kwargs or {})
+    head = head_of(model)
+    arguments = {"num_classes": timm_model.num_classes if head is None else head.n_before} | dict(kwargs or {})
     _, prepared = image_transform(model, preprocessing)
     made = collect_provenance({}, **dict(provenance or {}))
     del made["config"], made["seed"]  # those of a run, which `provenance` may name
@@ -98,6 +100,7 @@ def save_pruned(
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         weights_sha256=hashlib.sha256(data).hexdigest(),
         classes=[str(one) for one in classes],
+        head=[] if head is None else [name for name in KINDS if getattr(head, name)],
         preprocessing=prepared,
         provenance=made | jsonable(dict(provenance or {}), "provenance") | {"weight_hash": _weight_hash(tensors)},
     )
@@ -132,6 +135,8 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
 def _rebuild(description: PrunedDescription, tensors: Mapping[str, Tensor], file: Path) -> nn.Module:
     """The architecture with as many neurons as are left, and these weights."""
     model = _build(description)
+    if description.head:
+        _expect_head(model, description.head, tensors, file)
     for scope, widths in description.widths.items():
         blocks = ffn_layers(model, scope)
         own = [[ffn.width for ffn in ffns] for ffns in blocks]
@@ -161,6 +166,18 @@ def _build(description: PrunedDescription) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The weights of")  # random, until they are read
         return load_model(description.name, **description.kwargs).to(DTYPES[description.dtype])
+
+
+def _expect_head(model: nn.Module, kinds: Sequence[str], tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Give the model a head of such a kind, whose numbers are read with the others."""
+    timm_model: Any = model
+    name = next(name for name, module in model.named_modules() if module is timm_model.get_classifier())
+    weight = tensors.get(f"{name}.1.weight" if "of_output" in kinds else f"{name}.weight")
+    if weight is None or weight.ndim != 2:
+        raise NeuronPathError(f"'{file}' lacks the weight of its head, '{name}': save the pruned model again.")
+    cosine, of_output = (kind in kinds for kind in KINDS)
+    head = LinearHead(weight.float(), torch.zeros(len(weight)), cosine=cosine, of_output=of_output)
+    attach_head(model, head)
 
 
 def _expect_bias(model: nn.Module, ffn: FfnLayers, tensors: Mapping[str, Tensor]) -> None:

@@ -188,7 +188,7 @@ def test_a_directory_with_results_is_refused_before_anything_is_fitted(
         raise AssertionError
 
     assert run_in(tmp_path, "search", "data.limit=1").code == 0
-    monkeypatch.setattr("neuron_path.pipeline.build.fit_probe", never)
+    monkeypatch.setattr("neuron_path.pipeline.build.fit_head", never)
     outcome = run_in(tmp_path, "search", "head=linear_probe", "data.limit=1")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert "already holds results" in outcome.err

@@ -16,7 +16,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig
+from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_shared_trainer, build_trainer
 from neuron_path.pipeline.head import HEAD_FILE
@@ -148,7 +148,7 @@ def find_processes(config: Config) -> Processes:
             f"{environment.world_size()} processes were started, but trainer.devices={devices} on "
             f"trainer.num_nodes={n_nodes} makes {trainer.num_devices * n_nodes}: let them agree."
         )
-    if isinstance(config.head, LinearProbeConfig):
+    if isinstance(config.head, FittedHeadConfig):
         raise NeuronPathError(
             "Each of several processes would fit a head of its own: fit it once, by a search with data.limit=1 in one "
             "process, and take its file with head=file head.path=DIR/head.safetensors."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, stored_config
+from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_work
 from neuron_path.pipeline.head import HEAD_FILE
@@ -62,7 +62,7 @@ def open_study(given: Config, overridden: Collection[str]) -> StoredStudy:
         raise NeuronPathError(f"The paths are of data={stored.data.name}, not of data={given.data.name}.")
     moved = {name: getattr(given.data, name) for name in _OF_DATA if f"data.{name}" in overridden}
     head = stored.head
-    if isinstance(head, LinearProbeConfig):  # fitted then, not again
+    if isinstance(head, FittedHeadConfig):  # fitted then, not again
         head = FileHeadConfig(path=str(run_dir / HEAD_FILE))
     chosen = {name: getattr(given, name) for name in _OWN}
     config = replace(stored, **chosen, head=head, data=replace(stored.data, **moved))

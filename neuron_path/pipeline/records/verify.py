@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_path.config import Config, FileHeadConfig, LinearProbeConfig, PicturesConfig, stored_config
+from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig, PicturesConfig, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.datamodule import Batch, collate
 from neuron_path.lightning.search import path_rows
@@ -102,7 +102,7 @@ def moved(config: Config, root: str | None = None, checkpoint: str | None = None
     if root is not None:
         if not isinstance(config.data, PicturesConfig):
             raise NeuronPathError(f"The run's data '{config.data.name}' has no root: leave out --root.")
-        if isinstance(config.head, LinearProbeConfig) and config.head.root == config.data.root:
+        if isinstance(config.head, FittedHeadConfig) and config.head.root == config.data.root:
             config = replace(config, head=replace(config.head, root=root))
         config = replace(config, data=replace(config.data, root=root))
     if checkpoint is not None:
@@ -201,7 +201,7 @@ def _source(
         made = read_json(run_dir / RUN_FILE)
         config, baselines = moved(stored_config(made["config"]), root, checkpoint), made["baselines"]
         before, skipped = made["identity"] | {"weight_hash": made["weight_hash"]}, dict(read_skipped(run_dir))
-    if isinstance(config.head, LinearProbeConfig):  # fitted then, not again
+    if isinstance(config.head, FittedHeadConfig):  # fitted then, not again
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
     work = build_work(config, baselines)
     study, weights = work.study, weights_of(work.study)
