@@ -36,13 +36,14 @@ _NO_EDIT: Final = "none"
 _WAITING: Final = 16  # requests that may wait; one is computed at a time
 _KEPT: Final = 3600  # seconds that an upload and what was found of it are kept
 _CSS: Final = """
-.gradio-container {max-width: 1280px !important; margin: auto}
-.np-scroll {overflow-x: auto}
+.gradio-container {max-width: 1280px !important}
+.np-scroll {overflow-x: auto; contain: inline-size}
 .np-scroll img {background: #fff; border-radius: 6px; max-width: none !important}
-.np-table {border: 0 !important; border-collapse: collapse; font-variant-numeric: tabular-nums}
-.np-table th, .np-table td {text-align: left; padding: .15rem .8rem .15rem 0 !important;
-  border: 0 solid var(--border-color-primary) !important; border-bottom-width: 1px !important}
-#error {color: #b3261e} .dark #error {color: #ff8a80}
+.np-table {border-collapse: collapse; font-variant-numeric: tabular-nums}
+.np-table th {text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--border-color-primary)}
+.np-table td {padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--border-color-primary)}
+#error {color: #b3261e}
+.dark #error {color: #ff8a80}
 """
 
 
@@ -76,24 +77,24 @@ class _Page:
                 self.file, self.sample = self._pictures("Drop a picture", "")
                 self._make_settings()
             with gr.Column(scale=3, min_width=320):
-                self.path = gr.HTML(elem_id="path")
-                self.prediction = gr.HTML(elem_id="prediction")
+                self.path = gr.HTML(elem_id="path", apply_default_css=False)
+                self.prediction = gr.HTML(elem_id="prediction", apply_default_css=False)
         with gr.Tab("Edit"):
             self.where = gr.Dropdown([_WHOLE], value=_WHOLE, label="Neurons", elem_id="where")
             self.operation = gr.Radio([_NO_EDIT, *OPERATIONS], value=_NO_EDIT, label="Operation", elem_id="operation")
-            self.edited = gr.HTML(elem_id="edited")
+            self.edited = gr.HTML(elem_id="edited", apply_default_css=False)
         with gr.Tab("Where in the picture"):
             self.looked = gr.Dropdown([_WHOLE], value=_WHOLE, label="Neurons", elem_id="looked")
             kinds = ["activation", "effect"]
             self.quantity = gr.Radio(kinds, value="activation", label="Heat map of", elem_id="quantity")
             self.draw = gr.Button("Draw", elem_id="draw")
-            self.heat = gr.HTML(elem_id="heat")
-            self.evidence = gr.HTML(elem_id="evidence")
+            self.heat = gr.HTML(elem_id="heat", apply_default_css=False)
+            self.evidence = gr.HTML(elem_id="evidence", apply_default_css=False)
         with gr.Tab("Alternatives"):
-            self.alternatives = gr.HTML(elem_id="alternatives")
+            self.alternatives = gr.HTML(elem_id="alternatives", apply_default_css=False)
         with gr.Tab("Compare"):
             self.other_file, self.other_sample = self._pictures("Drop another picture", "other-")
-            self.compared = gr.HTML(elem_id="compared")
+            self.compared = gr.HTML(elem_id="compared", apply_default_css=False)
         with gr.Tab("Reproduce"):
             self.command = gr.Code(language="shell", label="Command", elem_id="command", interactive=False)
             self.python = gr.Code(language="python", label="Python", elem_id="python", interactive=False)
