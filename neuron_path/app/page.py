@@ -20,6 +20,7 @@ from neuron_path.app.workbench import (
     MOST_TOP_K,
     OPERATIONS,
     SEARCHES,
+    Choice,
     Found,
     Neuron,
     Picture,
@@ -127,8 +128,8 @@ class _Page:
     def _make_settings(self) -> None:
         gr, bench = self._gr, self._bench
         classes = [_PREDICTED, *map(bench.class_name, range(bench.n_classes))]
-        self.search = gr.Radio(list(SEARCHES), value="greedy", label="Search", elem_id="search")
-        self.target = gr.Dropdown(list(TARGETS), value="probability", label="What of the class", elem_id="target")
+        self.search = gr.Radio(list(SEARCHES), value=Choice().search, label="Search", elem_id="search")
+        self.target = gr.Dropdown(list(TARGETS), value=Choice().target, label="What of the class", elem_id="target")
         self.target_class = gr.Dropdown(classes, value=_PREDICTED, label="Which class", elem_id="class")
         self.top_k = gr.Slider(1, MOST_TOP_K, value=1, step=1, label="Neurons a block", elem_id="top-k")
 
@@ -261,7 +262,7 @@ def check_gradio() -> None:
 
 def _gradio() -> Any:
     try:
-        import gradio  # pyright: ignore[reportMissingImports] - not among the development tools
+        import gradio
     except ImportError as error:
         raise NeuronPathError("The page needs Gradio: pip install 'neuron-path[app]'.") from error
     return gradio

@@ -43,8 +43,8 @@ MOST_LISTED: Final = 500
 MOST_TOP_K: Final = 20
 """Neurons a block."""
 SEARCHES: Final[dict[str, dict[str, str]]] = {
-    "greedy": {"search": "greedy"},
     "linearized": {"search": "linearized"},
+    "greedy": {"search": "greedy"},
     "effect of remove": {"search": "linearized", "search.measure": "effect"},
 }
 """The searches that the page offers, by the settings that give them."""
@@ -88,7 +88,7 @@ class Choice:
         target_class: what the path drives; None: the predicted class.
     """
 
-    search: str = "greedy"
+    search: str = "linearized"
     target: TargetName = "probability"
     top_k: int = 1
     target_class: int | None = None

@@ -40,7 +40,7 @@ def digit(tmp_path: Path) -> Path:
 
 def test_a_picture_of_the_data_has_the_path_of_the_api(bench: Workbench) -> None:
     name = bench.sample_ids[3]
-    found = bench.find(bench.picked(name), Choice(top_k=2, target="margin"))
+    found = bench.find(bench.picked(name), Choice("greedy", top_k=2, target="margin"))
     images, _ = neuron_path.load_digits("test")
     place = neuron_path_place(name)
     model = neuron_path.load_model("digits_vit")
@@ -79,7 +79,7 @@ def test_an_edit_shows_what_the_api_gives(bench: Workbench, operation: str) -> N
 
 
 def test_alternatives_are_the_best_that_were_left_out(bench: Workbench) -> None:
-    found = bench.find(bench.picked(bench.sample_ids[1]), Choice())
+    found = bench.find(bench.picked(bench.sample_ids[1]), Choice("greedy"))
     scores = found.result.candidate_scores
     assert scores is not None
     table = bench.alternatives(found)

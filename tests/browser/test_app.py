@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 import neuron_path
+from neuron_path.app.page import served
 from neuron_path.app.workbench import Workbench
 from neuron_path.cli.hydra_app import compose_config
 from tests.command import call
@@ -23,9 +24,6 @@ SETTINGS = ["trainer=cpu", "data.limit=12"]
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'neuron-path[app]'")
-    from neuron_path.app.page import served
-
     here = tmp_path_factory.mktemp("here")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
@@ -71,7 +69,7 @@ def test_a_dropped_picture_has_a_path_that_is_edited_and_found_again(page: Page,
     expect(page.get_by_role("img", name="Neuron path of seven.png")).to_be_visible()
     model = neuron_path.load_model("digits_vit")
     input_ = torch.from_numpy(np.asarray(Image.open(file), dtype=np.float32) / 255 * 2 - 1)[None, None]
-    expected = neuron_path.find_paths(model, input_)
+    expected = neuron_path.find_paths(model, input_, search="linearized")
     clean = model(input_).softmax(1)[0]
     expect(page.locator("#prediction td").first).to_have_text(str(int(clean.argmax())))
 
