@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -106,6 +107,21 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
         raise unforeseen[0]
     known = {sweep_failures.as_line(failure) for failure in failures}  # jobs elsewhere could add to their own list only
     return [*failures, *(NeuronPathError(line) for line in sweep_failures.collected() if line not in known)]
+
+
+def compose_config(overrides: Sequence[str]) -> Config:
+    """The configuration that overrides make, without a run.
+
+    Raises:
+        NeuronPathError: they make none.
+    """
+    register_schemas()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = compose("config", as_overrides(overrides))
+        return read_config(composed)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise NeuronPathError(explain(error)) from error
 
 
 def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
