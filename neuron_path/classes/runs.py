@@ -249,6 +249,7 @@ def _group(method: _Rows, source: Source | str) -> ClassPaths:
 def _check_classes(methods: Sequence[_Rows], grouped: Sequence[ClassPaths]) -> None:
     """An image must have one class, whatever the method."""
     first = grouped[0]
+    has_labels = first.source == "target" and _source(methods, "auto") == "label"
     classes = _by_name(first)
     for method, paths in zip(methods[1:], grouped[1:], strict=True):
         others = _by_name(paths)
@@ -257,7 +258,7 @@ def _check_classes(methods: Sequence[_Rows], grouped: Sequence[ClassPaths]) -> N
             raise NeuronPathError(
                 f"The {first.source} of image '{np.sort(first.images)[place]}' is {classes[place]} in "
                 f"{methods[0].run_dir!r} and {others[place]} in {method.run_dir!r}; analyse each run by itself"
-                + (", or all by label: --by=label (by='label' in Python)." if first.source == "target" else ".")
+                + (", or all by label: --by=label (by='label' in Python)." if has_labels else ".")
             )
 
 

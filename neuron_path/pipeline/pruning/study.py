@@ -13,7 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuron_path.config import Config, DigitsConfig, LoggerConfig, ModelConfig, TrainerConfig, stored_config
+from neuron_path.config import (
+    Config,
+    DigitsConfig,
+    HuggingFaceConfig,
+    LoggerConfig,
+    ModelConfig,
+    TrainerConfig,
+    stored_config,
+)
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import ImageDataModule
@@ -191,8 +199,8 @@ def _own_images(config: Config, study: Study, paths: pd.DataFrame) -> Images:
 
 
 def _other_images(config: Config, study: Study, name: str) -> Images:
-    """The images to evaluate on: another split of the digits, or another folder."""
-    chosen = {"split": name} if isinstance(config.data, DigitsConfig) else {"root": name}
+    """The images to evaluate on: another split, where the data has splits, else another folder."""
+    chosen = {"split": name} if isinstance(config.data, DigitsConfig | HuggingFaceConfig) else {"root": name}
     other = replace(config, data=replace(config.data, **chosen, classes=None, limit=None))
     module = build_data(other, study.session.model)
     if list(module.dataset.classes) != list(study.data.dataset.classes):
