@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +16,7 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.target import Target
+from neuron_path.attribution.target import PROBABILITY, Target
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.evidence.grid import patch_grid, patch_tokens
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
@@ -271,6 +272,7 @@ def _score_chunk(
     return values if exact is None else settled(session, values, exact.blurs_scores, again)
 
 
+@overload
 def intervene(
     model: nn.Module,
     images: Float[Tensor, "B c H W"],
@@ -282,7 +284,44 @@ def intervene(
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
     donor_images: Float[Tensor, "B c H W"] | None = None,
-) -> Float[Tensor, "B C"]:
+) -> Float[Tensor, "B C"]: ...
+
+
+@overload
+def intervene(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    operation: OperationName = "remove",
+    token_scope: TokenScopeName | None = None,
+    *,
+    factor: float | None = None,
+    tokens: TokensName = "scope",
+    reference_images: Float[Tensor, "R c H W"] | None = None,
+    donor_images: Float[Tensor, "B c H W"] | None = None,
+    return_values: Literal[True],
+    targets: Targets = None,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B"], Float[Tensor, "B"]]: ...
+
+
+def intervene(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    operation: OperationName = "remove",
+    token_scope: TokenScopeName | None = None,
+    *,
+    factor: float | None = None,
+    tokens: TokensName = "scope",
+    reference_images: Float[Tensor, "R c H W"] | None = None,
+    donor_images: Float[Tensor, "B c H W"] | None = None,
+    return_values: bool = False,
+    targets: Targets = None,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+) -> Float[Tensor, "B C"] | tuple[Float[Tensor, "B C"], Float[Tensor, "B"], Float[Tensor, "B"]]:
     """Logits of the live network with the path's neurons edited.
 
     `remove` multiplies their activations by 0 and `enhance` by a factor; `mean_ablation` sets them to their mean over
@@ -298,10 +337,17 @@ def intervene(
         tokens: "scope" edits at the tokens in scope, "all" at every token that the FFN sees.
         reference_images: (R, channels, height, width) preprocessed, for `mean_ablation`.
         donor_images: one for each image, preprocessed, for `resample_ablation`.
+        return_values: also return the target function of the untouched network and of the edited one, from the same
+            passes.
+        targets, target, contrast_class: of these values, as for `find_paths`; the runner-up of a contrast is that of
+            the untouched network.
+
+    Returns:
+        (B, C) logits, or (logits, values before, values after), the values (B,) each.
 
     Raises:
         NeuronPathError: as for `find_paths`; paths that do not fit the model; no such operation, or one that lacks its
-            images or gets what it does not take.
+            images or gets what it does not take; a target without `return_values`.
 
     >>> import neuron_path
     >>> model = neuron_path.load_model("digits_vit")
@@ -311,8 +357,18 @@ def intervene(
     (2, 10)
     >>> tuple(neuron_path.intervene(model, images[:2], found.paths, "mean_ablation", reference_images=images).shape)
     (2, 10)
+    >>> _, before, after = neuron_path.intervene(
+    ...     model, images[:2], found.paths, return_values=True, targets=labels[:2], target="margin"
+    ... )
+    >>> bool((after < before).all())
+    True
     """
     intervention = Intervention(operation, factor, tokens)
+    if not return_values and (targets is not None or target != "probability" or contrast_class is not None):
+        raise NeuronPathError(
+            "targets, target and contrast_class are of the values before and after the edit, which were not asked for: "
+            "add return_values=True, or leave them out."
+        )
     for name, wanted, given in (
         ("reference_images", "mean_ablation", reference_images),
         ("donor_images", "resample_ablation", donor_images),
@@ -326,14 +382,22 @@ def intervene(
     if donor_images is not None:
         _check_donors(session, donor_images, images)
     means = None if reference_images is None else _means_of(session, reference_images)
-    evaluator = Evaluator([intervention], means)
+    checked = session.check_targets(targets, len(images))
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes) if return_values else PROBABILITY
+    evaluator = Evaluator([intervention], means, target=wanted)
     parts = []
     with session.active():
         for run, micro_batch in chunks(session, images, 1):
             donors = None if donor_images is None else donor_images[run]
-            _, [measured] = evaluator.measure(session, images[run], None, [Subject(whole[run])], micro_batch, donors)
-            parts += measured.logits
-    return torch.cat(parts)
+            own, subject = None if checked is None else checked[run], Subject(whole[run])
+            clean, [measured] = evaluator.measure(session, images[run], own, [subject], micro_batch, donors)
+            [logits] = measured.logits
+            values = ()
+            if return_values:
+                values = wanted.before_and_after(clean, logits, clean.argmax(1) if own is None else own)
+            parts.append((logits, *values))
+    logits, *values = map(torch.cat, zip(*parts, strict=True))
+    return (logits, values[0], values[1]) if return_values else logits
 
 
 def save_head(head: LinearHead, file: str | Path) -> Path:

@@ -13,6 +13,7 @@ import torch
 
 from neuron_path.config import EvaluationConfig
 from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.quantity import quantity_of
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.evaluate import Evaluator, Intervention
@@ -72,10 +73,12 @@ class Evaluated:
     Attributes:
         summary: a row per method and operation.
         speed: images per second, start-up excluded; None where all was measured before.
+        quantity: what the effects are changes of.
     """
 
     summary: pd.DataFrame
     speed: float | None
+    quantity: str
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -129,7 +132,9 @@ def evaluation_stage(work: Work, run_dir: Path, crew: Crew, *, anew: bool = Fals
         write_effects(run_dir, effects, provenance)
         remove_parts(run_dir, EVALUATION)
     labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
-    return Evaluated(summarise_effects(load_effects(run_dir), labels, seed=work.seed), speed)
+    effects = load_effects(run_dir)
+    quantity = quantity_of(paths.attrs["provenance"], effects)
+    return Evaluated(summarise_effects(effects, labels, seed=work.seed), speed, quantity)
 
 
 def evaluated(

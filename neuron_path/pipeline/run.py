@@ -116,7 +116,7 @@ def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None
             page = report_stage(run_dir, study.data.dataset, job.work.finder)
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(metrics, result_files(run_dir), {"effects": found.summary})
-    _say(searched, study, page, effects_in_words(read_effects(found.summary, config.target)))
+    _say(searched, study, page, effects_in_words(read_effects(found.summary, found.quantity)))
 
 
 def evaluate(config: Config, overridden: Collection[str]) -> None:
@@ -145,7 +145,7 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
             tracker.fail()
             raise
     console = Console(highlight=False, soft_wrap=True)
-    console.print(markdown_table(effects_table(read_effects(found.summary, stored.config.target))), markup=False)
+    console.print(markdown_table(effects_table(read_effects(found.summary, found.quantity))), markup=False)
     console.print(f"Effects: {run_dir / EFFECTS_FILE}")
     console.print(f"Scores:  {run_dir / SCORES_FILE}")
 

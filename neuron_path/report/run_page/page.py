@@ -80,7 +80,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
 
 
 def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
-    effects, facts = read_effects(run.summary, run.target), run.provenance
+    effects, facts = read_effects(run.summary, run.quantity), run.provenance
     blocks, total = run.classes.n_blocks, run.classes.n_images
     sampled = (
         f"The explorer holds {n_shown:,} of {total:,} images, drawn at random, of each class the same share and at "
@@ -120,7 +120,7 @@ def _tiles(run: Run, effects: Sequence[Effect]) -> list[dict[str, str]]:
     for effect in effects:
         if effect.scorer == grouped.scorer and effect.operation == "remove":
             value, _, interval = effect.in_words().partition(" [")
-            words = f"change of the target {effect.of}"
+            words = f"change of the target {effect.quantity.words}"
             words = f"[{interval} {words}" if interval else words
             tiles.append(("Without the path", value, words))
     if run.analysis is not None:
