@@ -36,7 +36,7 @@ def effects_figure(effects: pd.DataFrame) -> Figure:
     methods = {k: [name for name in METHODS if name in set(own.loc[own["k"] == k, "method"])] for k in sizes}
     styles = method_styles(METHODS)
     heights = {k: _LINE * len(methods[k]) for k in sizes}
-    height = 0.75 + 0.55 + sum(heights.values()) + _SIZE_GAP * (len(sizes) - 1)
+    height = 0.5 + 0.55 + sum(heights.values()) + _SIZE_GAP * (len(sizes) - 1)
     width = _LABELS + len(_EDITS) * (_PANEL + _GAP) + 0.1
     with figure_style():
         figure = new_figure(width, height)
@@ -88,7 +88,7 @@ def circuits_figure(curve: pd.DataFrame) -> Figure:
     """
     styles = method_styles(METHODS)
     with figure_style():
-        figure = new_figure(6.6, 3.1)
+        figure = new_figure(7.2, 3.1)
         axes = axes_in_inches(figure, 0.6, 0.75, 3.7, 2.2)
         for name in dict.fromkeys(curve["method"]):
             own = curve.loc[(curve["method"] == name) & (curve["size"] > 0)]
@@ -108,6 +108,7 @@ def circuits_figure(curve: pd.DataFrame) -> Figure:
         for height in (0, 1):
             axes.axhline(height, color=MUTED, linewidth=0.6, linestyle=(0, (4, 2)), zorder=1)
         axes.set_xscale("log")
+        axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.1 %", "1 %", "10 %", "all"])
         axes.set_xlabel("share of each block's neurons kept, the others another picture's")
         axes.set_ylabel("faithfulness")
         axes.grid(axis="y", linewidth=0.4, color="#E4E7EB")
