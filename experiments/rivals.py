@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 import neuron_path
 from neuron_path.attribution.forward import through
+from neuron_path.attribution.target import target_margin
 from neuron_path.cli.arguments import parse_arguments, whole_number
 from neuron_path.cli.hydra_app import compose_config
 from neuron_path.models.session import Session
@@ -99,15 +100,14 @@ def relevance(session: Session, images: Tensor, targets: Tensor) -> Scores:
 
 
 def learned_mask(session: Session, images: Tensor, targets: Tensor, k: int, n_steps: int, seed: int = 0) -> Scores:
-    """log α of the gate that removes each neuron: f(edited) / f(clean) + the share of gates above k a block, least."""
+    """log α of the gate that removes each neuron: the target's log-odds, plus the share of open gates above k, least."""
     adapter = session.adapter
     generator = torch.Generator().manual_seed(seed)
     with session.active():
         h = adapter.embed(session.images(images))
-        clean = probability(adapter.logits(session.images(images)), targets)
         widths = [block.n_neurons for block in adapter.blocks]
-        gates = [torch.full((len(images), width), -2.0).to(h).requires_grad_() for width in widths]
-        optimiser = torch.optim.Adam(gates, lr=0.2)
+        gates = [torch.full((len(images), width), -3.0).to(h).requires_grad_() for width in widths]
+        optimiser = torch.optim.Adam(gates, lr=0.1)
         for _ in range(n_steps):
 
             def project(index: int, u: Tensor) -> Tensor:
@@ -118,11 +118,11 @@ def learned_mask(session: Session, images: Tensor, targets: Tensor, k: int, n_st
                 return adapter.blocks[index].project(adapter.blocks[index].activations(u) * (1 - removed))
 
             with torch.enable_grad():
-                left = probability(adapter.head(through(adapter, h, project)), targets) / clean
+                odds = target_margin(adapter.head(through(adapter, h, project)), targets)
                 # P(gate > 0), by which the number of removed neurons is counted.
                 counts = [(gate - BETA * float(np.log(-GAMMA / ZETA))).sigmoid().sum(1) for gate in gates]
                 excess = torch.stack([(count / k - 1).clamp(min=0) for count in counts]).mean(0)
-                loss = (left + excess).sum()
+                loss = (odds + excess).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str]) -> None:
     with torch.no_grad():
         targets = torch.cat([model(images[run]).argmax(1) for run in torch.arange(len(images)).split(BATCH)])
     sizes = [whole_number("--sizes", size) for size in options.get("--sizes", "1,5,20").split(",")]
-    n_steps = whole_number("--steps", options.get("--steps", "150"))
+    n_steps = whole_number("--steps", options.get("--steps", "400"))
     results = measure(model, images, targets, sizes, n_steps, options.get("--leave-out", "").split(","))
     print(f"{len(images)} images, predicted classes\n\n{as_table(results)}")
 
