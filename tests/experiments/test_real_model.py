@@ -77,6 +77,8 @@ def test_the_settings_compose_and_every_cell_has_a_kind() -> None:
     assert cells[0] == Cell("clean", "", 0, 0)
     with pytest.raises(NeuronPathError, match="No part of this study is named 'tables'"):
         Scope(1, 1, [1], [], ["tables"])
+    with pytest.raises(NeuronPathError, match="takes the paths of 'table'"):
+        Scope(1, 1, [1], [], ["transfer"])
 
 
 def test_edits_are_those_of_the_public_functions(subject: Subject) -> None:
