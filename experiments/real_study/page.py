@@ -227,14 +227,14 @@ def _transfer(tables: Tables, _: Sequence[str]) -> list[str]:
             & table["edit"].isin(["remove", "flipped"])
         ]
         rows = []
-        for (k, name), found in own.groupby(["k", "method"], sort=False):
+        for _, found in own.groupby(["k", "method"], sort=False):
             by_edit = {row["edit"]: row for row in to_records(found)}
             if {"remove", "flipped"} <= set(by_edit):
                 same, other = by_edit["remove"], by_edit["flipped"]
                 rows.append(
                     {
-                        "Paths by": _label(name),
-                        "k": str(k),
+                        "Paths by": _label(same["method"]),
+                        "k": str(same["k"]),
                         "Same picture": _cell(same),
                         "Flipped picture": f"{_cell(other)}; {_p(other)}",
                         "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}",
@@ -342,9 +342,10 @@ def _tests(tables: Tables, _: Sequence[str]) -> list[str]:
     table = tables["tests"]
     names = ("equivalence", "sufficiency", "partial necessity", "minimality")
     rows = []
-    for (k, name), found in table.groupby(["k", "method"], sort=False):
+    for _, found in table.groupby(["k", "method"], sort=False):
         own = {row["test"]: row for row in to_records(found)}
-        row = {"Paths by": _label(name), "k": str(k)}
+        head = next(iter(own.values()))
+        row = {"Paths by": _label(head["method"]), "k": str(head["k"])}
         for test in names:
             row[test[:1].upper() + test[1:]] = (
                 f"{100 * own[test]['share']:.0f} %, {p_cell(own[test]['p'])}" if test in own else ABSENT

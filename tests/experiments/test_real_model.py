@@ -211,7 +211,8 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
     assert about["n_images"] == 8
     effects = tables["effects"]
     removed = effects.loc[(effects["edit"] == "remove") & (effects["measure"] == "probability") & (effects["k"] == 1)]
-    means = removed.loc[removed["group"] == "all"].set_index("method")["mean"]
+    everything = removed.loc[removed["group"] == "all"]
+    means = dict(zip(everything["method"].tolist(), everything["mean"].tolist(), strict=True))
     assert means["effect_remove"] <= means["joint_attribution"] < means["random"] + 1
     ends = tables["curves"].loc[tables["curves"]["share"].isin([0, 1])].groupby("share")["faithfulness"].mean()
     assert ends.to_dict() == pytest.approx({0: 0, 1: 1})
