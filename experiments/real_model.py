@@ -49,6 +49,7 @@ class RealModel:
     out: str
     results: str
     page: str | None
+    note: str | None
 
 
 def compute(settings: RealModel) -> bool:
@@ -93,7 +94,7 @@ def main(config: Any) -> None:
     try:
         if settings.compute:
             compute(settings)
-        gather(Store(settings.out), settings.results, settings.sizes, settings.methods)
+        gather(Store(settings.out), settings.results, settings.sizes, settings.methods, settings.note)
         if settings.page is not None:
             write_page(settings.results, settings.page)
     except NeuronPathError as error:

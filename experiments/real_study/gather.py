@@ -16,7 +16,9 @@ from real_study.results import Results
 from real_study.store import Store
 
 
-def gather(store: Store, folder: str | Path, sizes: Sequence[int], methods: Sequence[str]) -> None:
+def gather(
+    store: Store, folder: str | Path, sizes: Sequence[int], methods: Sequence[str], note: str | None = None
+) -> None:
     """Write a CSV file for each table that there is something for, and study.json.
 
     Args:
@@ -24,6 +26,7 @@ def gather(store: Store, folder: str | Path, sizes: Sequence[int], methods: Sequ
         folder: of the tables.
         sizes: that were wanted, neurons a block.
         methods: that were wanted.
+        note: what readers should know of weights and photographs.
 
     Raises:
         NeuronPathError: no study, or no image of it measured yet.
@@ -65,6 +68,7 @@ def gather(store: Store, folder: str | Path, sizes: Sequence[int], methods: Sequ
         "accuracy": float(results.right(chunks).mean()),
         "sizes": list(sizes),
         "methods": list(methods),
+        "note": note,
         "cpu_hours": results.cpu_seconds / 3600,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": collect_provenance({})["versions"],

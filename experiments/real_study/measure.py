@@ -18,7 +18,7 @@ from torch import Tensor
 from neuron_path.attribution.problem import Problem
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.edited import edited_logits
-from neuron_path.interventions.operations import KeepOnly, Operation, ResampleAblation, Scale
+from neuron_path.interventions.operations import KeepOnly, MeanAblation, Operation, ResampleAblation, Scale
 from neuron_path.models.adapter import taken
 from neuron_path.search.chunk import Chunk
 from neuron_path.search.finder import PathFinder
@@ -304,7 +304,7 @@ class _Lender:
     def __init__(self, subject: Subject, photographs: Photographs) -> None:
         self._subject, self._photographs = subject, photographs
 
-    def means(self) -> Operation:
+    def means(self) -> MeanAblation:
         return self._subject.means
 
     def donors(self, run: slice, names: Sequence[str]) -> Float[Tensor, "b c H W"]:

@@ -69,7 +69,7 @@ def page_text(tables: Tables, about: Mapping[str, Any], figures: Sequence[str]) 
     parts = [_head(about)]
     for title, write in (
         ("What the paper claims", _claims),
-        ("Why", _reasons),
+        ("What the scores are made of", _reasons),
         ("Table 1: what edits of the paths do", _effects),
         ("Paths found on one picture, measured on another", _transfer),
         ("Does the replacement matter?", _agreement),
@@ -95,10 +95,9 @@ def _head(about: Mapping[str, Any]) -> str:
         f"{about['n_classes']} classes of groceries, right on {100 * about['accuracy']:.0f} % of the "
         f"{about['n_images']} photographs "
         f"studied so far of {about['n_planned']}. An image's target is its label. Where nothing else is said, "
-        "numbers are "
-        "means over the photographs that the model classifies rightly, with 95 % bootstrap intervals over these; "
-        "p-values "
-        "are of paired sign-flip tests, Holm-corrected over a table's column. k is the number of neurons in each block."
+        "numbers are means over the photographs that the model classifies rightly, with 95 % bootstrap intervals "
+        "over these; p-values are of paired sign-flip tests, Holm-corrected over a table's column. k is the number "
+        "of neurons in each block."
     )
 
 
@@ -202,13 +201,11 @@ def _reasons(tables: Tables, _: Sequence[str]) -> list[str]:
             }
         )
     parts = [
-        "With activations w and gradients g of the probability at the clean point, removing neurons loses Σ w·g "
-        "of it to "
-        "first order. The joint score is another number, (Σ w)·(Σ g): it also multiplies one block's activation with "
-        "another block's gradient, and these products stand for nothing that an edit does. So it can be high for "
-        "a path "
-        "of some neurons that are large and others whose gradients are, and for neurons whose own w·g is negative, "
-        "without which the probability *rises*. "
+        "With activations w and gradients g of the probability at the clean point, removing neurons loses Σ w·g of "
+        "it to first order. The joint score is another number, (Σ w)·(Σ g): it also multiplies one block's "
+        "activation with another block's gradient, and these products stand for nothing that an edit does. So it can "
+        "be high for a path of some neurons that are large and others whose gradients are, and for neurons whose own "
+        "w·g is negative, without which the probability *rises*. "
     ]
     if PAPER in own:
         paper = own[PAPER]
@@ -230,14 +227,14 @@ def _transfer(tables: Tables, _: Sequence[str]) -> list[str]:
             & table["edit"].isin(["remove", "flipped"])
         ]
         rows = []
-        for (k, name), found in own.groupby(["k", "method"], sort=False):
+        for _, found in own.groupby(["k", "method"], sort=False):
             by_edit = {row["edit"]: row for row in to_records(found)}
             if {"remove", "flipped"} <= set(by_edit):
                 same, other = by_edit["remove"], by_edit["flipped"]
                 rows.append(
                     {
-                        "Paths by": _label(name),
-                        "k": str(k),
+                        "Paths by": _label(same["method"]),
+                        "k": str(same["k"]),
                         "Same picture": _cell(same),
                         "Flipped picture": f"{_cell(other)}; {_p(other)}",
                         "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}",
@@ -245,8 +242,8 @@ def _transfer(tables: Tables, _: Sequence[str]) -> list[str]:
                     }
                 )
         parts += [
-            "Found on the picture, removed from the picture and from its mirror image; change of the probability "
-            "in percent.",
+            "Found on the picture, removed from the picture and from its mirror image; change of the probability in "
+            "percent.",
             markdown_table(pd.DataFrame(rows)),
         ]
     if "transfer" in tables:
@@ -264,8 +261,7 @@ def _transfer(tables: Tables, _: Sequence[str]) -> list[str]:
         ]
         parts += [
             "The path of another picture removed, in percent; p, uncorrected, compares the last two: what differs "
-            "between "
-            "them is the class.",
+            "between them is the class.",
             markdown_table(pd.DataFrame(rows)),
         ]
     return parts
@@ -326,14 +322,13 @@ def _circuits(tables: Tables, figures: Sequence[str]) -> list[str]:
             | {measure: _cell(own[measure], sign=False) for measure in measures}
         )
     parts = [
-        "The first neurons of each block in a method's order are kept, all others take another picture's activations, "
-        "and faithfulness f is the share of the model's lead of the target over the next class that is left: "
-        "(m(circuit) − m(∅)) / (m(model) − m(∅)), m the mean over photographs, so a ratio of means. CPR, the area "
-        "under f "
-        "(larger is better), and CMD, the area between f and 1 (smaller is better), are MIB's "
+        "The first neurons of each block in a method's order are kept, all others take another picture's "
+        "activations, and faithfulness f is the share of the model's lead of the target over the next class that is "
+        "left: (m(circuit) − m(∅)) / (m(model) − m(∅)), m the mean over photographs, so a ratio of means. CPR, the "
+        "area under f (larger is better), and CMD, the area between f and 1 (smaller is better), are MIB's "
         "([2504.13151](https://arxiv.org/abs/2504.13151)) on its grid of shares, here of each block's neurons. A "
-        "path lies far "
-        "below that grid's middle, so the same is given on log k, from one thousandth on, divided by the length of the "
+        "path lies far below that grid's middle, so the same is given on log k, from one thousandth on, divided by "
+        "the length of the "
         f"axis. The paper's method rates candidates given its path of k = 1. n = {table['n'].iloc[0]}."
     ]
     if "circuits" in figures:
@@ -347,26 +342,23 @@ def _tests(tables: Tables, _: Sequence[str]) -> list[str]:
     table = tables["tests"]
     names = ("equivalence", "sufficiency", "partial necessity", "minimality")
     rows = []
-    for (k, name), found in table.groupby(["k", "method"], sort=False):
+    for _, found in table.groupby(["k", "method"], sort=False):
         own = {row["test"]: row for row in to_records(found)}
-        row = {"Paths by": _label(name), "k": str(k)}
+        head = next(iter(own.values()))
+        row = {"Paths by": _label(head["method"]), "k": str(head["k"])}
         for test in names:
             row[test[:1].upper() + test[1:]] = (
                 f"{100 * own[test]['share']:.0f} %, {p_cell(own[test]['p'])}" if test in own else ABSENT
             )
         rows.append(row | {"n": str(max(one["n"] for one in own.values()))})
     return [
-        "After [2410.13032](https://arxiv.org/abs/2410.13032), made for one circuit of a task; here each "
-        "photograph has a path of "
-        "its own and is one trial of a binomial test. *Equivalence*: share of photographs on which the path alone "
-        "(the others "
-        "at their mean) does at least as well as the model; a small p says they are not equivalent. "
-        "*Sufficiency*: share on "
-        "which the path alone does better than nine tenths of 20 random sets with as many neurons in each block; "
-        "10 % are "
-        "expected of a random set. *Partial necessity*: the same, removed in place of kept. *Minimality*: share "
-        "of blocks whose "
-        "neuron matters more to the edit than a random one of the block in addition. p is Holm-corrected over a test.",
+        "After [2410.13032](https://arxiv.org/abs/2410.13032), made for one circuit of a task; here each photograph "
+        "has a path of its own and is one trial of a binomial test. *Equivalence*: share of photographs on which the "
+        "path alone (the others at their mean) does at least as well as the model; a small p says they are not "
+        "equivalent. *Sufficiency*: share on which the path alone does better than nine tenths of 20 random sets "
+        "with as many neurons in each block; 10 % are expected of a random set. *Partial necessity*: the same, "
+        "removed in place of kept. *Minimality*: share of blocks whose neuron matters more to the edit than a random "
+        "one of the block in addition. p is Holm-corrected over a test.",
         markdown_table(pd.DataFrame(rows)),
     ]
 
@@ -384,9 +376,8 @@ def _truth(tables: Tables, _: Sequence[str]) -> list[str]:
         )
     return [
         "Spearman's correlation, within each photograph, of a method's ratings with the exact loss of probability "
-        "when single "
-        "neurons are removed, in float64: of each block two neurons drawn from all, and two of the twentieth that "
-        "gradient × "
+        "when single neurons are removed, in float64: of each block two neurons drawn from all, and two of the "
+        "twentieth that gradient × "
         f"activation puts first. Means over {table['n'].iloc[0]} photographs.",
         markdown_table(pd.DataFrame(rows)),
     ]
@@ -441,9 +432,8 @@ def _cost(tables: Tables, _: Sequence[str]) -> list[str]:
         for row in to_records(tables["cost"])
     ]
     return [
-        "Of one CPU core that other work shares, the clean pass, the check of rounding and the final score "
-        "included; a method "
-        "that rates every block on its own gives all sizes at once.",
+        "Of one CPU core that other work shares, the clean pass, the check of rounding and the final score included; "
+        "a method that rates every block on its own gives all sizes at once.",
         markdown_table(pd.DataFrame(rows)),
     ]
 
@@ -469,13 +459,11 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
         "python experiments/real_model.py train=groceries/train test=groceries/test # the model comes from timm's hub\n"
         "python experiments/real_model_page.py # this page from the tables alone\n"
         "```",
-        f"Here it was {about['n_classes']} of the coarse classes with {about['n_train']} photographs to fit the probe "
-        f"({100 * about['probe_accuracy']:.0f} % right on those held out) and {about['n_planned']} to study, and "
-        "weights of "
-        "the same architecture in half precision of which it is not known whether they were trained further; other "
-        "weights or photographs give other digits. Any model of timm's and any two folders of classes can take their "
-        "place: `model=NAME image_size=null train=DIR test=DIR`. It stops and goes on at any time; "
-        "`compute=false` writes what is there.",
+        f"The {about['n_classes']} classes: {', '.join(about['classes'])}; {about['n_train']} photographs to fit the "
+        f"probe ({100 * about['probe_accuracy']:.0f} % right on those held out), {about['n_planned']} to study. "
+        f"{about['note'] + ' ' if about['note'] else ''}Other weights or photographs give other digits. Any model of "
+        "timm's and any two folders of classes can take their place: `model=NAME image_size=null train=DIR "
+        "test=DIR`. The study stops and goes on at any time; `compute=false` writes what is there.",
     ]
 
 

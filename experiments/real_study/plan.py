@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from neuron_path.errors import unknown_name
+from neuron_path.errors import NeuronPathError, unknown_name
 from real_study.methods import METHODS, PAPER, method
 from real_study.store import Cell
 from real_study.subject import CHANGES
@@ -43,6 +43,8 @@ class Scope:
         for part in self.parts:
             if part not in PARTS:
                 raise unknown_name("part of this study", part, PARTS)
+        if "transfer" in self.parts and "table" not in self.parts:
+            raise NeuronPathError("The part 'transfer' takes the paths of 'table': name both in parts.")
 
     def cells(self) -> Iterator[Cell]:
         """All, the first ones first."""

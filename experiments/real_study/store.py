@@ -96,7 +96,8 @@ class Store:
         arrays = compute()
         seconds = np.array([time.perf_counter() - began[0], time.process_time() - began[1]])
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays, seconds=seconds)
+        named: Any = arrays | {"seconds": seconds}
+        np.savez_compressed(buffer, **named)
         write_bytes(self.folder / cell.file, buffer.getvalue())
         return arrays
 

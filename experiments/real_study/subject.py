@@ -97,7 +97,7 @@ class Subject:
     """
 
     def __init__(self, source: Source, store: Store) -> None:
-        options = {} if source.image_size is None else {"img_size": source.image_size}
+        options: dict[str, Any] = {} if source.image_size is None else {"img_size": source.image_size}
         model: Any = neuron_path.load_model(
             source.model,
             checkpoint=source.checkpoint,

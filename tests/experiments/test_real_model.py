@@ -77,6 +77,8 @@ def test_the_settings_compose_and_every_cell_has_a_kind() -> None:
     assert cells[0] == Cell("clean", "", 0, 0)
     with pytest.raises(NeuronPathError, match="No part of this study is named 'tables'"):
         Scope(1, 1, [1], [], ["tables"])
+    with pytest.raises(NeuronPathError, match="takes the paths of 'table'"):
+        Scope(1, 1, [1], [], ["transfer"])
 
 
 def test_edits_are_those_of_the_public_functions(subject: Subject) -> None:
@@ -209,7 +211,8 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
     assert about["n_images"] == 8
     effects = tables["effects"]
     removed = effects.loc[(effects["edit"] == "remove") & (effects["measure"] == "probability") & (effects["k"] == 1)]
-    means = removed.loc[removed["group"] == "all"].set_index("method")["mean"]
+    everything = removed.loc[removed["group"] == "all"]
+    means = dict(zip(everything["method"].tolist(), everything["mean"].tolist(), strict=True))
     assert means["effect_remove"] <= means["joint_attribution"] < means["random"] + 1
     ends = tables["curves"].loc[tables["curves"]["share"].isin([0, 1])].groupby("share")["faithfulness"].mean()
     assert ends.to_dict() == pytest.approx({0: 0, 1: 1})
