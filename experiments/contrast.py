@@ -5,8 +5,9 @@
 
 Of the images whose predicted class y leads its runner-up c by least, relative to the largest logit, the path of
 `target=contrast` (z_y − z_c) and the paths of y alone (`probability`, `logit`) are found and removed. Each time the
-change of z_y − z_c is measured, and the paths are compared image by image (sign-flip permutation test). `head` is for a model without classes, as the head.safetensors of a run
-with head=linear_probe; `checkpoint=FILE` has weights that do not come from timm's hub.
+change of z_y − z_c is measured, and the paths are compared image by image (sign-flip permutation test). `head` is for a
+model without classes, as the head.safetensors of a run with head=linear_probe; `checkpoint=FILE` has weights that do
+not come from timm's hub.
 """
 
 from __future__ import annotations
