@@ -275,7 +275,7 @@ def test_of_a_margin_page_tiles_and_figures_tell_its_change(tmp_path: Path) -> N
     for told in (
         "Removing the path changes the target margin (logits) by −",
         "Change of target margin (logits) [95 % interval]",
-        "<th>Target margin (logits)</th>",
+        'data-label="Target margin (logits)"',
         "change of the target margin (logits)",
         "Change of the target margin (logits), with 95 % intervals",
         "removing the path of joint attribution changes the target margin (logits) by −",
