@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -48,7 +49,7 @@ def subject(settings: Contrast) -> tuple[nn.Module, Tensor]:
     """The model and its images."""
     if settings.photographs is None:
         return neuron_path.load_model(settings.model), neuron_path.load_digits("test")[0]
-    size = {} if settings.image_size is None else {"img_size": settings.image_size}
+    size: dict[str, Any] = {} if settings.image_size is None else {"img_size": settings.image_size}
     model = neuron_path.load_model(
         settings.model, checkpoint=settings.checkpoint, pretrained=settings.checkpoint is None, **size
     )
