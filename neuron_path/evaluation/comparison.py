@@ -97,12 +97,12 @@ def compare(
     notes: list[str] = []
     for run_dir in found:
         try:
-            read, told = read_methods(run_dir)
+            read, remarks = read_methods(run_dir)
         except NeuronPathError as error:  # torn or foreign: of a sweep, the other runs are not lost by it
             missing.append(Missing(str(run_dir), str(error)))
             continue
         methods += read
-        notes += told
+        notes += remarks
     if not methods:
         lacks = "; ".join(f"{run.run_dir}: {run.reason.rstrip('.')}" for run in missing[:3])
         raise NeuronPathError(f"None of {len(missing)} run directories can be compared ({lacks}).")
@@ -122,8 +122,8 @@ def compare(
     quantity = check_quantity([method for own in groups.values() for method in own])
     for model, own in groups.items():
         kept, left_out = drop_unlike(drop_copies(own))
-        shared, told = share_images(model, kept)
-        notes += [*told, *(f"{model}: {note}" for note in [*left_out, *unlike(shared)])]
+        shared, remarks = share_images(model, kept)
+        notes += [*remarks, *(f"{model}: {note}" for note in [*left_out, *unlike(shared)])]
         rows = order_methods(shared, settings)
         name = {"model": model, "weight_hash": rows[0].provenance.get("weight_hash")}
         averaged, tested = contrast(rows, settings)

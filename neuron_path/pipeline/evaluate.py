@@ -163,10 +163,10 @@ def _evaluation(work: Work, paths: pd.DataFrame, given: Mapping[str, Any]) -> Ev
     if given["means"] is not None:
         blocks = [[torch.tensor(part, dtype=torch.float64) for part in block] for block in given["means"]]
         means = MeanAblation([(in_scope, other) for in_scope, other in blocks])
-    first = work.finders[0]
+    settings = work.finder.settings
     # A curve takes a path's first neurons of each block: of neurons of any blocks there is none.
-    longest = max(method.top_k for method in stored) if first.per_block else 1
-    evaluator = Evaluator(interventions(options, longest), means, first.quadrature, first.target)
+    longest = max(method.top_k for method in stored) if settings.per_block else 1
+    evaluator = Evaluator(interventions(options, longest), means, settings.quadrature, settings.target)
     donors = donors_of(list(targets), work.seed) if "resample_ablation" in options.operations else None
     measured = paths.dropna(subset=["rounding"])
     rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))

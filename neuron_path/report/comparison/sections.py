@@ -180,15 +180,15 @@ def _section(
 ) -> Section:
     """What all rows share goes into the caption."""
     models, sizes = ({cell[key] for cell in cells} for key in ("model", "top_k"))
-    told = [str(model) for model in models if len(models) == 1]
+    details = [str(model) for model in models if len(models) == 1]
     if len(sizes) == 1:
         (top_k,) = sizes
-        told.append(f"{top_k} neuron{'s' if top_k > 1 else ''} per block")
+        details.append(f"{top_k} neuron{'s' if top_k > 1 else ''} per block")
     table, marks = pd.DataFrame(rows, dtype=object), pd.DataFrame(bold)
     if len(set(counts)) == 1:
-        told.append(f"n = {counts[0]}")
+        details.append(f"n = {counts[0]}")
         table, marks = table.drop(columns="n"), marks.drop(columns="n")
-    caption = f"{caption} ({', '.join(told)})" if told else caption
+    caption = f"{caption} ({', '.join(details)})" if details else caption
     return Section(name, caption, table, marks, len(table.columns) - n_values)
 
 

@@ -169,7 +169,7 @@ def _flat(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What of the provenance is a fact on one line."""
     widths = provenance.get("n_neurons") or []
     facts = {name: value for name, value in provenance.items() if name not in ("n_neurons", "classes")}
-    differences = [told for one in provenance.get("forced") or () for told in one["differences"]]
+    differences = [change for one in provenance.get("forced") or () for change in one["differences"]]
     return facts | {
         "resumed": len(provenance.get("resumed") or ()) or None,
         "forced": "; ".join(differences) or None,
