@@ -5,15 +5,16 @@
 
 Of the images whose predicted class y leads its runner-up c by least, relative to the largest logit, the path of
 `target=contrast` (z_y − z_c) and the paths of y alone (`probability`, `logit`) are found and removed. Each time the
-change of z_y − z_c is measured, and the paths are compared image by image (sign-flip permutation test). `head` is
-for a model without classes, as the head.safetensors of a run with head=linear_probe; `checkpoint=FILE` has weights that
-do not come from timm's hub.
+change of z_y − z_c is measured, and the paths are compared image by image (sign-flip permutation test). `head` is for a
+model without classes, as the head.safetensors of a run with head=linear_probe; `checkpoint=FILE` has weights that do
+not come from timm's hub.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -31,7 +32,8 @@ OWN = ("probability", "logit")
 
 @dataclass
 class Contrast:
-    """Settings; `images` is how many of the most confused ones are taken."""
+    """Settings; `images` is how many of the most confused ones are taken; `measure` is what the linearised search
+    maximises: joint, complete or effect."""
 
     model: str = "digits_vit"
     checkpoint: str | None = None
@@ -39,7 +41,7 @@ class Contrast:
     head: str | None = None
     photographs: str | None = None
     images: int = 60
-    search: str = "linearized"
+    measure: str = "joint"
     top_k: int = 1
 
 
@@ -47,7 +49,7 @@ def subject(settings: Contrast) -> tuple[nn.Module, Tensor]:
     """The model and its images."""
     if settings.photographs is None:
         return neuron_path.load_model(settings.model), neuron_path.load_digits("test")[0]
-    size = {} if settings.image_size is None else {"img_size": settings.image_size}
+    size: dict[str, Any] = {} if settings.image_size is None else {"img_size": settings.image_size}
     model = neuron_path.load_model(
         settings.model, checkpoint=settings.checkpoint, pretrained=settings.checkpoint is None, **size
     )
@@ -71,9 +73,10 @@ def main(settings: Contrast) -> None:
     with torch.no_grad():
         logits = torch.cat([model(part) for part in images.split(32)])
     images = images[most_confused(logits, settings.images)]
+    search = neuron_path.searches.Linearized(measure=settings.measure)
     changes = {}
     for target in ("contrast", *OWN):
-        found = neuron_path.find_paths(model, images, target=target, search=settings.search, top_k=settings.top_k)
+        found = neuron_path.find_paths(model, images, target=target, search=search, top_k=settings.top_k)
         _, before, after = neuron_path.intervene(model, images, found.paths, return_values=True, target="contrast")
         changes[target] = (after - before).double().numpy()
         mean = bootstrap_mean(changes[target])

@@ -68,5 +68,6 @@ def quantity_of(provenance: Mapping[str, Any], effects: pd.DataFrame | None = No
     target, head = str(provenance.get("target") or "probability"), provenance.get("head") or {}
     if target == "logit" and head.get("name") == "similarity" and head.get("scale") == 1:
         target = "similarity"
-    has_it = effects is None or QUANTITIES[target].column(effects.columns, "clean_") is not None
+    found = QUANTITIES.get(target)
+    has_it = found is not None and (effects is None or found.column(effects.columns, "clean_") is not None)
     return target if has_it else "probability"

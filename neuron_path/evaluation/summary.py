@@ -145,7 +145,7 @@ def _summarise(
         **_columns("probability_deviation", probability),
         "includes_zero": probability.includes_zero,
         **_columns("logit_difference", logit),
-        **{f"{when}_value": float(group[f"{when}_value"].mean()) for when in ("clean", "edited") if values},
+        **{f"{when}_value": float(group[f"{when}_value"].to_numpy().mean()) for when in ("clean", "edited") if values},
         **{name: number for value in values for name, number in _columns("value_difference", value).items()},
         **_columns("kl_divergence", divergence),
         "n_labelled": len(right),

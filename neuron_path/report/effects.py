@@ -151,8 +151,8 @@ def _effect(record: Mapping[str, Any], of: str, change: str, *, with_search: boo
         change=_interval(record, change, 100.0 if QUANTITIES[of].is_probability else 1.0),
         of=of,
         accuracy=_interval(record, "accuracy_deviation", 1),
-        clean=_number(record.get(clean)),
-        edited=_number(record.get(edited)),
+        clean=_number(record.get(clean or "")),
+        edited=_number(record.get(edited or "")),
     )
 
 

@@ -5,7 +5,7 @@ Shapes: N rows, L blocks, k path neurons per block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def effect_schema(*, valued: bool = False) -> pa.Schema:
     return pa.schema(fields)
 
 
-def is_valued(names: Sequence[str]) -> bool:
+def is_valued(names: Iterable[str]) -> bool:
     """Whether a table of effects of these columns has the target function's own values."""
     return set(names) >= set(VALUE_COLUMNS)
 

@@ -165,7 +165,8 @@ def test_the_target_functions_own_values_are_averaged_too() -> None:
     (row,) = summarise(frame).to_dict("records")
     assert row["clean_value"] == pytest.approx((N - 1) / 6)
     assert row["edited_value"] == pytest.approx((N - 1) / 6 - 1.5)
-    expected = bootstrap_mean(-np.linspace(1, 2, N), n_resamples=999)
+    images = frame.sort_values("sample_id")
+    expected = bootstrap_mean(images["edited_value"] - images["clean_value"], n_resamples=999)
     found = [row[f"value_difference{end}"] for end in ("", "_low", "_high")]
     assert found == pytest.approx([expected.mean, expected.low, expected.high])
     assert not any("value" in name for name in summarise(effects()).columns)

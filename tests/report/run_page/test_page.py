@@ -269,13 +269,13 @@ def test_of_a_margin_page_tiles_and_figures_tell_its_change(tmp_path: Path) -> N
     run_dir = write_run(tmp_path / "run", top_k=2, evidence=0, target="margin")
     whole = load_effects(run_dir)
     schema = effect_schema(valued=True)
-    table = pa.Table.from_pandas(pd.concat([whole, whole.assign(size=1)]), schema, preserve_index=False)
+    table = pa.Table.from_pandas(pd.concat([whole, whole.assign(size=0)]), schema, preserve_index=False)
     write_effects(run_dir, table, whole.attrs["provenance"])
     text = write_report(run_dir).read_text(encoding="utf-8").replace("\xa0", " ")
     for told in (
         "Removing the path changes the target margin (logits) by −",
         "Change of target margin (logits) [95 % interval]",
-        "<th>Target margin (logits)</th>",
+        'data-label="Target margin (logits)"',
         "change of the target margin (logits)",
         "Change of the target margin (logits), with 95 % intervals",
         "removing the path of joint attribution changes the target margin (logits) by −",
