@@ -100,7 +100,7 @@ def relevance(session: Session, images: Tensor, targets: Tensor) -> Scores:
 
 
 def learned_mask(session: Session, images: Tensor, targets: Tensor, k: int, n_steps: int, seed: int = 0) -> Scores:
-    """log α of the gate that removes each neuron: the target's log-odds, plus the share of open gates above k, least."""
+    """log α of the gate that removes each neuron: the target's log-odds plus the share of gates above k, least."""
     adapter = session.adapter
     generator = torch.Generator().manual_seed(seed)
     with session.active():
