@@ -342,7 +342,7 @@ def _tests(tables: Tables, _: Sequence[str]) -> list[str]:
     table = tables["tests"]
     names = ("equivalence", "sufficiency", "partial necessity", "minimality")
     rows = []
-    for _, found in table.groupby(["k", "method"], sort=False):
+    for _key, found in table.groupby(["k", "method"], sort=False):
         own = {row["test"]: row for row in to_records(found)}
         head = next(iter(own.values()))
         row = {"Paths by": _label(head["method"]), "k": str(head["k"])}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
-from scipy.stats import binomtest, kendalltau, pearsonr, rankdata, spearmanr
+from scipy.stats import binomtest, kendalltau, rankdata, spearmanr
 
 from neuron_path.classes.class_paths import make_class_paths
 from neuron_path.classes.overlap import overlap_test
@@ -337,7 +337,7 @@ def truth_table(results: Results) -> pd.DataFrame:
                 ):
                     overall[what].append(_rank_correlation(rated[some], truth["lost"][some]))
                 ranks = [_ranks_within(values[own], truth["block"][own]) for values in (rated, truth["lost"])]
-                overall["within a block"].append(float(pearsonr(*ranks)[0]))
+                overall["within a block"].append(float(np.corrcoef(*ranks)[0, 1]))
         for what, values in overall.items():
             if values:
                 rows.append({"method": name, "what": what} | _bounds(bootstrap_mean(np.nan_to_num(values))))

@@ -221,4 +221,4 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
     assert "nan" not in page
     assert str(tmp_path) not in page
     assert write_page(tmp_path / "found", tmp_path / "docs/again.md") == page
-    assert pd.read_csv(tmp_path / "found/areas.csv")["measure"].nunique() == 4
+    assert len(set(pd.read_csv(tmp_path / "found/areas.csv")["measure"].tolist())) == 4
