@@ -336,8 +336,8 @@ def truth_table(results: Results) -> pd.DataFrame:
                     ("all blocks, strong neurons", own & strong),
                 ):
                     overall[what].append(_rank_correlation(rated[some], truth["lost"][some]))
-                ranks = [_ranks_within(values[own], truth["block"][own]) for values in (rated, truth["lost"])]
-                overall["within a block"].append(float(np.corrcoef(*ranks)[0, 1]))
+                one, other = (_ranks_within(values[own], truth["block"][own]) for values in (rated, truth["lost"]))
+                overall["within a block"].append(float(np.corrcoef(one, other)[0, 1]))
         for what, values in overall.items():
             if values:
                 rows.append({"method": name, "what": what} | _bounds(bootstrap_mean(np.nan_to_num(values))))
