@@ -22,6 +22,7 @@ from neuron_path.interventions.operations import KeepOnly, MeanAblation, Operati
 from neuron_path.models.adapter import taken
 from neuron_path.search.chunk import Chunk
 from neuron_path.search.finder import PathFinder
+from neuron_path.search.settings import SearchSettings
 from neuron_path.types import PathResult
 from real_study.methods import PAPER, method
 from real_study.store import Arrays, Cell
@@ -100,25 +101,24 @@ class Measurements:
     def _search(
         self, name: str, k: int, photographs: Photographs, images: Tensor, *, keep_candidates: bool = False
     ) -> PathResult:
-        own = method(name)
-        lender = _Lender(self.subject, photographs)
-        finder = PathFinder(
+        finder = method(name).finder(
             self.session,
-            *own.parts(self.subject.source.n_steps),
+            self.subject.source.n_steps,
             top_k=k,
             keep_candidates=keep_candidates,
-            lender=lender,
+            lender=_Lender(self.subject, photographs),
         )
-        if finder.reference is None:
-            return finder.find(images, photographs.labels, photographs.names, progress=False)
+        own, labels, names = finder.method, photographs.labels, photographs.names
+        if own.reference is None:
+            return finder.find(images, labels, names, progress=False)[0]
         # Its reference's paths are known: they are not searched for again.
-        references = self.found(str(finder.scorer.reference), k, self._current)
+        references = self.found(own.reference.scorer.name, k, self._current)
         results = []
         for rows in _runs(len(images)):
             with self.session.active():
-                plan = finder.planner([finder.scorer]).plan(images[rows])
-                chunk = Chunk(self.session, images[rows], photographs.labels[rows], photographs.names[rows], plan)
-            results.append(finder.search_chunk(chunk, references[rows]))
+                plan = finder.planner.plan(images[rows])
+                chunk = Chunk(self.session, images[rows], labels[rows], names[rows], plan, finder.settings)
+            results.append(own.find(chunk, references[rows], keep_candidates=keep_candidates))
         return PathResult.cat(results)
 
     # The kinds.
@@ -137,7 +137,7 @@ class Measurements:
         photographs, own = self._chunk(cell.chunk), method(cell.method)
         keeps = own.is_ranking or (cell.method == PAPER and cell.k == 1)
         result = self._search(cell.method, max(cell.k, 1), photographs, photographs.images, keep_candidates=keeps)
-        whole = result.paths if result.paths.ndim == 3 else result.paths.unsqueeze(2)
+        whole = result.paths
         found = {"scores": result.scores.numpy()}
         if result.passes is not None:
             found["passes"] = result.passes.numpy()
@@ -236,17 +236,17 @@ class Measurements:
         name, view = cell.method.split(".")
         photographs = self._chunk(cell.chunk)
         result = self._search(name, 1, photographs, self.subject.changed(view, photographs))
-        return {"paths": result.paths.numpy().astype(np.int16)}
+        return {"paths": result.paths[..., 0].numpy().astype(np.int16)}
 
     def _rules(self, cell: Cell) -> Arrays:
         """The paper's search with other quadratures; the cell's method is RULE, its k the nodes."""
         from neuron_path.attribution.quadrature import Quadrature
 
         photographs = self._chunk(cell.chunk)
-        scorer, search, _ = method(PAPER).parts(1)
-        finder = PathFinder(self.session, scorer, search, Quadrature.of(cell.method, cell.k))
-        result = finder.find(photographs.images, photographs.labels, photographs.names, progress=False)
-        return {"paths": result.paths.numpy().astype(np.int16), "scores": result.scores.numpy()}
+        own = method(PAPER).finder(self.session, 1).method
+        finder = PathFinder(self.session, own, SearchSettings(Quadrature.of(cell.method, cell.k)))
+        [result] = finder.find(photographs.images, photographs.labels, photographs.names, progress=False)
+        return {"paths": result.paths[..., 0].numpy().astype(np.int16), "scores": result.scores.numpy()}
 
     def _truth(self, cell: Cell) -> Arrays:
         """The target's loss of probability when single neurons are removed, exactly, in float64.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.scorer import scorers
 from neuron_path.errors import unknown_name
+from neuron_path.models.session import Session
+from neuron_path.search.finder import PathFinder
+from neuron_path.search.method import Method as _Parts
 from neuron_path.search.search import Search, searches
+from neuron_path.search.settings import SearchSettings
 from neuron_path.searches import Linearized
 
 PAPER: Final = "joint_attribution"
@@ -34,10 +38,12 @@ class Method:
     n_steps: int | None = None
     is_ranking: bool = False
 
-    def parts(self, n_steps: int) -> tuple[Scorer, Search, Quadrature]:
-        """What a `PathFinder` takes."""
+    def finder(self, session: Session, n_steps: int, **options: Any) -> PathFinder:
+        """What searches by it; the options are those of `PathFinder`, and `top_k`."""
         rule = Quadrature.of("gauss_legendre", self.n_steps or n_steps)
-        return scorers.create(self.scorer), searches.create(self.search), rule
+        settings = SearchSettings(rule, top_k=options.pop("top_k", 1))
+        parts = _Parts(scorers.create(self.scorer), searches.create(self.search))
+        return PathFinder(session, parts, settings, **options)
 
 
 METHODS: Final[dict[str, Method]] = {

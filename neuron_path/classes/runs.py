@@ -162,7 +162,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
     if reason:
         notes = [*notes, f"{reason}: classes are not compared. Search images of several classes, a few of each."]
     analysed = []
-    told = ""
+    source = ""
     for method, name, paths in zip(methods, names, grouped, strict=True):
         found = (
             None
@@ -182,7 +182,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
         if settings.distances is not None:  # read also where nothing is compared: a mistake in it is told
             distances = read_distances(settings.distances, paths.classes.tolist(), class_names)
             if found is not None:
-                told = distances.source
+                source = distances.source
                 meaning = mantel(
                     found.similarity, distances.values, n_permutations=settings.n_permutations, seed=settings.seed
                 )
@@ -194,7 +194,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
             )
         )
     pairs = compare_methods([(one.name, one.model_key, one.paths) for one in analysed], seed=settings.seed)
-    return RunsAnalysis(analysed, pairs, told, notes, missing, settings)
+    return RunsAnalysis(analysed, pairs, source, notes, missing, settings)
 
 
 def _read(run_dirs: Sequence[str | os.PathLike[str]], scorer: str | None) -> tuple[list[_Rows], list[Missing]]:
@@ -249,6 +249,7 @@ def _group(method: _Rows, source: Source | str) -> ClassPaths:
 def _check_classes(methods: Sequence[_Rows], grouped: Sequence[ClassPaths]) -> None:
     """An image must have one class, whatever the method."""
     first = grouped[0]
+    has_labels = first.source == "target" and _source(methods, "auto") == "label"
     classes = _by_name(first)
     for method, paths in zip(methods[1:], grouped[1:], strict=True):
         others = _by_name(paths)
@@ -257,7 +258,7 @@ def _check_classes(methods: Sequence[_Rows], grouped: Sequence[ClassPaths]) -> N
             raise NeuronPathError(
                 f"The {first.source} of image '{np.sort(first.images)[place]}' is {classes[place]} in "
                 f"{methods[0].run_dir!r} and {others[place]} in {method.run_dir!r}; analyse each run by itself"
-                + (", or all by label: --by=label (by='label' in Python)." if first.source == "target" else ".")
+                + (", or all by label: --by=label (by='label' in Python)." if has_labels else ".")
             )
 
 

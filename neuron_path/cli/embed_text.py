@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from neuron_path.api import save_head
@@ -43,7 +44,8 @@ def show(arguments: list[str]) -> None:
         if one in options and (other in options or (other == "CLASS" and classes)):
             raise NeuronPathError(f"Give either {one} or {other}, not both.")
     if not options["--out"].endswith(".safetensors"):  # before anything is fetched
-        raise NeuronPathError(f"--out is '{options['--out']}'; a head is written as a .safetensors file: name it so.")
+        out = shlex.quote(f"--out={Path(options['--out']).with_suffix('.safetensors')}")
+        raise NeuronPathError(f"--out is '{options['--out']}'; a head is written as safetensors: give it as {out}.")
     classes = _lines(options["--classes"]) if "--classes" in options else classes
     templates = _lines(options["--templates"]) if "--templates" in options else [options.get("--template", TEMPLATE)]
     head = embed_text(options["--model"], classes, templates, options.get("--pretrained"))

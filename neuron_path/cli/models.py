@@ -51,8 +51,8 @@ def show(arguments: list[str]) -> None:
     pattern = arguments[0] if arguments else ""
     if ":" in pattern:
         raise NeuronPathError(
-            f"'{pattern}' names a model of a hub, which is not listed here: neuron-path search takes it as model=timm "
-            f"model.name={pattern}."
+            f"'{pattern}' names a model of a hub, which is not listed here: search its paths with neuron-path search "
+            f"model=timm model.name={pattern}."
         )
     if pattern and is_model(pattern):
         _explain(pattern)

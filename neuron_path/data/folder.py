@@ -21,7 +21,11 @@ from neuron_path.data.listing import list_files
 from neuron_path.data.pictures import ENDINGS, PictureDataset
 from neuron_path.errors import NeuronPathError
 
-_SPLIT = re.compile(r"(train|training|val|valid|validation|dev|test|testing)([-_ ]?(\d{4}|set|images))?", re.IGNORECASE)
+_SPLIT = re.compile(
+    r"(train|training|val|valid|validation|eval|dev|test|testing|unlabell?ed)([-_ ]?(\d{4}|set|images))?|fold[-_ ]?\d+",
+    re.IGNORECASE,
+)
+_MEASURED = ("val", "test", "eval", "dev", "train")  # the sooner the better
 
 
 class ImageFolderDataset(PictureDataset):
@@ -126,21 +130,30 @@ def _check_level(files: Sequence[str], keys: Sequence[str | None], root: Path, k
         folders = []
     above = [part for part in shared.split("/") if part]
     split = next((place for place, part in enumerate(above) if _SPLIT.fullmatch(part)), None)
-    if folders and all(map(_SPLIT.fullmatch, folders)):
-        told = f"holds the splits {', '.join(folders)} and no classes"
-        deeper = Path(
-            *above, next((folder for folder in folders if not folder.lower().startswith("train")), folders[0])
-        )
+    splits = [folder for folder in folders if _SPLIT.fullmatch(folder)]
+    others = [folder for folder in splits if not folder.lower().startswith("train")]
+    if folders and (len(splits) == len(folders) or 0 < len(others) < len(splits)):
+        layout = f"holds the splits {', '.join(splits)} and no classes"
+        best = (folder for begin in _MEASURED for folder in splits if folder.lower().startswith(begin))
+        deeper = Path(*above, next(best, splits[0]))
     elif split is not None:
-        told, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
-    elif above and len(folders) > 1 and known is not None and known(above[:1]) is None and known(folders) is not None:
-        told, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
+        layout, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
+    elif above and len(folders) > 1:
+        layout, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
+        if known is None or known(above[:1]) is not None or known(folders) is None:
+            setting = shlex.quote(f"data.root={root / deeper}")
+            warnings.warn(
+                f"All pictures in '{root}' are of one class, '{above[0]}'; {setting} takes the {len(folders)} folders "
+                f"below it for classes, such as '{folders[0]}'.",
+                stacklevel=3,
+            )
+            return
     else:
         return
     setting = shlex.quote(f"data.root={root / deeper}")
     raise NeuronPathError(
-        f"Folder '{root}' {told}: take a folder of classes, as {setting}, or say with data.class_index=text that these "
-        "are."
+        f"Folder '{root}' {layout}: take a folder of classes, as {setting}, or say with data.class_index=text that "
+        "these are."
     )
 
 

@@ -193,9 +193,15 @@ def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
     found = f"begins with {first[:60]!r}" if first else "is empty"
     reason = f"it {found}; expected lines such as a.png,cat"
     unclear: _Table | None = None
-    for delimiter in (delimiter for delimiter in _DELIMITERS if delimiter in first.strip()):
+    ways = [(delimiter, False) for delimiter in _DELIMITERS if delimiter in first.strip()]
+    for delimiter, is_last in [*ways, (" ", True)] if (" ", False) in ways else ways:
+        if is_last and best is not None:
+            break
         try:
-            table = _split(text, delimiter)
+            table = _split(text, delimiter, is_last=is_last)
+        except csv.Error as error:
+            reason = f"{' '.join(str(error).split())}: it {found}; expected lines such as a.png,cat"
+            continue
         except ValueError as error:
             reason = str(error)
             continue
@@ -217,21 +223,24 @@ def _choose_table(file: Path, names: Sequence[str]) -> tuple[_Table, int]:
     raise NeuronPathError(f"Labels '{file}' cannot be read as a table: {reason}.")
 
 
-def _split(text: str, delimiter: str) -> _Table:
-    """The rows of a table; a ValueError says why it is none."""
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-        rows = [row for row in reader if any(row)]
-    except csv.Error as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    if delimiter == " " and len({len(row) for row in rows}) > 1:  # names with spaces in them
+def _split(text: str, delimiter: str, *, is_last: bool = False) -> _Table:
+    """The rows of a table; a ValueError or csv.Error says why it is none.
+
+    Args:
+        is_last: whether to split each line at its last space only.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    rows = [] if is_last else [row for row in reader if any(row)]
+    if is_last or (delimiter == " " and len({len(row) for row in rows}) > 1):  # names with spaces in them
         lines = [line for line in text.splitlines() if line.strip()]
-        if all(_stem(begin := line.split(None, 1)[0]) != begin for line in lines):
+        if not is_last and all(_stem(begin := line.split(None, 1)[0]) != begin for line in lines):
             rows = [line.split(None, 1) for line in lines]
         else:
             rows = [line.rsplit(None, 1) for line in lines]
     while len(rows) > 1 and rows[0][0].startswith("#") and len(rows[0]) != len(rows[1]):
         del rows[0]  # a remark
+    while rows and len(rows[0]) > 2 and not any(row[-1].strip() for row in rows):  # something behind the last cell
+        rows = [row[:-1] for row in rows]
     n_columns = len(rows[0]) if rows else 0
     if n_columns < 2:
         raise ValueError("expected lines such as a.png,cat")
@@ -247,8 +256,9 @@ def _split(text: str, delimiter: str) -> _Table:
 def _class_column(file: Path, table: _Table, file_column: int) -> int:
     known = [place for place in table.places(_CLASS_HEADS) if place != file_column]
     exact = [place for place in known if _plain((table.head or [])[place]) == "class"]
+    unnamed = [place for place in known if not _plain((table.head or [])[place]).endswith("name")]
     others = [place for place in range(table.n_columns) if place != file_column]
-    for places in (exact, known, others):
+    for places in (exact, unnamed, known, others):
         if len(places) == 1:
             return places[0]
         if places:
@@ -265,15 +275,16 @@ def _labels(cell: str) -> frozenset[str]:
 
     >>> list(_labels("n03995372 85 1 499 272 n03995372 0 0 9 9")), list(_labels("golden retriever"))
     (['n03995372'], ['golden retriever'])
-    >>> sorted(_labels("[3, 5]"))
-    ['3', '5']
+    >>> sorted(_labels("[3, 5]")), sorted(_labels("tabby cat|dog"))
+    (['3', '5'], ['dog', 'tabby cat'])
     """
     whole, cell = cell, cell.strip()
     if _LOCALIZATION.fullmatch(cell):
         return frozenset(re.findall(r"n\d{8}", cell))
-    parts = [part for part in re.split(r"[\s,;|]+", cell.strip("[]()")) if part]
-    is_list = cell.startswith("[") or all(re.fullmatch(r"n\d{8}|\d+", part) for part in parts)
-    if len(parts) > 1 and is_list:
+    is_list = cell.startswith("[") or ";" in cell or "|" in cell
+    between = r"\s*[;|]\s*" if ";" in cell or "|" in cell else r"[\s,]+"
+    parts = [part for part in re.split(between, cell.strip("[]()")) if part]
+    if len(parts) > 1 and (is_list or all(re.fullmatch(r"n\d{8}|\d+", part) for part in parts)):
         return frozenset(parts)
     return frozenset([whole] if cell else [])
 

@@ -12,11 +12,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from neuron_path.errors import NeuronPathError
+from neuron_path.errors import NeuronPathError, nearest
 
 ORDERS = ("number", "natural", "text")
 """Words for how class folders are numbered: by the number that is their name; in an order that has 2 before 10, as
 timm's; in the order of their letters, as torchvision's."""
+
+_NUMBER = re.compile(r"\d{1,6}(\.0*)?", re.ASCII)  # with a point where a table had gaps in that column
+_MISSING = ("nan", "na", "n/a", "null", "none", "?")
 
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
@@ -85,18 +88,18 @@ def numbered(keys: Iterable[str | None]) -> Classes | None:
     Raises:
         NeuronPathError: indices beside numbers that are none.
 
-    >>> numbered(["2", "0"])
-    Classes(index={'0': 0, '2': 2}, names=['0', '1', '2'], is_indexed=True, is_ordered=False)
+    >>> numbered(["2.0", "0"])
+    Classes(index={'0': 0, '2.0': 2}, names=['0', '1', '2'], is_indexed=True, is_ordered=False)
     """
     found = {key for key in keys if key is not None}
-    others = sorted(key for key in found if not (key.isascii() and key.isdigit() and len(key) < 7))
-    if others and len(others) < len(found) and are_numbers(found):
+    others = sorted(key for key in found if not _NUMBER.fullmatch(key))
+    if others and len(others) < len(found) and are_numbers(key for key in found if key.lower() not in _MISSING):
         raise NeuronPathError(
             f"The label '{others[0]}' is no class index, as others are: expected a whole number from 0 to 999999."
         )
     if others or not found:
         return None
-    index = {key: int(key) for key in sorted(found, key=int)}
+    index = {key: int(float(key)) for key in sorted(found, key=float)}
     return Classes(index, [str(number) for number in range(max(index.values()) + 1)], is_indexed=True)
 
 
@@ -152,6 +155,8 @@ def read_text(file: Path, what: str) -> str:
 
 
 def _read_class_index(file: Path, keys: Sequence[str]) -> Classes:
+    if (hint := nearest(str(file).lower(), ORDERS)) and not file.exists():
+        raise NeuronPathError(f"data.class_index is '{file}', which is no file.{hint} Known: {', '.join(ORDERS)}.")
     read = _csv_class_index if file.suffix.lower() == ".csv" else _json_class_index
     numbers, names = read(file)
     if absent := [key for key in keys if key not in numbers]:

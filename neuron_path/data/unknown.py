@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _BITS, _SAMPLES, _SAMPLE_FORMAT, _FLOAT = 258, 277, 339, 3  # tags of TIFF, and a kind of numbers
+_NAMED = {2: "a PNG of grey with transparency", 3: "RGB", 4: "RGBA"}
 
 
 def why_unknown(data: bytes, name: str) -> str:
@@ -39,5 +40,8 @@ def _of_tiff(data: bytes) -> str:
         return "it is a TIFF file that is damaged"
     bands, advice = f"{kind} {bits} bits", "integers of 8 or 16 bits, or floats of 32"
     if n_bands > 1:
-        bands, advice = f"{n_bands} bands of {bands} in one page", f"each band as a grey page, of {advice}"
+        bands = f"{n_bands} bands of {bands} in one page"
+        advice = f"each band as a grey page, of {advice}, for a model of {n_bands} channels"
+    if n_bands in _NAMED:  # of which pages would be frames to most models
+        advice = f"it as {_NAMED[n_bands]}, of integers of 8 or 16 bits from 0 on"
     return f"it is a TIFF file of {bands}, which Pillow does not read: save {advice}"

@@ -161,7 +161,7 @@ def _lower_bytes(picture: Image.Image) -> Image.Image | None:
     if tags.get(_PLANES) == _SEPARATE and max(tags.get(_BITS, (8,))) > 8 and len(tags[_BITS]) > 1:
         raise NeuronPathError(_PLANAR)  # Pillow would take each byte for a pixel
     rawmode = _rawmode(tiles[0]) if tiles else ""
-    if file is None or not (rawmode == "LA;16B" or re.fullmatch(r"RGB[AX]?;16[LBN]", rawmode)):
+    if file is None or not (rawmode == "LA;16B" or re.fullmatch(r"(RGB[AXa]?|CMYK);16[LBN]", rawmode)):
         return None
     file.seek(0)
     again: Any = Image.open(io.BytesIO(file.read()))
@@ -173,6 +173,11 @@ def _lower_bytes(picture: Image.Image) -> Image.Image | None:
         other = rawmode[:-1] + {"L": "B", "B": "L"}[order]
     again.tile = [tile._replace(args=_with_rawmode(tile.args, other)) for tile in again.tile]
     again.load()
+    if rawmode.startswith(("RGBa", "CMYK")):  # whose bytes do not add up band by band: the upper ones have to do
+        picture.load()
+        if _is_flat(picture) and not _is_flat(again):
+            raise NeuronPathError(_FAINT)
+        return None
     return again
 
 
@@ -194,7 +199,7 @@ def _scaled_floats(picture: Image.Image) -> np.ndarray:
         raise NeuronPathError(
             f"its floats reach from {values.min():g} to {values.max():g}; expected 0 to 1: scale them and save it again"
         )
-    return values * 255
+    return _white_above(values * 255, picture)
 
 
 def _scaled_integers(picture: Image.Image) -> np.ndarray:
@@ -211,6 +216,12 @@ def _scaled_integers(picture: Image.Image) -> np.ndarray:
     values *= 255 / (2**bits - 1)
     if bits > 16 and 0 < np.ptp(values) < 1:  # less than one of 256 steps: sixteen bits or fewer in thirty-two
         raise NeuronPathError(_FAINT)
+    return _white_above(values, picture)
+
+
+def _white_above(values: np.ndarray, picture: Image.Image) -> np.ndarray:
+    """Values in [0, 255] of which 255 is white; a TIFF file may have it the other way round."""
+    tags: Any = getattr(picture, "tag_v2", {})
     return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 

@@ -19,6 +19,7 @@ INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
 CROP_MODES = ("border", "center", "squash")
 """`center` keeps the aspect ratio and cuts what is too long, `border` pads what is too short, `squash` keeps all and
 bends the aspect ratio; with `crop_pct` 1 it is a plain resize."""
+_NARROW = 1000  # a picture of so many times the height is resized to hundreds of megabytes before it is cut
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ImageTransform:
     Attributes:
         channels: c.
         orientation: one of `neuron_path.models.pixels.ORIENTATIONS`.
+        shaping: how it resizes and crops, as timm names it.
         whole: what is done to a picture of mode L or RGB.
         by_band: where to resize and cut each of several bands.
         mean, std: of each channel, of pixels in [0, 1].
@@ -35,6 +37,7 @@ class ImageTransform:
 
     channels: int
     orientation: str
+    shaping: Mapping[str, Any]
     whole: Callable[[Image.Image], Tensor]
     by_band: Sequence[Callable[[Image.Image], Tensor]]
     mean: Sequence[float]
@@ -45,6 +48,7 @@ class ImageTransform:
 
     def decode(self, picture: Image.Image) -> list[Image.Image]:
         """The picture's pixels; see `read_pixels`, also for what it raises."""
+        _check_shape(picture.size, self.shaping)
         return read_pixels(picture, self.channels, self.orientation)
 
     def prepare(self, images: Sequence[Image.Image]) -> Tensor:
@@ -86,8 +90,18 @@ def image_transform(
     ]
     names = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode", "orientation")
     described = {name: config[name] for name in names if name in config}
-    transform = ImageTransform(channels, config["orientation"], whole, by_band, mean, std)
+    transform = ImageTransform(channels, config["orientation"], shaping, whole, by_band, mean, std)
     return transform, {name: list(value) if isinstance(value, tuple) else value for name, value in described.items()}
+
+
+def _check_shape(size: tuple[int, int], shaping: Mapping[str, Any]) -> None:
+    """Raise a NeuronPathError for a picture so narrow that resizing leaves nothing of it, or fills the memory."""
+    most = min(shaping["input_size"][1:]) if shaping["crop_mode"] == "border" else _NARROW
+    if shaping["crop_mode"] != "squash" and max(size) > most * min(size):
+        raise NeuronPathError(
+            f"it is {size[0]} × {size[1]} pixels, and one side may be {most} times the other at most: cut it, or "
+            "data.crop_mode=squash takes it whole"
+        )
 
 
 def input_size(model: nn.Module) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ import gzip
 import inspect
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -53,7 +56,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.stage import StageModule
 from neuron_path.models.session import Session
 from neuron_path.pipeline import run
-from neuron_path.pipeline.build import build_data, build_finders, build_head, build_model, build_study, build_targets
+from neuron_path.pipeline.build import build_data, build_finder, build_head, build_model, build_study, build_targets
 from neuron_path.pipeline.evaluate import check_evaluation
 from neuron_path.pipeline.launch.processes import find_processes
 from neuron_path.pipeline.launch.threads import use_threads
@@ -101,7 +104,7 @@ def settings(config: Config) -> None:
 
 def method(config: Config) -> None:
     check_evaluation(config.evaluation)
-    build_finders(config, digits(), config.baselines)
+    build_finder(config, digits(), config.baselines)
 
 
 def model(config: Config) -> None:
@@ -273,6 +276,7 @@ def labels(text: str, *names: str, encoding: str = "utf-8") -> dict[str, bytes]:
 
 
 LABELLED = "data=image_folder data.root=DIR/v data.labels=DIR/l.csv"
+LINE = as_bytes(Image.linear_gradient("L").resize((1000, 1)), "PNG")
 HUGE = as_bytes(Image.new("L", (16, 16), 3).resize((300, 300)), "PNG")
 
 
@@ -293,6 +297,14 @@ def saved(values: np.ndarray) -> Callable[[Path, str], object]:
 def described(**config: Any) -> Callable[[Path], object]:
     """A folder of Hugging Face's that tells its model."""
     return lambda folder: hugging_face(folder, vit(), CONFIG | config)
+
+
+def beit(folder: Path) -> None:
+    """A folder of Hugging Face's with a model that timm lacks."""
+    pytest.importorskip("transformers")
+    from tests.models.test_by_transformers import classifier
+
+    classifier(folder)
 
 
 SETTINGS = {
@@ -387,6 +399,23 @@ SETTINGS = {
         {"x.png": A},
         mend=lambda folder, mode: Image.open(folder / "x.png").convert(mode).save(folder / "x.png"),
     ),
+    "colours that are floats": Row(
+        FOLDER,
+        r"save it as (?P<by_hand>RGB), of integers",
+        images,
+        {"x.tif": tiff(noise(3).astype("f4"))},
+        mend=lambda folder, mode: Image.fromarray(noise(3, "u1", 256)).convert(mode).save(folder / "x.tif"),
+    ),
+    "grey with another band": Row(
+        FOLDER,
+        r"save it as a (?P<by_hand>PNG) of grey with transparency",
+        images,
+        {"x.tif": tiff(noise(2))},
+        mend=lambda folder, kind: Image.fromarray(noise(2, "u1", 256)).save(folder / "x.tif", kind),
+    ),
+    "line with a border": Row(
+        f"{FOLDER} data.crop_mode=border", r"or (?P<override>data\.crop_mode=squash) takes", images, {"x.png": LINE}
+    ),
     # Classes and parts
     "folders that are no numbers": Row(f"{FOLDER} data.class_index=number", r"say (?P<value>natural) or", images, PETS),
     "folders that are no numbers, as text": Row(
@@ -413,6 +442,14 @@ SETTINGS = {
         {"cat/a.png": A, "i.csv": b"key,index\ncat,one\n"},
         mend=lambda folder, line: (folder / "i.csv").write_text(f"key,index\n{line}\n"),
     ),
+    "class index that lacks a folder": Row(
+        f"{FOLDER} data.class_index=DIR/i.json",
+        r"lacks the folder '(?P<by_hand>\w+)' \(1 in all\): add it",
+        images,
+        PETS | {"i.json": b'{"cat": 0}'},
+        mend=lambda folder, name: (folder / "i.json").write_text(f'{{"cat": 0, "{name}": 1}}'),
+    ),
+    "word for class indices": Row(f"{FOLDER} data.class_index=Number", DID_YOU_MEAN, images, {"1/a.png": A}),
     "no classes": Row(f"{FOLDER} data.classes=[]", r"or give (?P<value>null) for all", images, PETS),
     "classes of unlabelled pictures": Row(
         f"{FOLDER} data.classes=[cat]", r"(?P<without>leave it out)", images, {"a.png": A}
@@ -585,6 +622,18 @@ SETTINGS = {
         described(hidden_act="mish"),
         {"NAME": "vit_base_patch16_224"},
     ),
+    "name of torchvision's": Row(
+        "model=timm +model.kwargs={depth:1,img_size:64} model.name=vit_l_32", r"is '(?P<value>\w+)' in timm", model
+    ),
+    "options of a model that timm lacks": Row(
+        "model.checkpoint=DIR +model.kwargs.img_size=16", r"(?P<without>give none) \(model\.kwargs\)", model, beit
+    ),
+    "classes of a model that timm lacks": Row(
+        "model.checkpoint=DIR head=file head.path=DIR/head.pt +model.kwargs.num_classes=5",
+        r"but for num_classes=(?P<value>0), which",
+        model,
+        lambda folder: [beit(folder), weights(folder, head={"weight": torch.zeros(3, 16), "bias": torch.zeros(3)})],
+    ),
     "several models in a file": Row(
         "model.checkpoint=DIR/w.pt",
         r"choose one with (?P<override>model\.checkpoint_key=\S+) \(",
@@ -653,6 +702,9 @@ SETTINGS = {
         r"add (?P<override>head\.root=DIR), with",
         model,
         PAIRS,
+    ),
+    "references of likeness": Row(
+        f"{FOLDER} {SMALL} head=similarity", r"add (?P<override>head\.root=DIR), pictures", model, PAIRS
     ),
     "probe of digits": Row(
         f"{SMALL} head=linear_probe",
@@ -1101,6 +1153,7 @@ COMMANDS = {
     "kind of classes": ("analyze DIR --no-figures --by=zzz", r"expected \w+, (?P<value>\w+)"),
     "scorer": ("analyze DIR --no-figures --scorer=zzz", KNOWN),
     "reference": ("compare DIR --reference=zzz", r"as (?P<override>--reference=\w+) \("),
+    "model of a hub": ("models hf-hub:timm/vit_tiny", r"with (?P<command>neuron-path search .*)\.$"),
     "pattern of models": ("models test_vitt", r"Did you mean '(?P<only>\w+)'"),
 }
 
@@ -1121,3 +1174,55 @@ def test_the_advice_for_a_command_works(
     assert found is not None, err
     given = followed(given, found, {"DIR": str(finished), "VALUE": "9"})
     assert call(*given)[0] == 0
+
+
+NEW = "data.limit=4 baselines=[] report=false logger=none"
+ALONE = "methods=[] latency.rounds=0 seeds=[0]"
+AFTER = {
+    "results of another search": (
+        f"run hydra.run.dir=DIR {NEW} quadrature.n_steps=2",
+        r"with (?P<override>\S+=force)\.",
+    ),
+    "directory of another search": (
+        f"search hydra.run.dir=DIR {NEW} quadrature.n_steps=2",
+        r"another directory with (?P<override>hydra\.run\.dir=DIR), or",
+    ),
+    "directory of a pruned model": (
+        f"prune run_dir=DIR {ALONE} evaluate_on=val hydra.run.dir=DIR/pruned",
+        r"another one with (?P<override>hydra\.run\.dir=DIR), or",
+    ),
+    "images that all select": (
+        f"prune run_dir=DIR {ALONE} hydra.run.dir=NEW",
+        r"others with (?P<override>evaluate_on=SPLIT) or",
+    ),
+    "place of a sweep": (
+        f"search -m seed=0 {NEW} quadrature.n_steps=1 resume=DIR",
+        r"command and (?P<instead>hydra\.sweep\.dir=DIR)\.",
+    ),
+    "targets of two runs": ("analyze DIR OTHER --no-figures --by=target", r"by label: (?P<override>--by=label) \("),
+}
+
+
+@pytest.mark.parametrize("kind", AFTER)
+def test_the_advice_after_a_run_works(kind: str, finished: Path, tmp_path: Path) -> None:
+    """Of commands that change a run, or need another one beside it."""
+    typed, advice = AFTER[kind]
+    copies = {"DIR": tmp_path / "a run", "OTHER": tmp_path / "other", "NEW": tmp_path / "new"}
+    for copy_dir in (copies["DIR"], copies["OTHER"]):
+        shutil.copytree(finished, copy_dir)
+    (copies["DIR"] / "pruned").mkdir()
+    (copies["DIR"] / "pruned" / "pruning.parquet").touch()
+    table = pq.read_table(copies["OTHER"] / "paths.parquet")
+    place, targets = table.schema.get_field_index("target"), table["target"].to_numpy()
+    changed = pa.array((targets + 1) % 10, table.schema.field(place).type)
+    pq.write_table(table.set_column(place, table.schema.field(place), changed), copies["OTHER"] / "paths.parquet")
+    given = shlex.split(typed)
+    for word, path in copies.items():
+        given = [re.sub(rf"\b{word}\b", str(path), part) for part in given]
+    code, _, err = call(*given)
+    assert code != 0
+    found = re.search(advice, err)
+    assert found is not None, err
+    given = followed(given, found, {"DIR": str(tmp_path / "new"), "SPLIT": "val"})
+    code, _, err = call(*given)
+    assert code == 0, err

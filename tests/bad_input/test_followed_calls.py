@@ -40,6 +40,7 @@ from neuron_path.report.style import save_figure
 from neuron_path.scorers import Random
 from neuron_path.searches import Linearized
 from neuron_path.stats.crossed import crossed_means
+from neuron_path.stats.intervals import bootstrap_mean
 from neuron_path.store.layout import open_run_dir
 from neuron_path.store.merge import read_parts
 from neuron_path.store.reader import read_json
@@ -116,6 +117,10 @@ def headless(folder: Path, model: Any) -> object:
 def read_head(folder: Path, key: str) -> object:
     weights(folder, head={f"model.{one}.weight": torch.zeros(3, 4) for one in ("fc", "classifier")})
     return neuron_path.load_head(folder / "head.pt", key=key)
+
+
+def written_head(folder: Path, name: str) -> object:
+    return neuron_path.save_head(neuron_path.LinearHead(torch.zeros(3, 4), torch.zeros(3)), folder / name)
 
 
 def distances(folder: Path, file: str = "d.csv", text: str = ",cat,dog\ncat,0,1\ndog,1,0\n") -> object:
@@ -265,6 +270,9 @@ CALLS = {
     # Heads
     "no classifier": Call(headless, {"model": tiny.make(num_classes=0)}, r"in Python: (?P<expression>.*)\)\.$"),
     "head of another name": Call(read_head, {"key": "zzz"}, r"\((?P<code>key='[\w.]+') in Python"),
+    "ending of a head": Call(
+        written_head, {"name": "mine.pt"}, r"name it (?P<by_hand>\S+\.safetensors)\.", mend=lambda _, name: name
+    ),
     # Classes
     "no neurons": Call(partial(make_class_paths, [[0, 3], [0, 3]], [0, 0]), {"n_neurons": 0}, LEFT_OUT),
     "fewer neurons than there are": Call(
@@ -314,6 +322,18 @@ CALLS = {
         slicing, {"kept": [[], [1], [1]]}, r"(?P<by_hand>keep at least one)", mend=lambda kept, _: [[0], *kept[1:]]
     ),
     # Statistics, figures and files
+    "value that is none": Call(
+        bootstrap_mean,
+        {"values": np.array([1.0, np.nan, 2.0])},
+        r"or (?P<by_hand>leave them out)",
+        mend=lambda values, _: values[np.isfinite(values)],
+    ),
+    "seed without images": Call(
+        crossed_means,
+        {"values": np.array([[[1.0, 2.0], [np.nan, np.nan]]])},
+        r"(?P<by_hand>leave it out)",
+        mend=lambda values, _: values[:, :1],
+    ),
     "intervals over seeds": Call(
         partial(crossed_means, np.ones((1, 2, 3))), {"confidence": 95}, r"such as (?P<code>confidence=.*)\.$"
     ),

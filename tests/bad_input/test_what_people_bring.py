@@ -65,6 +65,7 @@ SMALL = as_bytes(PHOTO, "PNG")
 GREY, COLOUR, FLOATS = noise(1), noise(3), np.random.default_rng(0).random((16, 16, 1)).astype("f4")
 RGBA = noise(4, "u1", 256)
 PAGES = [Image.fromarray(RGBA[..., band]) for band in range(4)]
+LINE, LONG = (as_bytes(Image.linear_gradient("L").resize(size), "PNG") for size in ((400, 1), (1, 1001)))
 ALPHA_ONLY = Image.merge("RGBA", [Image.new("L", SQUARE)] * 3 + [PAGES[3]])
 
 SEEN: dict[str, tuple[bytes, int, dict[str, Any], np.ndarray]] = {
@@ -89,6 +90,13 @@ SEEN: dict[str, tuple[bytes, int, dict[str, Any], np.ndarray]] = {
     "RGBA for four channels": (as_bytes(Image.fromarray(RGBA), "PNG"), 4, {}, RGBA / 255),
     "16-bit RGBA for four channels": (png(noise(4), 6), 4, {}, noise(4) / 65535),
     "pages for four channels": (as_bytes(PAGES[0], "TIFF", save_all=True, append_images=PAGES[1:]), 4, {}, RGBA / 255),
+    "CMYK of 16 bits": (
+        tiff(noise(4), t262=5),
+        3,
+        {},
+        np.asarray(Image.fromarray((noise(4) >> 8).astype("u1"), "CMYK").convert("RGB")) / 255,
+    ),
+    "float TIFF with white at 0": (tiff(FLOATS, t262=0), 3, {}, 1 - FLOATS),
     "picture above the limit": (SMALL, 3, {"max_pixels": 256}, np.asarray(PHOTO) / 255),
 }
 
@@ -114,9 +122,21 @@ PROBLEMS: dict[str, tuple[str, bytes, int, dict[str, Any], str]] = {
         tiff(COLOUR.astype("f4")),
         3,
         {},
-        "3 bands of floats of 32 bits in one page.*: save",
+        "3 bands of floats of 32 bits in one page.*: save it as RGB, of integers",
     ),
     "floats of 64 bits": ("a.tif", tiff(FLOATS.astype("f8")), 3, {}, "TIFF file of floats of 64 bits, which Pillow"),
+    "low bits of premultiplied colours": ("a.tif", tiff(noise(4, high=200), t338=1), 3, {}, "differ too little"),
+    "low bits of CMYK": ("a.tif", tiff(noise(4, high=200), t262=5), 3, {}, "differ too little"),
+    "signed colours": ("a.tif", tiff(noise(3, "i2", 32768)), 3, {}, "3 bands of .*: save it as RGB, of integers"),
+    "grey and another band": ("a.tif", tiff(noise(2)), 3, {}, "2 bands of .*: save it as a PNG of grey with"),
+    "line with a border": (
+        "a.png",
+        LINE,
+        3,
+        {"crop_mode": "border"},
+        r"400 × 1 .* data\.crop_mode=squash takes",
+    ),
+    "line that is cut": ("a.png", LONG, 3, {"crop_mode": "center"}, r"1 × 1001 pixels, .* 1000 times"),
     "half a TIFF file": ("a.tif", tiff(GREY)[:12], 3, {}, "a TIFF file that is damaged"),
     "pointer of Git LFS": ("a.jpg", b"version https://git-lfs.github.com/spec/v1\noid x", 3, {}, "git lfs pull"),
     "nothing": ("a.jpg", b"", 3, {}, "it is empty"),
@@ -192,6 +212,23 @@ LABELLED: dict[str, tuple[dict[str, bytes], dict[str, Any], list[int | None]]] =
         {"root": "v", "labels": "l", "labels_only": True},
         [3],
     ),
+    "numbers with a point": (
+        {"v/a.png": SMALL, "v/b.png": SMALL, "l": b"file,class\na.png,10.0\nb.png,2.0\n"},
+        {"root": "v", "labels": "l"},
+        [10, 2],
+    ),
+    "spaces at the end": ({"v/a.png": SMALL, "l": b"a.png 3 \n"}, {"root": "v", "labels": "l"}, [3]),
+    "comma at the end": ({"v/a.png": SMALL, "l": b"a.png,3,\n"}, {"root": "v", "labels": "l"}, [3]),
+    "as many spaces in each name": (
+        {"v/my cat.png": SMALL, "v/my dog.png": SMALL, "l": b"my cat.png 3\nmy dog.png 5\n"},
+        {"root": "v", "labels": "l"},
+        [3, 5],
+    ),
+    "label and its name": (
+        {"v/a.png": SMALL, "l": b"image,label,label_name\na.png,3,cat\n"},
+        {"root": "v", "labels": "l"},
+        [3],
+    ),
 }
 
 
@@ -215,6 +252,28 @@ REFUSED: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
         {f"Data/CLS-LOC/{split}/{S1}/a.png": SMALL for split in ("train", "val")},
         {},
         r"splits train, val and no classes: .*data\.root=.*/Data/CLS-LOC/val, or",
+    ),
+    "train, val and more": (
+        {f"{name}/c/a.png": SMALL for name in ("extra", "train", "val")},
+        {},
+        r"holds the splits train, val .*data\.root=.*/val,",
+    ),
+    "train and unlabeled": ({"train/c/a.png": SMALL, "unlabeled/a.png": SMALL}, {}, r"data\.root=.*/train,"),
+    "folds": ({f"fold{number}/c/a.png": SMALL for number in (1, 2)}, {}, r"splits fold1, fold2 .*data\.root=.*/fold1,"),
+    "word that is none": (
+        {"1/a.png": SMALL},
+        {"class_index": "Natural"},
+        r"'Natural', which is no file\. Did you mean 'natural'\?",
+    ),
+    "gaps among numbers": (
+        {"v/a.png": SMALL, "v/b.png": SMALL, "l": b"a.png,nan\nb.png,2.0\n"},
+        {"root": "v", "labels": "l"},
+        "label 'nan' is no class index",
+    ),
+    "several names": (
+        {"v/a.png": SMALL, "l": b"a.png,tabby cat|dog\n"},
+        {"root": "v", "labels": "l"},
+        r"several labels \(dog, tabby cat\)",
     ),
     "a folder above": ({f"imgs/{name}/a.png": SMALL for name in (S1, S2)}, {}, r"deeper down: .*data\.root=.*/imgs,"),
     "only text": ({"a.txt": b"x"}, {}, "only files with other endings, as 'a.txt'"),
@@ -260,6 +319,12 @@ def test_what_is_not_clear_is_refused_in_one_line(kind: str, tmp_path: Path) -> 
         bring(tmp_path, files, **settings)
     assert re.search(expected, str(caught.value))
     assert "\n" not in str(caught.value)
+
+
+def test_one_class_that_holds_folders_is_remarked_on(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"one class, 'pets'; data\.root=\S*/pets takes the 2 folders below"):
+        data = bring(tmp_path, {f"pets/{name}/a.png": SMALL for name in ("cat", "dog")})
+    assert data.labels == [0, 0]
 
 
 def test_the_advice_for_four_channels_works_when_followed(tmp_path: Path) -> None:

@@ -41,12 +41,12 @@ def test_known_classes_go_before_the_order_and_behind_the_file(tmp_path: Path) -
     assert number_classes(["a"], class_index=file, known=known).names == ["a"]
 
 
-@pytest.mark.parametrize("keys", [[], [None], ["1", "x"], ["-1"], ["1.0"], ["²"], ["9999999"]])
+@pytest.mark.parametrize("keys", [[], [None], ["1", "x"], ["-1"], ["1.5"], ["²"], ["9999999"]])
 def test_what_is_no_index_is_a_name(keys: list[str | None]) -> None:
     assert numbered(keys) is None
 
 
-@pytest.mark.parametrize("odd", ["-1", "9.0", "9999999", "2 "])
+@pytest.mark.parametrize("odd", ["-1", "9.5", "9999999", "2 ", "nan"])
 def test_indices_beside_other_numbers_are_refused(odd: str) -> None:
     with pytest.raises(NeuronPathError, match=f"The label '{odd}' is no class index, as others are"):
         numbered(["3", odd, "4"])

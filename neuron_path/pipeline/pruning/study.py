@@ -13,7 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuron_path.config import Config, DigitsConfig, LoggerConfig, ModelConfig, TrainerConfig, stored_config
+from neuron_path.config import (
+    Config,
+    DigitsConfig,
+    HuggingFaceConfig,
+    LoggerConfig,
+    ModelConfig,
+    TrainerConfig,
+    stored_config,
+)
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.datamodule import ImageDataModule
@@ -169,9 +177,9 @@ def architecture(config: ModelConfig, model: nn.Module) -> tuple[str, dict[str, 
         assert config.checkpoint is not None
         described = read_pruned(Path(config.checkpoint))
         return described.name, described.kwargs
-    told = getattr(model, "pretrained_cfg", None) or {}
-    if "model_args" in told:
-        return told["architecture"], told["model_args"]
+    pretrained_cfg = getattr(model, "pretrained_cfg", None) or {}
+    if "model_args" in pretrained_cfg:
+        return pretrained_cfg["architecture"], pretrained_cfg["model_args"]
     return config.name or EMBEDDED, dict(config.kwargs)
 
 
@@ -191,8 +199,8 @@ def _own_images(config: Config, study: Study, paths: pd.DataFrame) -> Images:
 
 
 def _other_images(config: Config, study: Study, name: str) -> Images:
-    """The images to evaluate on: another split of the digits, or another folder."""
-    chosen = {"split": name} if isinstance(config.data, DigitsConfig) else {"root": name}
+    """The images to evaluate on: another split, where the data has splits, else another folder."""
+    chosen = {"split": name} if isinstance(config.data, DigitsConfig | HuggingFaceConfig) else {"root": name}
     other = replace(config, data=replace(config.data, **chosen, classes=None, limit=None))
     module = build_data(other, study.session.model)
     if list(module.dataset.classes) != list(study.data.dataset.classes):
@@ -221,7 +229,7 @@ def _read(data: ImageDataModule, config: Config, wanted: set[str] | None) -> tup
             names += [batch.sample_ids[row] for row in rows]
             labels += [batch.labels[row] for row in rows]
     if not parts:
-        raise NeuronPathError("None of the images can be read: mend them, or give another run.")
+        raise NeuronPathError("None of the images can be read: fix them, or give another run.")
     return names, torch.cat(parts), labels
 
 
