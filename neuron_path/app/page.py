@@ -95,6 +95,7 @@ class _Page:
             self.alternatives = gr.HTML(elem_id="alternatives", apply_default_css=False)
         with gr.Tab("Compare"):
             self.other_file, self.other_sample = self._pictures("Drop another picture", "other-")
+            self.other_class = self._classes("Its target class, or another one of the first picture", "other-class")
             self.compared = gr.HTML(elem_id="compared", apply_default_css=False)
         with gr.Tab("Reproduce"):
             self.command = gr.Code(language="shell", label="Command", elem_id="command", interactive=False)
@@ -114,10 +115,12 @@ class _Page:
         for control in (self.operation, self.where):
             self._on(control.input, self._edit, [self.state, self.where, self.operation], [self.edited])
         self._on(self.draw.click, self._draw, [self.state, self.looked, self.quantity], [self.heat, self.evidence])
-        beside = [self.state, *chosen]
+        beside = [self.state, self.search, self.target, self.top_k, self.other_class]
         uploaded, picked = self.other_file.upload, self.other_sample.input
         self._on(uploaded, self._beside_file, [self.other_file, *beside], [self.other_sample, self.compared])
         self._on(picked, self._beside_data, [self.other_sample, *beside], [self.other_file, self.compared])
+        both = [self.other_file, self.other_sample]
+        self._on(self.other_class.input, self._beside_class, [*both, *beside], [self.compared])
 
     def _pictures(self, label: str, prefix: str) -> tuple[Any, Any]:
         """Where a picture is dropped or picked."""
@@ -125,13 +128,16 @@ class _Page:
         file = gr.File(label=label, elem_id=f"{prefix}file", height=120)
         return file, gr.Dropdown(names, value=None, label="or pick one of the data", elem_id=f"{prefix}sample")
 
+    def _classes(self, label: str, name: str) -> Any:
+        named = map(self._bench.class_name, range(self._bench.n_classes))
+        return self._gr.Dropdown([_PREDICTED, *named], value=_PREDICTED, label=label, elem_id=name)
+
     def _make_settings(self) -> None:
-        gr, bench = self._gr, self._bench
-        classes = [_PREDICTED, *map(bench.class_name, range(bench.n_classes))]
+        gr = self._gr
         self.search = gr.Radio(list(SEARCHES), value=Choice().search, label="Search", elem_id="search")
-        self.target = gr.Dropdown(list(TARGETS), value=Choice().target, label="What of the class", elem_id="target")
-        self.target_class = gr.Dropdown(classes, value=_PREDICTED, label="Which class", elem_id="class")
-        self.top_k = gr.Slider(1, MOST_TOP_K, value=1, step=1, label="Neurons a block", elem_id="top-k")
+        self.target = gr.Dropdown(list(TARGETS), value=Choice().target, label="Target function", elem_id="target")
+        self.target_class = self._classes("Target class", "class")
+        self.top_k = gr.Slider(1, MOST_TOP_K, value=1, step=1, label="Neurons per block (k)", elem_id="top-k")
 
     def _on(self, event: Callable[..., Any], use: Callable[..., Shown], inputs: list[Any], outputs: list[Any]) -> None:
         """Let an event show what `use` gives, or the one line of what is wrong."""
@@ -196,15 +202,19 @@ class _Page:
         figure = self._bench.heat_figure(found, one, quantity)
         return {self.heat: _drawn(figure, f"Heat map of {neuron}: {quantity}"), self.evidence: told}
 
-    def _beside(self, picture: Picture, found: Found | None, *chosen: Any) -> Shown:
+    def _beside(self, picture: Picture | None, found: Found | None, *chosen: Any) -> Shown:
         if found is None:
             raise NeuronPathError("There is nothing to compare with yet: choose a first picture above.")
-        other = self._bench.find(picture, choice_of(*chosen))
-        drawn = _drawn(self._bench.path_figure(other), f"Neuron path of {picture.name}")
+        other = self._bench.find(picture or found.picture, choice_of(*chosen))
+        drawn = _drawn(self._bench.path_figure(other), f"Neuron path of {other.picture.name}")
         return {self.compared: drawn + _table(self._bench.compared(found, other))}
 
     def _beside_file(self, name: str | None, *given: Any) -> Shown:
         return {} if name is None else {self.other_sample: None, **self._beside(self._bench.dropped(name), *given)}
+
+    def _beside_class(self, file: str | None, name: str | None, *given: Any) -> Shown:
+        bench = self._bench
+        return self._beside(bench.dropped(file) if file else bench.picked(name) if name else None, *given)
 
     def _beside_data(self, name: str | None, *given: Any) -> Shown:
         return {} if name is None else {self.other_file: None, **self._beside(self._bench.picked(name), *given)}
@@ -279,7 +289,7 @@ def _drawn(figure: Figure, description: str) -> str:
 
 def _table(table: pd.DataFrame) -> str:
     signs = {"change": "{:+.4f}".format}
-    words = {name: signs.get(name, "{:.4f}".format) for name in table if table[name].dtype.kind == "f"}
+    words = {name: signs.get(str(name), "{:.4f}".format) for name, dtype in table.dtypes.items() if dtype.kind == "f"}
     made = table.to_html(index=False, border=0, classes="np-table", formatters=words)
     return f'<div class="np-scroll">{made}</div>'
 

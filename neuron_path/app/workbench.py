@@ -22,6 +22,9 @@ from torch import Tensor
 
 from neuron_path.api import find_paths, heat_map, intervene
 from neuron_path.attribution.scorer import scorers
+from neuron_path.classes.grouping import group_paths
+from neuron_path.classes.neurons import neuron_classes
+from neuron_path.classes.usage import count_usage
 from neuron_path.config import Config, DigitsConfig, options_of
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
@@ -120,13 +123,13 @@ class Workbench:
     Args:
         config: the configuration.
         overrides: the settings that gave it, as they were typed; the commands to copy repeat them.
-        evidence: a run directory with `evidence.parquet`, which says what neurons answer to; None: there is none.
+        run_dir: a run with `evidence.parquet`, which says what neurons answer to and on whose paths they are; or None.
 
     Raises:
         NeuronPathError: whatever is wrong with model, data or evidence.
     """
 
-    def __init__(self, config: Config, overrides: Sequence[str] = (), evidence: str | None = None) -> None:
+    def __init__(self, config: Config, overrides: Sequence[str] = (), run_dir: str | None = None) -> None:
         on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
         self._config, self._overrides = config, list(overrides)
@@ -140,7 +143,8 @@ class Workbench:
         places = (np.arange(n_listed) * len(self._data) // n_listed).tolist()
         self._places: dict[str, int] = {self._data.sample_ids[place]: place for place in places}
         self._means: Tensor | None = None
-        self._evidence = None if evidence is None else load_evidence(evidence)
+        self._evidence = None if run_dir is None else load_evidence(run_dir)
+        self._usage = None if run_dir is None else count_usage(group_paths(run_dir, scorer=config.scorer.name))
         self._own_scorer = scorers.create(config.scorer.name, **options_of(config.scorer))
 
     @property
@@ -281,12 +285,18 @@ class Workbench:
         return found_map.plot(found.picture.pixels, sample_id=what)
 
     def evidence_figure(self, where: Neuron) -> Figure | None:
-        """What activates a neuron most in the run that was given; None where that does not say."""
-        if self._evidence is None:
+        """What activates a neuron most in the run that was given, and on which classes' paths it is there.
+
+        None where the run does not say.
+        """
+        if self._evidence is None or self._usage is None:
             return None
         block, neuron = where
         rows = self._evidence[(self._evidence["block"] == block) & (self._evidence["neuron"] == neuron)]
-        return neuron_evidence_figure(self._evidence, block, neuron) if len(rows) else None
+        if not len(rows):
+            return None
+        classes, names = neuron_classes(self._usage, block, neuron), dict(enumerate(self._names))
+        return neuron_evidence_figure(self._evidence, block, neuron, classes=classes, class_names=names)
 
     def compared(self, one: Found, other: Found) -> pd.DataFrame:
         """Two paths block by block: `block`, both pictures' neurons, and how many they share."""
@@ -294,7 +304,8 @@ class Workbench:
         for block, (mine, theirs) in enumerate(zip(one.paths[0].tolist(), other.paths[0].tolist(), strict=True)):
             shared = len((set(mine) & set(theirs)) - {-1})
             rows.append((block, ", ".join(map(str, mine)), ", ".join(map(str, theirs)), shared))
-        return pd.DataFrame(rows, columns=["block", one.picture.name, other.picture.name, "shared"])
+        first, second = (f"{found.picture.name}: {self.class_name(found.target)}" for found in (one, other))
+        return pd.DataFrame(rows, columns=["block", first, second, "shared"])
 
     def command(self, found: Found) -> str:
         """The command that finds the same path; DIR stands for the folder that holds a dropped picture."""

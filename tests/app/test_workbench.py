@@ -19,6 +19,7 @@ from neuron_path.app.workbench import Choice, Workbench, choice_of
 from neuron_path.cli.hydra_app import compose_config
 from neuron_path.errors import NeuronPathError
 from tests.command import call
+from tests.report.figures.drawing import visible_texts
 
 SETTINGS = ["trainer=cpu", "data.limit=12"]
 
@@ -122,9 +123,23 @@ def test_the_command_and_the_lines_find_the_same_path(
 def test_two_pictures_are_compared_block_by_block(bench: Workbench) -> None:
     one, other = (bench.find(bench.picked(name), Choice(top_k=2)) for name in bench.sample_ids[:2])
     table = bench.compared(one, other)
+    assert [name.split(":")[0] for name in table.columns[1:3]] == bench.sample_ids[:2]
     pairs = zip(one.paths[0].tolist(), other.paths[0].tolist(), strict=True)
     assert table["shared"].tolist() == [len(set(mine) & set(theirs)) for mine, theirs in pairs]
     assert list(bench.compared(one, one)["shared"]) == [2] * 12
+
+
+def test_a_neuron_has_what_the_run_says_of_it(bench: Workbench, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    assert call("search", f"hydra.run.dir={run}", "data.limit=4", "evidence=true")[0] == 0
+    rows = neuron_path.load_paths(run)
+    label, neuron = int(rows["label"].iloc[0]), int(rows["path"].iloc[0][5])
+    of_class = rows.loc[rows["label"] == label, "path"]
+    share = np.mean([path[5] == neuron for path in of_class])
+    figure = Workbench(compose_config(SETTINGS), SETTINGS, run).evidence_figure((5, neuron))
+    assert figure is not None
+    assert f"{label} ({100 * share:.0f} %)" in " ".join(text.get_text() for text in visible_texts(figure))
+    assert bench.evidence_figure((5, neuron)) is None
 
 
 def test_what_cannot_be_shown_is_one_line(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,17 @@ def drop(page: Page, file: Path) -> None:
     page.locator("#file input[type=file]").set_input_files(file)
 
 
+def choose(page: Page, list_: str, name: str) -> None:
+    page.locator(f"{list_} input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def pick(page: Page, place: int) -> None:
+    """One of the data's pictures."""
+    page.locator("#sample input").click()
+    page.get_by_role("option").nth(place).click()
+
+
 def text_of(page: Page, code: str) -> str:
     """The lines in a box of code."""
     page.get_by_role("tab", name="Reproduce").click()
@@ -89,13 +100,43 @@ def test_a_dropped_picture_has_a_path_that_is_edited_and_found_again(page: Page,
     assert np.array_equal(paths["path"].iloc[0], expected.paths[0].numpy())
 
 
-def test_a_broken_picture_is_one_line_and_the_next_one_works(page: Page, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
-    drop(page, broken)
-    expect(page.locator("#error")).to_contain_text("broken.png")
+@pytest.mark.parametrize(("name", "told"), [("broken", "broken.png"), ("huge", "too large")])
+def test_a_picture_that_is_none_is_one_line_and_the_next_one_works(
+    page: Page, tmp_path: Path, name: str, told: str
+) -> None:
+    file = tmp_path / f"{name}.png"
+    if name == "huge":
+        Image.new("1", (9000, 9000)).save(file)
+    else:
+        file.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    drop(page, file)
+    expect(page.locator("#error")).to_contain_text(told)
     assert page.locator("#error p").count() == 1
-    page.get_by_label("or pick one of the data").first.click()
-    page.get_by_role("option").nth(2).click()
+    pick(page, 2)
     expect(page.locator("#path img")).to_be_visible()
-    expect(page.locator("#error")).not_to_contain_text("broken.png")
+    expect(page.locator("#error")).not_to_contain_text(told)
+
+
+def test_two_pictures_and_two_classes_are_compared(page: Page) -> None:
+    names = Workbench(compose_config(SETTINGS), SETTINGS).sample_ids
+    pick(page, 2)
+    expect(page.get_by_role("img", name=f"Neuron path of {names[2]}")).to_be_visible()
+    page.get_by_role("tab", name="Compare").click()
+    headings = page.locator("#compared th")
+    choose(page, "#other-class", "3")
+    expect(headings.nth(2)).to_have_text(f"{names[2]}: 3")
+    choose(page, "#other-sample", names[4])
+    expect(headings.nth(2)).to_have_text(f"{names[4]}: 3")
+    assert page.locator("#compared tbody tr").count() == 12
+
+
+def test_tabs_wait_for_each_other_and_a_closed_one_disturbs_nobody(browser: Browser, address: str) -> None:
+    tabs = [browser.new_page() for _ in range(3)]
+    for number, tab in enumerate(tabs):
+        tab.set_default_timeout(60_000)
+        tab.goto(address)
+        pick(tab, number)  # all three before any is waited for
+    tabs[0].close()
+    for tab in tabs[1:]:
+        expect(tab.locator("#path img")).to_be_visible()
+        tab.close()
