@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from neuron_path.report.figures.blocks import (
     DIGIT,
@@ -166,18 +167,19 @@ def _draw_columns(panel: Axes, grid: BlockGrid, scores: Floats | None) -> None:
             continue
         standing, edges = _standing(scores[block, :width])
         half = standing * _SPIKE / grid.pitch
-        panel.stairs(
+        profile = StepPatch(
             block + half,
             edges,
             baseline=block - half,
             orientation="horizontal",
             fill=True,
-            color=BLUE,
+            facecolor=BLUE,
             alpha=0.55,
             linewidth=0.3,
             zorder=2,
             label=None if block else "candidates' scores, block median to best",
         )
+        panel.add_artist(profile)  # `stairs` would look at every step for limits, which the grid has set
 
 
 def _standing(scores: Floats) -> tuple[Floats, Floats]:
