@@ -637,7 +637,7 @@ SETTINGS = {
         {"NAME": "vit_base_patch16_224"},
     ),
     "name of torchvision's": Row(
-        "model=timm +model.kwargs={depth:1,img_size:64} model.name=vit_l_32", r"is '(?P<value>\w+)' in timm", model
+        "model=timm +model.kwargs={depth:1,img_size:32} model.name=vit_l_16", r"is '(?P<value>\w+)' in timm", model
     ),
     "options of a model that timm lacks": Row(
         "model.checkpoint=DIR +model.kwargs.img_size=16", r"(?P<without>give none) \(model\.kwargs\)", model, beit
