@@ -317,7 +317,6 @@ SETTINGS = {
     "setting of another option": Row("data.root=DIR", r"add (?P<override>data=\w+)\.", images, PETS),
     "setting of another scorer": Row("scorer.shortlist=3", r"add (?P<override>scorer=\w+)\.", settings),
     "setting of no group": Row(f"{FOLDER} labels_only=false", r"Did you mean '(?P<key>[\w.]+)'", images, PETS),
-    "setting added that is there": Row("+seed=3", r"at '(?P<key>\w+)': give it without the \+", settings),
     "new key": Row("model.kwargs.depth=3", r"add it as (?P<override>\+\S+=VALUE)\.", settings, fill={"VALUE": "3"}),
     "nothing given": Row("data=image_folder", r"add (?P<override>\S+=VALUE)\.", settings, fill={"VALUE": "DIR"}),
     "option added": Row(
@@ -333,12 +332,6 @@ SETTINGS = {
     "word that is no number": Row(f"{FOLDER} data.crop_pct=most", r"as in (?P<instead>\S+)\.", settings),
     "list that is none": Row("baselines=none", r"as in '?(?P<instead>baselines=\[\])'?\.", settings),
     "list that is null": Row("baselines=null", r"empty list is (?P<instead>\S+)\.", settings),
-    "option that is null": Row(
-        "scorer=null",
-        r"choose one as (?P<instead>GROUP=OPTION)\.",
-        settings,
-        fill={"GROUP": "scorer", "OPTION": "random"},
-    ),
     "setting in capitals": Row("SCORER=random", r"Did you mean '(?P<key>\w+)'", settings),
     "empty path": Row("data=image_folder data.root=", r"as in (?P<override>\S+)(?=, or leave)", settings),
     "no grammar": Row("data.limit={", r"as in (?P<instead>data\.limit=\d+);", settings),
@@ -1138,7 +1131,8 @@ COMMANDS = {
     "command": ("compar DIR", r"Did you mean '(?P<command>\w+)'"),
     "several options": ("search scorer=random,activation", r"as in (?P<instead>-m \S+)\.$"),
     "setting apart from its value": ("search --data.limit", r"as in (?P<instead>\S+);"),
-    "setting and its value apart": ("search --data.limit 4", r"as in (?P<command>\S+);"),
+    "setting added that is there": ("search +seed=3", r"at '(?P<key>\w+)': give it without the \+"),
+    "option that is null": ("search scorer=null", r"choose one as (?P<instead>GROUP=OPTION)\."),
     "setting with one dash": ("search -data.limit=4", r"as in (?P<instead>\S+);"),
     "no directory": ("verify", r"give it as (?P<command>neuron-path verify DIR)\."),
     "no run to run again": ("rerun", r"give it as (?P<command>neuron-path rerun DIR)\."),
@@ -1188,7 +1182,7 @@ def test_the_advice_for_a_command_works(
     assert code != 0
     found = re.search(advice, err)
     assert found is not None, err
-    given = followed(given, found, {"DIR": str(finished), "VALUE": "9"})
+    given = followed(given, found, {"DIR": str(finished), "VALUE": "9", "GROUP=OPTION": "scorer=random"})
     assert call(*given)[0] == 0
 
 
