@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from neuron_path import scorers as scorers
     from neuron_path import searches as searches
     from neuron_path.api import find_paths as find_paths
+    from neuron_path.api import heat_map as heat_map
     from neuron_path.api import intervene as intervene
     from neuron_path.api import save_head as save_head
     from neuron_path.api import score_paths as score_paths
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from neuron_path.models.heads import similarity_head as similarity_head
     from neuron_path.models.loading import load_model as load_model
     from neuron_path.store.reader import load_paths as load_paths
+    from neuron_path.types import HeatMap as HeatMap
     from neuron_path.types import PathResult as PathResult
 
 __version__ = "0.1.0"
 
 # Imported on first use, so that `neuron-path --help` does not wait for torch; "" for modules.
 _HOMES = {
+    "HeatMap": "neuron_path.types",
     "LinearHead": "neuron_path.models.heads",
     "NeuronPathError": "neuron_path.errors",
     "PathResult": "neuron_path.types",
@@ -44,6 +47,7 @@ _HOMES = {
     "attach_head": "neuron_path.models.heads",
     "features": "neuron_path.models.heads",
     "find_paths": "neuron_path.api",
+    "heat_map": "neuron_path.api",
     "intervene": "neuron_path.api",
     "load_digits": "neuron_path.data.digits",
     "load_head": "neuron_path.models.heads",
@@ -57,6 +61,7 @@ _HOMES = {
     "supported_models": "neuron_path.models.catalogue",
 }
 __all__ = [
+    "HeatMap",
     "LinearHead",
     "NeuronPathError",
     "PathResult",
@@ -65,6 +70,7 @@ __all__ = [
     "attach_head",
     "features",
     "find_paths",
+    "heat_map",
     "intervene",
     "load_digits",
     "load_head",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -15,19 +16,35 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.target import Target
-from neuron_path.errors import NeuronPathError
+from neuron_path.attribution.target import PROBABILITY, Target
+from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.evidence.grid import patch_grid, patch_tokens
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
+from neuron_path.interventions.heat_map import activation_map, effect_map
 from neuron_path.interventions.means import MeanActivations
 from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.budget import chunks
 from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.finder import PathFinder
-from neuron_path.search.plan import in_bytes
+from neuron_path.search.method import Method
 from neuron_path.search.search import Search, searches
+from neuron_path.search.settings import SearchSettings
 from neuron_path.store.atomic import write_bytes
-from neuron_path.types import Measure, OperationName, PathResult, TargetName, TokenScopeName, TokensName
+from neuron_path.types import (
+    HeatMap,
+    Measure,
+    OperationName,
+    PathResult,
+    QuantityName,
+    TargetName,
+    TokenScopeName,
+    TokensName,
+)
+
+# Nodes that a heat map begins and ends with, and what may be missing of it: from a blank image to the whole one f turns
+# more often than where a path alone is scaled.
+_HEAT_MAP = (32, 256, 1e-2)
 
 _AS = {  # what images that an operation borrows from may be
     "reference_images": "give one image or more to take means over, as reference_images=images",
@@ -123,23 +140,21 @@ def find_paths(
             needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: leave them out"
             raise NeuronPathError(f"The search '{chosen.name}' that maximises '{chosen.maximises}' {needs}.")
     lender = None if chosen.borrows is None else _Given(session, images, reference_images, donor_images)
-    finder = PathFinder(
-        session,
-        scorers.create(scorer),
-        chosen,
+    settings = SearchSettings(
         Quadrature.of(quadrature, n_steps),
-        target=Target.of(target, contrast_class, session.adapter.n_classes),
-        top_k=top_k,
-        per_block=per_block,
-        micro_batch=micro_batch,
-        memory_budget=None if memory_budget is None else in_bytes(memory_budget),
-        precision=precision,
-        compile=compile,
-        keep_candidates=keep_candidates,
-        lender=lender,
+        Target.of(target, contrast_class, session.adapter.n_classes),
+        top_k,
+        per_block,
+        micro_batch,
+        memory_budget,
+        precision,
+        compile,
     )
-    widths = tuple(block.n_neurons for block in session.adapter.blocks)
-    return replace(finder.find(images, targets), n_neurons=widths)
+    method = Method(scorers.create(scorer), chosen)
+    finder = PathFinder(session, method, settings, keep_candidates=keep_candidates, lender=lender)
+    [found] = finder.find(images, targets)
+    paths = found.paths.squeeze(2) if top_k == 1 else found.paths
+    return replace(found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks))
 
 
 class _Given:
@@ -257,6 +272,7 @@ def _score_chunk(
     return values if exact is None else settled(session, values, exact.blurs_scores, again)
 
 
+@overload
 def intervene(
     model: nn.Module,
     images: Float[Tensor, "B c H W"],
@@ -268,7 +284,44 @@ def intervene(
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
     donor_images: Float[Tensor, "B c H W"] | None = None,
-) -> Float[Tensor, "B C"]:
+) -> Float[Tensor, "B C"]: ...
+
+
+@overload
+def intervene(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    operation: OperationName = "remove",
+    token_scope: TokenScopeName | None = None,
+    *,
+    factor: float | None = None,
+    tokens: TokensName = "scope",
+    reference_images: Float[Tensor, "R c H W"] | None = None,
+    donor_images: Float[Tensor, "B c H W"] | None = None,
+    return_values: Literal[True],
+    targets: Targets = None,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B"], Float[Tensor, "B"]]: ...
+
+
+def intervene(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    operation: OperationName = "remove",
+    token_scope: TokenScopeName | None = None,
+    *,
+    factor: float | None = None,
+    tokens: TokensName = "scope",
+    reference_images: Float[Tensor, "R c H W"] | None = None,
+    donor_images: Float[Tensor, "B c H W"] | None = None,
+    return_values: bool = False,
+    targets: Targets = None,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+) -> Float[Tensor, "B C"] | tuple[Float[Tensor, "B C"], Float[Tensor, "B"], Float[Tensor, "B"]]:
     """Logits of the live network with the path's neurons edited.
 
     `remove` multiplies their activations by 0 and `enhance` by a factor; `mean_ablation` sets them to their mean over
@@ -284,10 +337,17 @@ def intervene(
         tokens: "scope" edits at the tokens in scope, "all" at every token that the FFN sees.
         reference_images: (R, channels, height, width) preprocessed, for `mean_ablation`.
         donor_images: one for each image, preprocessed, for `resample_ablation`.
+        return_values: also return the target function of the untouched network and of the edited one, from the same
+            passes.
+        targets, target, contrast_class: of these values, as for `find_paths`; the runner-up of a contrast is that of
+            the untouched network.
+
+    Returns:
+        (B, C) logits, or (logits, values before, values after), the values (B,) each.
 
     Raises:
         NeuronPathError: as for `find_paths`; paths that do not fit the model; no such operation, or one that lacks its
-            images or gets what it does not take.
+            images or gets what it does not take; a target without `return_values`.
 
     >>> import neuron_path
     >>> model = neuron_path.load_model("digits_vit")
@@ -297,8 +357,18 @@ def intervene(
     (2, 10)
     >>> tuple(neuron_path.intervene(model, images[:2], found.paths, "mean_ablation", reference_images=images).shape)
     (2, 10)
+    >>> _, before, after = neuron_path.intervene(
+    ...     model, images[:2], found.paths, return_values=True, targets=labels[:2], target="margin"
+    ... )
+    >>> bool((after < before).all())
+    True
     """
     intervention = Intervention(operation, factor, tokens)
+    if not return_values and (targets is not None or target != "probability" or contrast_class is not None):
+        raise NeuronPathError(
+            "targets, target and contrast_class are of the values before and after the edit, which were not asked for: "
+            "add return_values=True, or leave them out."
+        )
     for name, wanted, given in (
         ("reference_images", "mean_ablation", reference_images),
         ("donor_images", "resample_ablation", donor_images),
@@ -312,14 +382,22 @@ def intervene(
     if donor_images is not None:
         _check_donors(session, donor_images, images)
     means = None if reference_images is None else _means_of(session, reference_images)
-    evaluator = Evaluator([intervention], means)
+    checked = session.check_targets(targets, len(images))
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes) if return_values else PROBABILITY
+    evaluator = Evaluator([intervention], means, target=wanted)
     parts = []
     with session.active():
         for run, micro_batch in chunks(session, images, 1):
             donors = None if donor_images is None else donor_images[run]
-            _, [measured] = evaluator.measure(session, images[run], None, [Subject(whole[run])], micro_batch, donors)
-            parts += measured.logits
-    return torch.cat(parts)
+            own, subject = None if checked is None else checked[run], Subject(whole[run])
+            clean, [measured] = evaluator.measure(session, images[run], own, [subject], micro_batch, donors)
+            [logits] = measured.logits
+            values = ()
+            if return_values:
+                values = wanted.before_and_after(clean, logits, clean.argmax(1) if own is None else own)
+            parts.append((logits, *values))
+    logits, *values = map(torch.cat, zip(*parts, strict=True))
+    return (logits, values[0], values[1]) if return_values else logits
 
 
 def save_head(head: LinearHead, file: str | Path) -> Path:
@@ -355,3 +433,132 @@ def _means_of(session: Session, references: Tensor) -> MeanAblation:
     means = MeanActivations(session)
     means.update(references)
     return means.operation()
+
+
+def heat_map(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"] | tuple[int, int],
+    targets: Targets = None,
+    quantity: QuantityName = "effect",
+    *,
+    block: int | None = None,
+    baseline_images: Float[Tensor, "_b c H W"] | None = None,
+    quadrature: str | Quadrature = "adaptive",
+    n_steps: int | None = None,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+    token_scope: TokenScopeName | None = None,
+) -> HeatMap:
+    """Where in the picture a path, a block of it or one neuron looks: a number for each patch.
+
+    `effect`: integrated gradients (Sundararajan et al., ICML 2017) of e(h) = f(h) − f(h; path removed), what removing
+    the path takes from the target function in the live network, at the tokens h that enter the first block. Along the
+    straight line from the tokens h′ of a baseline image, patch t gets Σ_d (h − h′)_td · ∫ ∂e/∂h_td dα. The map sums to
+    e(h) − e(h′), and the convergence delta is what is missing from that.
+    `activation`: the neurons' own clean activations at the token of each patch, summed over the neurons.
+
+    All is computed in float64, because e is a small difference. An image's map depends on that image only.
+
+    Args:
+        model, images, target, contrast_class, token_scope: as for `find_paths`; the path is removed at the tokens in
+            scope.
+        paths: (B, L) or (B, L, k) neuron indices, −1 stands for none; or (block, neuron), one neuron for all images.
+        targets: (B,) class indices, or one for all; None takes the predicted classes.
+        quantity: "effect" or "activation".
+        block: keep only the path's neurons of this block, 0 … L−1.
+        baseline_images: preprocessed, one for all images or one for each; None: zeros, which is a blank image of the
+            mean colour that preprocessing takes off.
+        quadrature, n_steps: rule and number of nodes of the integral. `adaptive` takes 32 Gauss–Legendre nodes, or
+            `n_steps`, and doubles them, up to 256, for images of which more than 1 % of Σ |value| is missing.
+
+    Returns:
+        The maps, (B, rows, columns) on the model's device, with effects and convergence deltas.
+
+    Raises:
+        NeuronPathError: as for `score_paths`; a model without a grid of patches; a baseline of another shape.
+
+    >>> import neuron_path
+    >>> model = neuron_path.load_model("digits_vit")
+    >>> images, labels = neuron_path.load_digits("test")
+    >>> found = neuron_path.find_paths(model, images[:2], labels[:2])
+    >>> heat = neuron_path.heat_map(model, images[:2], found.paths, labels[:2])
+    >>> heat
+    HeatMap(images=2, rows=4, columns=4, quantity='effect')
+    >>> bool(torch.allclose(heat.values.sum((1, 2)), heat.effects - heat.baseline_effects, atol=1e-3))
+    True
+    """
+    if quantity not in ("effect", "activation"):
+        raise unknown_name("quantity", quantity, ("effect", "activation"))
+    if quadrature == "adaptive":
+        fewest, most, tolerance = _HEAT_MAP
+        fewest = fewest if n_steps is None else n_steps
+        quadrature = Quadrature("adaptive", fewest, tolerance, max(fewest, most))
+    rule = Quadrature.of(quadrature, n_steps)
+    session = Session(model, token_scope)
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    session.check_images(images)
+    checked = session.check_targets(targets, len(images))
+    whole = _paths_of(session, paths, block, len(images))
+    baseline = _baseline(session, images, baseline_images)
+    double = session if session.dtype == torch.float64 else session.double()
+    found: list[HeatMap] = []
+    with session.active(), double.active():
+        device, tokens = double.device, patch_tokens(double)
+        grid = patch_grid(double, double.images(images[:1]))
+        if tokens is None or grid is None:
+            raise NeuronPathError(
+                f"The tokens that enter the first block of this model (family '{session.adapter.name}', token scope "
+                f"'{session.adapter.scope.name}') are no grid of patches, so nothing can be mapped onto the picture: "
+                "take another model, or token_scope='patch' where the class token joins late."
+            )
+        whole = whole.to(device)
+        checked = None if checked is None else checked.to(device)
+        for run, micro_batch in chunks(double, images, 1):
+            some = double.images(images[run])
+            if quantity == "activation":
+                values = activation_map(double.adapter, some, whole[run])[:, tokens]
+                found.append(HeatMap(values.unflatten(1, grid), "activation"))
+                continue
+            mine = None if checked is None else checked[run]
+            problem = Problem.pose(double.adapter, some, mine, rule, micro_batch, wanted)
+            blank = double.images(baseline if len(baseline) == 1 else baseline[run])
+            mapped = effect_map(problem, whole[run], blank)
+            values = mapped.contributions[:, tokens].unflatten(1, grid)
+            delta = values.sum((1, 2)) - (mapped.effects - mapped.baseline_effects)
+            found.append(HeatMap(values, "effect", problem.targets, mapped.effects, mapped.baseline_effects, delta))
+    return HeatMap.cat(found).to(session.device, session.dtype)
+
+
+def _paths_of(session: Session, paths: Tensor | tuple[int, int], block: int | None, n_images: int) -> Tensor:
+    """The paths that were meant, (B, L, k): those of one block only, or one neuron for all images."""
+    n_blocks = len(session.adapter.blocks)
+    neuron = None
+    if isinstance(paths, tuple):
+        if len(paths) != 2 or block is not None:
+            raise NeuronPathError(f"paths is {paths}; expected paths of neurons, or (block, neuron) without `block`.")
+        block, neuron = paths
+    if block is not None and not 0 <= block < n_blocks:
+        raise NeuronPathError(f"block is {block}; expected one of this model, 0 … {n_blocks - 1}.")
+    if neuron is not None:
+        paths = torch.full((n_images, n_blocks), -1)
+        paths[:, block] = neuron
+    assert isinstance(paths, Tensor)
+    whole = session.check_paths(paths, n_images)
+    if block is None:
+        return whole
+    here = torch.arange(n_blocks, device=whole.device).view(1, -1, 1) == block
+    return session.check_paths(torch.where(here, whole, -1), n_images)
+
+
+def _baseline(session: Session, images: Tensor, baseline: Tensor | None) -> Tensor:
+    """The images from which a heat map starts, one for all or one for each."""
+    if baseline is None:
+        return torch.zeros_like(images[:1])
+    session.check_images(baseline)
+    if baseline.shape[1:] != images.shape[1:] or len(baseline) not in (1, len(images)):
+        raise NeuronPathError(
+            f"Baseline images have shape {tuple(baseline.shape)}; expected one for all or one for each of the images, "
+            f"which have shape {tuple(images.shape)}."
+        )
+    return baseline

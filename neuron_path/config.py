@@ -22,10 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuron_path.attribution.quadrature import RULES
 from neuron_path.attribution.scorer import scorers
+from neuron_path.attribution.target import Target
 from neuron_path.data.labels import ORDERS
 from neuron_path.errors import NeuronPathError
 from neuron_path.registry import Registry
 from neuron_path.search.search import searches
+from neuron_path.search.settings import SearchSettings
 
 _CHOSEN_BY = {"quadrature": "rule"}  # the setting that names a group's option, where that is not `name`
 _PLACES = {"model": ("checkpoint",), "head": ("path", "root"), "data": ("root", "class_index", "labels")}
@@ -257,15 +259,15 @@ class Config:
     paths: PathsConfig = MISSING
     seed: int = 0
     target_class: str = "auto"
-    target: str = "probability"
-    contrast_class: int | None = None
+    target: str = Target.name
+    contrast_class: int | None = Target.contrast_class
     token_scope: str | None = None
-    top_k: int = 1
-    per_block: bool = True
-    micro_batch: int | None = None
-    memory_budget: Any = None
-    precision: str = "fp32"
-    compile: bool = False
+    top_k: int = SearchSettings.top_k
+    per_block: bool = SearchSettings.per_block
+    micro_batch: int | None = SearchSettings.micro_batch
+    memory_budget: Any = SearchSettings.memory_budget
+    precision: str = SearchSettings.precision
+    compile: bool = SearchSettings.compile
     baselines: list[str] = field(default_factory=list)
     report: bool = True
     evidence: bool = False

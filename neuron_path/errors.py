@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class NeuronPathError(Exception):
-    """A mistake the user can mend: one line that says what, found, expected and what to do.
+    """A mistake that the user can fix: one line that says what, found, expected and what to do.
 
     The command line prints it without a traceback and exits with a non-zero code.
     """

@@ -46,7 +46,7 @@ class ProgressLines(Progress):
     def start(self) -> None:
         """Begin to count the time."""
         self._ended = Event()
-        self._thread = Thread(target=self._tell, args=(self._ended,), daemon=True)
+        self._thread = Thread(target=self._say, args=(self._ended,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -55,7 +55,7 @@ class ProgressLines(Progress):
         if self._thread is not None:
             self._thread.join()
 
-    def _tell(self, ended: Event) -> None:
+    def _say(self, ended: Event) -> None:
         wait = _SECONDS_TO_FIRST_LINE
         while not ended.wait(wait):
             wait = _SECONDS_BETWEEN_LINES

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -41,10 +41,38 @@ TokenScopeName = Literal["cls", "patch"]
 OperationName = Literal["remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"]
 TokensName = Literal["scope", "all"]
 TargetName = Literal["probability", "logit", "margin", "sigmoid", "contrast"]
+QuantityName = Literal["effect", "activation"]
+
+
+class _OfImages:
+    """What results that have a row for each image in every tensor have in common."""
+
+    def cpu(self) -> Self:
+        """The same result with every tensor in main memory."""
+        return self.to(torch.device("cpu"))
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+        """The same result on another device, its floats of another type where one is given."""
+
+        def moved(values: Any) -> Any:
+            if not isinstance(values, Tensor):
+                return values
+            return values.to(device, dtype if values.is_floating_point() else None)
+
+        return type(self)(**{name: moved(values) for name, values in vars(self).items()})
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Join the results of consecutive chunks of images."""
+        columns: dict[str, list[Any]] = {name: [vars(part)[name] for part in parts] for name in vars(parts[0])}
+        joined: dict[str, Any] = {
+            name: torch.cat(values) if isinstance(values[0], Tensor) else values[0] for name, values in columns.items()
+        }
+        return cls(**joined)
 
 
 @dataclass(frozen=True, repr=False)
-class PathResult:
+class PathResult(_OfImages):
     """The neuron paths of a batch of images. A notebook shows it as a table of the first ones and a figure.
 
     Attributes:
@@ -202,25 +230,65 @@ class PathResult:
             class_names=class_names,
         )
 
-    def cpu(self) -> PathResult:
-        """The same result with every tensor in main memory."""
-        return self.to(torch.device("cpu"))
 
-    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> PathResult:
-        """The same result on another device, its floats of another type where one is given."""
+@dataclass(frozen=True, repr=False)
+class HeatMap(_OfImages):
+    """What `neuron_path.heat_map` finds: a number for each patch of each image. A notebook shows the first one.
 
-        def moved(values: Any) -> Any:
-            if not isinstance(values, Tensor):
-                return values
-            return values.to(device, dtype if values.is_floating_point() else None)
+    Attributes:
+        values: (B, rows, columns), the upper left patch first. Of "effect" in units of the target function: how much a
+            patch adds to what removing the path takes from it, negative where it lessens that. Of "activation" the sum
+            of the neurons' activations at the patch's token.
+        quantity: "effect" or "activation".
+        targets: (B,) each image's target class; None of "activation".
+        effects: (B,) f(image) − f(image; path removed); None of "activation".
+        baseline_effects: (B,) the same of the baseline; None of "activation".
+        convergence_deltas: (B,) what the quadrature misses: the map's sum − (`effects` − `baseline_effects`); None of
+            "activation".
+    """
 
-        return PathResult(**{name: moved(values) for name, values in vars(self).items()})
+    values: Float[Tensor, "B rows columns"]
+    quantity: QuantityName = "effect"
+    targets: Int[Tensor, "B"] | None = None
+    effects: Float[Tensor, "B"] | None = None
+    baseline_effects: Float[Tensor, "B"] | None = None
+    convergence_deltas: Float[Tensor, "B"] | None = None
 
-    @staticmethod
-    def cat(parts: list[PathResult]) -> PathResult:
-        """Join the results of consecutive chunks of images."""
-        columns: dict[str, list[Any]] = {name: [vars(part)[name] for part in parts] for name in vars(parts[0])}
-        joined: dict[str, Any] = {
-            name: torch.cat(values) if isinstance(values[0], Tensor) else values[0] for name, values in columns.items()
-        }
-        return PathResult(**joined)
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        n_images, rows, columns = self.values.shape
+        return f"HeatMap(images={n_images}, rows={rows}, columns={columns}, quantity='{self.quantity}')"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from neuron_path.report.notebook import figure_as_html
+
+        return figure_as_html(self.plot(), "Heat map of image 0") if len(self) else repr(self)
+
+    def plot(self, image: ArrayLike | None = None, index: int = 0, *, sample_id: str | int | None = None) -> Figure:
+        """Draw the map of one image: `neuron_path.report.figures.heat_map_figure`.
+
+        Args:
+            image: the picture, not the model's input: (H, W) or (H, W, 3), values in [0, 1], or 0 to 255 of type
+                uint8, cut as the model saw it. None draws the map alone.
+            index: which image of the batch, 0 … B−1.
+            sample_id: the image's name; by default its index.
+
+        Returns:
+            The figure, which a notebook shows and `neuron_path.report.style.save_figure` writes.
+
+        Raises:
+            NeuronPathError: no image of that index, or a picture of another shape or range.
+        """
+        from neuron_path.report.figures.heat_map import heat_map_figure
+
+        if not 0 <= index < len(self):
+            raise NeuronPathError(f"There is no image {index} in this result: it has {len(self)}, from 0.")
+        return heat_map_figure(
+            image,
+            self.values[index].detach().cpu().numpy(),
+            quantity=self.quantity,
+            sample_id=index if sample_id is None else sample_id,
+        )

@@ -29,7 +29,7 @@ from neuron_path.models.adapter import adapt
 from neuron_path.models.heads import LinearHead, head_bytes
 from neuron_path.models.preprocessing import image_transform, input_size
 from neuron_path.models.session import Session
-from neuron_path.pipeline.build import Study, build_data, build_finders, build_model, build_study, build_trainer
+from neuron_path.pipeline.build import Study, build_data, build_finder, build_model, build_study, build_trainer
 from neuron_path.search.search import searches
 from neuron_path.tracking import check_options
 from tests import pictures
@@ -104,10 +104,10 @@ def test_every_option_composes_and_its_objects_build(group: str, option: str, tm
     session, data = study.session, study.data
     assert (study.head is not None) == (group == "head" and option != "none")
     assert len(next(iter(data.predict_dataloader()))) > 0
-    finder = build_finders(config, session, config.baselines)[0]
-    assert finder.scorer.name == config.scorer.name
-    assert finder.search.name == config.search.name
-    assert finder.quadrature == Quadrature(config.quadrature.rule, config.quadrature.n_steps)
+    finder = build_finder(config, session, config.baselines)
+    assert finder.method.scorer.name == config.scorer.name
+    assert finder.method.search.name == config.search.name
+    assert finder.settings.quadrature == Quadrature(config.quadrature.rule, config.quadrature.n_steps)
     assert build_trainer(config.trainer).num_devices == 1
     check_options(asdict(config.logger))
 
@@ -261,24 +261,23 @@ def test_a_name_without_its_options_is_refused(group: str) -> None:
 
 
 def test_speed_and_memory_reach_the_search() -> None:
-    settings = ["memory_budget=1.5GB", "precision=bf16", "compile=true"]
-    config = read("quadrature=adaptive", "quadrature.tolerance=1e-2", *settings)
+    speed = ["memory_budget=1.5GB", "precision=bf16", "compile=true"]
+    config = read("quadrature=adaptive", "quadrature.tolerance=1e-2", *speed)
     session = Session(neuron_path.load_model())
-    finder, *baselines = build_finders(config, session, ["activation"])
-    assert finder.quadrature == Quadrature("adaptive", 4, tolerance=1e-2)
-    assert (finder.memory_budget, finder.arithmetic) == (1.5e9, Arithmetic("bf16", compiled=True))
-    assert [one.memory_budget for one in baselines] == [1.5e9]
+    settings = build_finder(config, session, ["activation"]).settings
+    assert settings.quadrature == Quadrature("adaptive", 4, tolerance=1e-2)
+    assert (settings.budget, settings.arithmetic) == (1.5e9, Arithmetic("bf16", compiled=True))
 
 
 @pytest.mark.parametrize("budget", ["many", "-3", "0", "12XB", "true"])
 def test_a_budget_that_is_no_number_of_bytes_is_one_line(budget: str) -> None:
     with pytest.raises(NeuronPathError, match="expected a positive number of bytes"):
-        build_finders(read(f"memory_budget={budget}"), Session(neuron_path.load_model()), [])
+        build_finder(read(f"memory_budget={budget}"), Session(neuron_path.load_model()), [])
 
 
 def test_an_unknown_precision_is_one_line() -> None:
     with pytest.raises(NeuronPathError, match=r"^No precision is named 'bf-16'\. Did you mean 'bf16'\?"):
-        build_finders(read("precision=bf-16"), Session(neuron_path.load_model()), [])
+        build_finder(read("precision=bf-16"), Session(neuron_path.load_model()), [])
 
 
 def test_a_stored_adaptive_rule_is_read_again() -> None:

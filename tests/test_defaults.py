@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 import neuron_path
 from neuron_path.attribution.quadrature import RULES, Quadrature
 from neuron_path.attribution.scorer import scorers
+from neuron_path.attribution.target import Target
 from neuron_path.classes import runs
 from neuron_path.classes.analysis import analyze_classes
 from neuron_path.data.folder import ImageFolderDataset
@@ -25,8 +26,8 @@ from neuron_path.interventions.operations import factor_of
 from neuron_path.lightning.fine_tuning import Recipe
 from neuron_path.models.heads import fit_linear_head
 from neuron_path.pruning.cost import measure_latency
-from neuron_path.search.finder import PathFinder
 from neuron_path.search.search import searches
+from neuron_path.search.settings import SearchSettings
 from tests.command import composing
 
 
@@ -74,9 +75,24 @@ SAME = {
     "a search": (
         neuron_path.find_paths,
         ("",),
-        {"target", "token_scope", "top_k", "micro_batch", "memory_budget", "precision", "compile"},
+        {
+            "target",
+            "contrast_class",
+            "token_scope",
+            "top_k",
+            "per_block",
+            "micro_batch",
+            "memory_budget",
+            "precision",
+            "compile",
+        },
     ),
-    "a finder": (PathFinder, ("",), {"target", "top_k", "micro_batch", "memory_budget", "precision", "compile"}),
+    "settings of a search": (
+        SearchSettings,
+        ("",),
+        {"top_k", "per_block", "micro_batch", "memory_budget", "precision", "compile"},
+    ),
+    "a target": (Target, ("",), {"contrast_class"}),
     "scores": (neuron_path.score_paths, ("",), {"target", "token_scope"}),
     "interventions": (neuron_path.intervene, ("evaluation",), {"tokens"}),
     "a model": (neuron_path.load_model, ("model",), {"checkpoint", "pretrained"}),

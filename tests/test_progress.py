@@ -32,7 +32,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n
     clock = Clock(lambda: bar.advance(named, n))
     bar.get_time = lambda: clock.now
     named = bar.add_task("Neuron paths", **task)
-    bar._tell(clock)
+    bar._say(clock)
     out, err = capsys.readouterr()
     assert out == ""
     return err.splitlines()

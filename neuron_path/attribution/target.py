@@ -110,9 +110,21 @@ class Target:
         if self.name == "contrast":
             assert against is not None
             return target_logit(logits, targets) - target_logit(logits, against)
-        if self.name in ("probability", "sigmoid"):
+        if self.is_probability:
             return self.probability(logits, targets)
         return target_margin(logits, targets) if self.name == "margin" else target_logit(logits, targets)
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether f is the model's probability of the target class."""
+        return self.name in ("probability", "sigmoid")
+
+    def before_and_after(
+        self, clean: Float[Tensor, "N C"], edited: Float[Tensor, "N C"], targets: Int[Tensor, "N"]
+    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+        """f of each row's clean and edited logits; the runner-up of a contrast is that of the clean ones in both."""
+        against = self.against(clean, targets)
+        return self.values(clean, targets, against), self.values(edited, targets, against)
 
     def log_odds(self, logits: Float[Tensor, "N C"], targets: Int[Tensor, "N"]) -> Float[Tensor, "N"] | None:
         """log f / (1 − f) where f is a probability, else None."""

@@ -162,7 +162,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
     if reason:
         notes = [*notes, f"{reason}: classes are not compared. Search images of several classes, a few of each."]
     analysed = []
-    told = ""
+    source = ""
     for method, name, paths in zip(methods, names, grouped, strict=True):
         found = (
             None
@@ -182,7 +182,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
         if settings.distances is not None:  # read also where nothing is compared: a mistake in it is told
             distances = read_distances(settings.distances, paths.classes.tolist(), class_names)
             if found is not None:
-                told = distances.source
+                source = distances.source
                 meaning = mantel(
                     found.similarity, distances.values, n_permutations=settings.n_permutations, seed=settings.seed
                 )
@@ -194,7 +194,7 @@ def analyze_runs(run_dirs: Sequence[str | os.PathLike[str]], settings: Settings 
             )
         )
     pairs = compare_methods([(one.name, one.model_key, one.paths) for one in analysed], seed=settings.seed)
-    return RunsAnalysis(analysed, pairs, told, notes, missing, settings)
+    return RunsAnalysis(analysed, pairs, source, notes, missing, settings)
 
 
 def _read(run_dirs: Sequence[str | os.PathLike[str]], scorer: str | None) -> tuple[list[_Rows], list[Missing]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -70,11 +71,10 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     Raises:
         NeuronPathError: the overrides make no configuration.
     """
-    overrides = _flags_last(as_overrides(overrides))
+    in_place = _IN_PLACE if command == "evaluate" else ()
+    overrides = _flags_last([*as_overrides(overrides), *in_place])
     sweep_failures.begin()
     register_schemas()
-    if command == "evaluate":
-        overrides = [*overrides, *_IN_PLACE]
     home = os.getpid()
     failures: list[NeuronPathError] = []
     unforeseen: list[Exception] = []
@@ -108,7 +108,22 @@ def launch(command: str, overrides: Sequence[str]) -> list[NeuronPathError]:
     if unforeseen:
         raise unforeseen[0]
     known = {sweep_failures.as_line(failure) for failure in failures}  # jobs elsewhere could add to their own list only
-    return [*failures, *(NeuronPathError(line) for line in sweep_failures.told() if line not in known)]
+    return [*failures, *(NeuronPathError(line) for line in sweep_failures.collected() if line not in known)]
+
+
+def compose_config(overrides: Sequence[str]) -> Config:
+    """The configuration that overrides make, without a run.
+
+    Raises:
+        NeuronPathError: they make none.
+    """
+    register_schemas()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = compose("config", as_overrides(overrides))
+        return read_config(composed)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise NeuronPathError(explain(error)) from error
 
 
 def _start(app: Callable[[DictConfig], None], config_name: str) -> None:
@@ -286,11 +301,11 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, OSError):
         return f"Cannot write the run directory ({error}): choose another with hydra.run.dir=DIR."
-    told = _first(error)
-    if several := re.fullmatch(r"Ambiguous value for argument '([^=]*)=(.*)'", told):
-        return f"{told}: {_for_several(several[1], several[2])}."
-    advice = next((f": {advice}" for begin, advice in _ADVICE.items() if begin in told), "")
-    return f"{told}{advice}."
+    message = _first(error)
+    if several := re.fullmatch(r"Ambiguous value for argument '([^=]*)=(.*)'", message):
+        return f"{message}: {_for_several(several[1], several[2])}."
+    advice = next((f": {advice}" for begin, advice in _ADVICE.items() if begin in message), "")
+    return f"{message}{advice}."
 
 
 def _for_several(key: str, values: str) -> str:
@@ -315,13 +330,13 @@ def _explain_value(cause: OmegaConfBaseException) -> str:
 
 def _kind_advice(error: ValidationError) -> str:
     """What kind of value a setting takes, and the given one as that where it can be; nothing for other kinds."""
-    told, key, value = _first(error), error.full_key, error.value
-    if "is not Optional" in told:
+    message, key, value = _first(error), error.full_key, error.value
+    if "is not Optional" in message:
         return "null is no value of it" + (f"; an empty list is {key}=[]" if takes_list(str(key)) else "")
-    if "not a ListConfig" in told and isinstance(value, str | int | float):
+    if "not a ListConfig" in message and isinstance(value, str | int | float):
         items = "" if str(value).lower() in ("", "none") else value
         return f"it is a list, as in {shlex.quote(f'{key}=[{items}]')}"
-    if "could not be converted to Integer" in told:
+    if "could not be converted to Integer" in message:
         is_whole = isinstance(value, float) and value.is_integer()
         return f"'{value}' is no whole number, as in {key}={int(value) if is_whole else 10}"
     kinds = {
@@ -329,7 +344,7 @@ def _kind_advice(error: ValidationError) -> str:
         "is not a valid bool": f"'{value}' is neither true nor false",
         " to Dict": f"it is a mapping, as in +{key}.NAME=VALUE",
     }
-    return next((advice for kind, advice in kinds.items() if kind in told), "")
+    return next((advice for kind, advice in kinds.items() if kind in message), "")
 
 
 def _unknown_option(error: MissingConfigException) -> str:

@@ -25,6 +25,7 @@ COMMANDS = {
     **HYDRA_COMMANDS,
     "compare": "gather runs into one table of methods, with intervals and paired tests",
     "analyze": "what the paths of one or several runs say about classes: tables and figures",
+    "app": "a page in the browser: drop a picture, see its path, edit it",
     "report": "make the report of a finished run: one page that opens without a network",
     "verify": "check a finished run against its own record",
     "rerun": "run again what a run's record says, and compare",
@@ -50,6 +51,7 @@ examples:
   neuron-path compare outputs/sweeps/DATE                      all methods and measures of a sweep in one table
   neuron-path prune run_dir=outputs/mine keep=0.5              a smaller model, its costs and its accuracy
   neuron-path analyze outputs/mine                             what the paths say about classes
+  neuron-path app                                              drop pictures on a page, and edit their paths
   neuron-path report outputs/demo                              one run's report again
   neuron-path models dinov3                                    the supported models of that name
   neuron-path models vit_base_patch16_224                      where its neurons are, and what a search costs
@@ -94,7 +96,7 @@ def _plain(command: str, arguments: list[str], debug: bool) -> int:
             return 0
         module.show(arguments)
     except NeuronPathError as error:
-        _tell(error, debug)
+        _show(error, debug)
         return 1
     except KeyboardInterrupt as error:
         kept = ["What was finished is kept: the same command goes on."] if command in RESUMED else []
@@ -113,7 +115,7 @@ def _hydra_app(command: str, overrides: list[str], debug: bool) -> int:
         notes = getattr(error, "__notes__", [])  # how to continue, where that can be done
         return _stopped(command, error, ["What was finished is kept in the run directory.", *notes])
     for failure in failures:
-        _tell(failure, debug)
+        _show(failure, debug)
     return 1 if failures else 0
 
 
@@ -124,7 +126,7 @@ def _stopped(command: str, error: KeyboardInterrupt, kept: Sequence[str]) -> int
     return RESUMABLE if isinstance(error, Terminated) and command in RESUMED else code
 
 
-def _tell(error: NeuronPathError, debug: bool) -> None:
+def _show(error: NeuronPathError, debug: bool) -> None:
     """An error's line, below its traceback where that is asked for."""
     if debug:
         traceback.print_exception(error)

@@ -24,7 +24,7 @@ class _Sweep:
     """The sweep that this process has started, if any."""
 
     directory: str | None = None
-    told: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 class FailedJobs(Callback):
@@ -40,18 +40,18 @@ class FailedJobs(Callback):
         folder = _folder(config.hydra.sweep.dir)
         with suppress(OSError):
             files = sorted(folder.glob("*.txt"), key=lambda file: int(file.stem))
-            _Sweep.told = tuple(file.read_text(encoding="utf-8").strip() for file in files)
+            _Sweep.failures = tuple(file.read_text(encoding="utf-8").strip() for file in files)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def begin() -> None:
     """Forget the sweep before."""
-    _Sweep.directory, _Sweep.told = None, ()
+    _Sweep.directory, _Sweep.failures = None, ()
 
 
-def told() -> tuple[str, ...]:
+def collected() -> tuple[str, ...]:
     """The lines of the sweep that has ended."""
-    return _Sweep.told
+    return _Sweep.failures
 
 
 def sweep_directory() -> str | None:

@@ -55,7 +55,7 @@ def show(arguments: list[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     failed = []
     for check in verify(run_dir, sample, seed, *places):
-        console.print(f"{'ok' if check.is_good else 'FAILED':<7} {check.name:<7} {check.told}", markup=False)
+        console.print(f"{'ok' if check.is_good else 'FAILED':<7} {check.name:<7} {check.finding}", markup=False)
         failed += [] if check.is_good else [check]
     if failed:
         names = ", ".join(check.name for check in failed)

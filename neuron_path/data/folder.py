@@ -133,13 +133,13 @@ def _check_level(files: Sequence[str], keys: Sequence[str | None], root: Path, k
     splits = [folder for folder in folders if _SPLIT.fullmatch(folder)]
     others = [folder for folder in splits if not folder.lower().startswith("train")]
     if folders and (len(splits) == len(folders) or 0 < len(others) < len(splits)):
-        told = f"holds the splits {', '.join(splits)} and no classes"
+        layout = f"holds the splits {', '.join(splits)} and no classes"
         best = (folder for begin in _MEASURED for folder in splits if folder.lower().startswith(begin))
         deeper = Path(*above, next(best, splits[0]))
     elif split is not None:
-        told, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
+        layout, deeper = f"holds the split '{above[split]}' and no classes", Path(*above[: split + 1])
     elif above and len(folders) > 1:
-        told, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
+        layout, deeper = f"holds the classes {folders[0]}, {folders[1]}, … deeper down", Path(*above)
         if known is None or known(above[:1]) is not None or known(folders) is None:
             setting = shlex.quote(f"data.root={root / deeper}")
             warnings.warn(
@@ -152,8 +152,8 @@ def _check_level(files: Sequence[str], keys: Sequence[str | None], root: Path, k
         return
     setting = shlex.quote(f"data.root={root / deeper}")
     raise NeuronPathError(
-        f"Folder '{root}' {told}: take a folder of classes, as {setting}, or say with data.class_index=text that these "
-        "are."
+        f"Folder '{root}' {layout}: take a folder of classes, as {setting}, or say with data.class_index=text that "
+        "these are."
     )
 
 

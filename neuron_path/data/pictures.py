@@ -211,5 +211,5 @@ def _bytes(source: Path | BinaryIO) -> bytes:
 def unreadable(name: str, reason: str) -> NeuronPathError:
     """The error for a file that is no picture."""
     return NeuronPathError(
-        f"File '{name}' is no image that can be read ({reason}): mend or remove it, or set data.on_error=skip."
+        f"File '{name}' is no image that can be read ({reason}): fix or remove it, or set data.on_error=skip."
     )

@@ -1,6 +1,7 @@
 """Evaluation: what editing a path does to a prediction, with the uncertainty of the answer.
 
 - ``measures``    per-image effects of an intervention, and areas under curves
+- ``quantity``    what a run has attributed, and its unit
 - ``summary``     the table of a run: one row per method and operation
 
 and, over many runs,

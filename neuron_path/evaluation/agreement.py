@@ -11,9 +11,10 @@ import numpy as np
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.methods import UNLABELLED, Method
+from neuron_path.evaluation.quantity import QUANTITIES
 
 _TOP: Final = ("data", "folder", "classes", "preprocessing", "target", "token_scope", "evaluation")
-_CONFIG: Final = ("target_class", "data.split")
+_CONFIG: Final = ("target_class", "contrast_class", "data.split")
 _FREE: Final = ("operations", "sizes", "curves", "batch_size", "micro_batch")
 """Options of the evaluation that change which numbers there are, or how fast, but no number."""
 _TOLD: Final = {
@@ -58,6 +59,23 @@ def check_agreement(model: str, methods: Sequence[Method]) -> None:
                     f"{list(before.sizes[operation])} in {before.run_dir!r} and {list(sizes)} in {method.run_dir!r}. "
                     "Evaluate both at the same sizes."
                 )
+
+
+def check_quantity(methods: Sequence[Method]) -> str:
+    """Return what the effects of all methods, of whatever model, are changes of.
+
+    Raises:
+        NeuronPathError: of some runs they are changes of something else, which no table is to mix.
+    """
+    for one, other in pairwise(methods):
+        if one.quantity != other.quantity:
+            raise NeuronPathError(
+                f"The effects in {one.run_dir!r} are changes of the target's {QUANTITIES[one.quantity].words}, those "
+                f"in {other.run_dir!r} of its {QUANTITIES[other.quantity].words}, and a table holds one of them: "
+                "compare runs of one target function (measure those of an earlier version again with neuron-path "
+                "evaluate run_dir=DIR)."
+            )
+    return methods[0].quantity
 
 
 def unlike(methods: Sequence[Method]) -> list[str]:

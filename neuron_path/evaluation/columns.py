@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from neuron_path.evaluation.quantity import QUANTITIES
+
 UNITS: Final = {
     "joint_score": "units of the target function",
     "complete_score": "units of the target function",
     "probability_deviation": "percent",
     "accuracy_deviation": "percentage points",
     "logit_difference": "logits",
+    **{one.measure: one.unit for one in QUANTITIES.values() if one.measure.endswith("_difference")},
     "kl_divergence": "nats",
     "necessity_area": "1",
     "sufficiency_area": "1",

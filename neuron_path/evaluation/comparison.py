@@ -10,7 +10,14 @@ from typing import Any
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.evaluation.agreement import check_agreement, drop_copies, drop_unlike, share_images, unlike
+from neuron_path.evaluation.agreement import (
+    check_agreement,
+    check_quantity,
+    drop_copies,
+    drop_unlike,
+    share_images,
+    unlike,
+)
 from neuron_path.evaluation.contrasts import Records, Settings, contrast, contrast_classes, order_methods
 from neuron_path.evaluation.discovery import Missing, find_runs
 from neuron_path.evaluation.methods import Method, read_methods
@@ -36,6 +43,7 @@ class Comparison:
         missing: directories without results.
         notes: what a reader must know of the comparison.
         settings: how it was made.
+        quantity: what the effects are told as changes of; see :mod:`neuron_path.evaluation.quantity`.
     """
 
     cells: pd.DataFrame
@@ -45,6 +53,7 @@ class Comparison:
     missing: list[Missing]
     notes: list[str]
     settings: Settings
+    quantity: str = "probability"
 
 
 def compare(
@@ -62,7 +71,8 @@ def compare(
 
     Runs of one model (name and weights) must agree in data, preprocessing, classes, target function, target class,
     token scope and evaluation. Where they hold different images, they are compared on those that all hold. A method
-    that several runs hold is taken once. The same runs, in whatever order, give the same digits.
+    that several runs hold is taken once. The same runs, in whatever order, give the same digits. Runs of all models
+    have one target function: a probability and a logit have no common unit.
 
     Args:
         run_dirs: run directories or folders above them, such as a sweep's.
@@ -87,12 +97,12 @@ def compare(
     notes: list[str] = []
     for run_dir in found:
         try:
-            read, told = read_methods(run_dir)
+            read, remarks = read_methods(run_dir)
         except NeuronPathError as error:  # torn or foreign: of a sweep, the other runs are not lost by it
             missing.append(Missing(str(run_dir), str(error)))
             continue
         methods += read
-        notes += told
+        notes += remarks
     if not methods:
         lacks = "; ".join(f"{run.run_dir}: {run.reason.rstrip('.')}" for run in missing[:3])
         raise NeuronPathError(f"None of {len(missing)} run directories can be compared ({lacks}).")
@@ -106,11 +116,14 @@ def compare(
     cells: Records = []
     tests: Records = []
     classes: Records = []
-    for model, own in _by_model(methods).items():
+    groups = _by_model(methods)
+    for model, own in groups.items():
         check_agreement(model, own)
+    quantity = check_quantity([method for own in groups.values() for method in own])
+    for model, own in groups.items():
         kept, left_out = drop_unlike(drop_copies(own))
-        shared, told = share_images(model, kept)
-        notes += [*told, *(f"{model}: {note}" for note in [*left_out, *unlike(shared)])]
+        shared, remarks = share_images(model, kept)
+        notes += [*remarks, *(f"{model}: {note}" for note in [*left_out, *unlike(shared)])]
         rows = order_methods(shared, settings)
         name = {"model": model, "weight_hash": rows[0].provenance.get("weight_hash")}
         averaged, tested = contrast(rows, settings)
@@ -125,6 +138,7 @@ def compare(
         missing=missing,
         notes=notes,
         settings=settings,
+        quantity=quantity,
     )
 
 

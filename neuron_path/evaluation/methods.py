@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.columns import CURVES, Column
 from neuron_path.evaluation.measures import accuracy_deviation, curve_area, logit_difference, probability_deviation
+from neuron_path.evaluation.quantity import QUANTITIES, quantity_of
 from neuron_path.store.layout import PATHS_FILE, SCORES_FILE
 from neuron_path.store.reader import load_effects, load_paths, load_scores
+from neuron_path.store.schema import VALUE_COLUMNS, is_valued
 
 UNLABELLED = -1
 
@@ -43,6 +45,7 @@ class Method:
         paths: (n, L) or (n, L, k) neurons; None where they are not stored.
         sizes: for each operation with a curve, its sizes.
         values: (n,) for each column; NaN where accuracy has no label.
+        quantity: what its effects are told as changes of; see :mod:`neuron_path.evaluation.quantity`.
     """
 
     run_dir: str
@@ -57,6 +60,7 @@ class Method:
     paths: NDArray[np.int32] | None
     sizes: dict[str, tuple[int, ...]]
     values: dict[Column, NDArray[np.float64]]
+    quantity: str = "probability"
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -137,7 +141,9 @@ def _read(
     headline = {(operation, tokens): rows for (operation, tokens, size), rows in edits.items() if size == top_k}
     if not headline or not len(images):
         raise NeuronPathError(f"The effects of {name} hold no edit of whole paths; evaluate that run again.")
-    column = {field: effects[field].to_numpy() for field in _MEASURED}
+    fields = [*_MEASURED, *VALUE_COLUMNS] if is_valued(effects.columns) else _MEASURED
+    column = {field: effects[field].to_numpy() for field in fields}
+    quantity = quantity_of(provenance, effects)
     targets = column["target"][next(iter(headline.values()))].astype(np.int64)
     labels = np.full(len(images), UNLABELLED)
     if paths is not None:
@@ -147,7 +153,7 @@ def _read(
         for measure in ("joint", "complete"):
             values[Column(f"{measure}_score")] = scores[measure].reindex(images).to_numpy(dtype=np.float64)
     for (operation, tokens), rows in headline.items():
-        values |= _measures(operation, tokens, {field: held[rows] for field, held in column.items()}, labels)
+        values |= _measures(operation, tokens, {field: held[rows] for field, held in column.items()}, labels, quantity)
     sizes = {}
     clean, edited = column["clean_probability"], column["edited_probability"]
     for operation, measure in CURVES.items():
@@ -171,6 +177,7 @@ def _read(
         paths=None if paths is None or not set(images) <= set(paths.index) else np.stack(paths["path"].loc[images]),
         sizes=sizes,
         values=values,
+        quantity=quantity,
     )
 
 
@@ -188,7 +195,7 @@ def _rows(name: str, effects: pd.DataFrame) -> tuple[NDArray[np.str_], dict[tupl
 
 
 def _measures(
-    operation: str, tokens: str, column: Mapping[str, NDArray[Any]], labels: NDArray[np.int64]
+    operation: str, tokens: str, column: Mapping[str, NDArray[Any]], labels: NDArray[np.int64], quantity: str
 ) -> dict[Column, NDArray[np.float64]]:
     accuracy = accuracy_deviation(column["clean_prediction"], column["edited_prediction"], labels)
     measured = {
@@ -197,6 +204,9 @@ def _measures(
         "logit_difference": logit_difference(column["clean_logit"], column["edited_logit"]),
         "kl_divergence": column["kl_divergence"].astype(np.float64),
     }
+    wanted = QUANTITIES[quantity]
+    if (source := wanted.column(column, "clean_")) and not wanted.is_probability:
+        measured[wanted.measure] = column[source.replace("clean", "edited")] - column[source]
     return {Column(measure, operation, tokens): values for measure, values in measured.items()}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import accuracy_deviation, logit_difference, probability_deviation
 from neuron_path.stats.intervals import Interval, bootstrap_tables
+from neuron_path.store.schema import is_valued
 
 GROUP_COLUMNS = ["scorer", "search", "top_k", "token_scope", "operation", "size", "tokens"]
 """What a row of the summary stands for; effects of different sizes of path, edit or scope are never averaged."""
@@ -57,6 +58,8 @@ def summarise_effects(
         - ``probability_deviation``, with ``_low`` and ``_high``: mean of p_edit / p_clean − 1, dimensionless;
         - ``includes_zero``: whether that interval cannot exclude no effect;
         - ``logit_difference``, with ``_low`` and ``_high``: mean of edited − clean target logit;
+        - where the effects have the target function's own values, ``clean_value`` and ``edited_value``, their means,
+          and ``value_difference``, with ``_low`` and ``_high``, in units of the target function;
         - ``kl_divergence``, with ``_low`` and ``_high``: mean of that of the edited prediction from the clean, in nats;
         - ``n_labelled``, ``clean_accuracy``, ``edited_accuracy``: labelled images and top-1 in percent;
         - ``accuracy_deviation``, with ``_low`` and ``_high``, in percentage points, and ``accuracy_includes_zero``.
@@ -105,10 +108,11 @@ def summarise_effects(
 
 
 def _changes(group: pd.DataFrame) -> NDArray[np.float64]:
-    """Of probability, logit and all classes: (3, n)."""
+    """Of probability, logit and all classes, and of the target function where it is known: (3 or 4, n)."""
     probability = probability_deviation(group["clean_probability"].to_numpy(), group["edited_probability"].to_numpy())
     logits = logit_difference(group["clean_logit"].to_numpy(), group["edited_logit"].to_numpy())
-    return np.stack([probability, logits, group["kl_divergence"].to_numpy()])
+    values = [group["edited_value"].to_numpy() - group["clean_value"].to_numpy()] if is_valued(group.columns) else []
+    return np.stack([probability, logits, group["kl_divergence"].to_numpy(), *values])
 
 
 def _accuracy_changes(group: pd.DataFrame) -> NDArray[np.float64]:
@@ -125,8 +129,13 @@ def _predictions(group: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def _summarise(
-    group: pd.DataFrame, probability: Interval, logit: Interval, divergence: Interval, accuracy: Interval
+    group: pd.DataFrame,
+    probability: Interval,
+    logit: Interval,
+    divergence: Interval,
+    *values_and_accuracy: Interval,
 ) -> dict[str, Any]:
+    *values, accuracy = values_and_accuracy
     clean, edited, right = _predictions(group)
     nan = float("nan")
     return {
@@ -136,6 +145,8 @@ def _summarise(
         **_columns("probability_deviation", probability),
         "includes_zero": probability.includes_zero,
         **_columns("logit_difference", logit),
+        **{f"{when}_value": float(group[f"{when}_value"].to_numpy().mean()) for when in ("clean", "edited") if values},
+        **{name: number for value in values for name, number in _columns("value_difference", value).items()},
         **_columns("kl_divergence", divergence),
         "n_labelled": len(right),
         "clean_accuracy": 100.0 * float((clean == right).mean()) if len(right) else nan,

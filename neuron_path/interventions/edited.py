@@ -27,20 +27,41 @@ def edited_logits(
         operation: what becomes of them.
         tokens: "scope" edits at the tokens in scope, "all" wherever the FFN is.
     """
-    adapter, embedded = problem.adapter, problem.clean.embedded
+    first = None if tokens == "all" else problem.first_split
+    return live_logits(problem.adapter, problem.clean.embedded, paths, operation, tokens, first)
+
+
+def live_logits(
+    adapter: Adapter,
+    h: Float[Tensor, "B T D"],
+    paths: Int[Tensor, "B L k"],
+    operation: Operation | None,
+    tokens: str = "scope",
+    first: tuple[Float[Tensor, "B S E"], Float[Tensor, "B R D"]] | None = None,
+) -> Float[Tensor, "B C"]:
+    """Logits of the live network from what enters its first block, with every block's path neurons edited.
+
+    Args:
+        adapter: the model.
+        h: the residual stream that enters the first block.
+        paths: neurons of each image and block.
+        operation: what becomes of them; None: they stay as they are.
+        tokens: "scope" edits at the tokens in scope, "all" wherever the FFN is.
+        first: the split of the first block, where it is at hand.
+    """
+
+    def edited(index: int, u: Tensor, *, in_scope: bool) -> Tensor:
+        a = adapter.blocks[index].activations(u)
+        return a if operation is None else operation.edit(index, a, paths[:, index], in_scope=in_scope)
 
     def scoped(index: int, u: Tensor) -> Tensor:
-        block = adapter.blocks[index]
-        return block.project(operation.edit(index, block.activations(u), paths[:, index], in_scope=True))
+        return adapter.blocks[index].project(edited(index, u, in_scope=True))
 
     def live(index: int, u: Tensor) -> Tensor:
         block = adapter.blocks[index]
-        edited = operation.edit(index, block.activations(u), paths[:, index], in_scope=False)
-        return block.residual(u) + block.after(block.project(edited))
+        return block.residual(u) + block.after(block.project(edited(index, u, in_scope=False)))
 
-    if tokens == "all":
-        return adapter.head(through(adapter, embedded, scoped, feed=live))
-    return adapter.head(through(adapter, embedded, scoped, first=problem.first_split))
+    return adapter.head(through(adapter, h, scoped, feed=live if tokens == "all" else None, first=first))
 
 
 def donate(

@@ -20,7 +20,7 @@ from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
 from neuron_path.store.evaluation import evaluation_schema, join_measures
 from neuron_path.store.layout import EVALUATION
-from neuron_path.store.schema import build_table, effect_schema, score_schema
+from neuron_path.store.schema import VALUE_COLUMNS, build_table, effect_schema, score_schema
 
 # From image names to their (n, c, H, W) preprocessed images.
 ImagesOf = Callable[[Sequence[str]], Tensor]
@@ -63,7 +63,6 @@ class Evaluation(Stage):
     """
 
     name, title, watched, prefix = EVALUATION, "Evaluation", "complete", "evaluation/"
-    schema = evaluation_schema()
 
     def __init__(
         self,
@@ -79,6 +78,8 @@ class Evaluation(Stage):
         self.session = session
         self.stored, self.targets = list(stored), targets
         self.evaluator, self.rounding = evaluator, rounding
+        self.valued = not evaluator.target.is_probability
+        self.schema = evaluation_schema(valued=self.valued)
         self.donors, self.images_of = donors, images_of
         self.given = given or {"provenance": {}}
 
@@ -153,7 +154,13 @@ class Evaluation(Stage):
             "clean_prediction": before.argmax(1).tolist(),
             "edited_prediction": after.argmax(1).tolist(),
         }
-        return join_measures(build_table(score_schema(), scores), build_table(effect_schema(), effects))
+        if self.valued:
+            values = self.evaluator.target.before_and_after(before, after, own)
+            effects |= {name: value.tolist() for name, value in zip(VALUE_COLUMNS, values, strict=True)}
+            against = self.evaluator.target.against(before, own)
+            effects["contrast_class"] = [None] * len(own) if against is None else against.tolist()
+        schema = effect_schema(valued=self.valued)
+        return join_measures(build_table(score_schema(), scores), build_table(schema, effects))
 
 
 def _exact(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

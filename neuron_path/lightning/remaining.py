@@ -53,12 +53,12 @@ class RemainingImages(lightning.LightningDataModule):
         assert trainer is not None
         if trainer.world_size > 1:
             self._all = self._all or distributed.new_group(timeout=_LONG, backend="gloo")
-            told = [self.left, self.given]
+            shared = [self.left, self.given]
             try:
-                distributed.broadcast_object_list(told, src=0, group=self._all)
+                distributed.broadcast_object_list(shared, src=0, group=self._all)
             except RuntimeError as error:
                 raise NeuronPathError("Another process of this command is gone; what it said tells why.") from error
-            self.left, self.given = told
+            self.left, self.given = shared
         self._deal(trainer.global_rank, trainer.world_size)
 
     def _deal(self, rank: int, n: int) -> None:

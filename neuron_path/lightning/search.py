@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neuron_path.lightning.datamodule import Batch
 from neuron_path.lightning.stage import Stage
-from neuron_path.search.finder import PathFinder, find_each, joined
+from neuron_path.search.finder import PathFinder, joined
+from neuron_path.search.method import Method
 from neuron_path.store.layout import SEARCH
 from neuron_path.store.schema import build_table, path_schema
 from neuron_path.types import PathResult
@@ -23,7 +24,7 @@ class PathSearch(Stage):
     """Finds the paths of each image with each of several methods.
 
     Args:
-        finders: the methods, all on one session.
+        finder: the model with the methods.
         targets: which class of each image is attributed.
         provenance: what makes the paths.
         on_error, max_skipped: as of every stage.
@@ -33,29 +34,34 @@ class PathSearch(Stage):
 
     def __init__(
         self,
-        finders: Sequence[PathFinder],
+        finder: PathFinder,
         targets: TargetRule,
         provenance: Mapping[str, Any],
         on_error: str = "raise",
         max_skipped: int | None = None,
     ) -> None:
-        self.finders, self.targets = list(finders), targets
-        self.schema = path_schema(finders[0].top_k)
+        self.finder, self.targets = finder, targets
+        self.schema = path_schema(finder.settings.top_k)
         self.given = {"provenance": provenance}
         self.on_error, self.max_skipped = on_error, max_skipped
 
     def rows(self, batch: Batch) -> Iterator[tuple[Batch, pa.Table]]:
         """The paths of all methods."""
         parts: list[list[PathResult]] = []
-        for run, results in find_each(self.finders, batch.images, self.targets(batch), batch.sample_ids):
+        for run, results in self.finder.find_each(batch.images, self.targets(batch), batch.sample_ids):
             parts.append([result.cpu() for result in results])
-            images, found = batch.take(run), zip(self.finders, parts[-1], strict=True)
-            yield images, pa.concat_tables(path_rows(images, finder, result) for finder, result in found)
+            images = batch.take(run)
+            yield images, path_rows(images, self.finder, parts[-1])
         joined(parts)  # warns where a whole batch's scores mean nothing
 
 
-def path_rows(batch: Batch, finder: PathFinder, result: PathResult) -> pa.Table:
-    """The store's rows of the paths that one method has found for a batch, from a result on the CPU."""
+def path_rows(batch: Batch, finder: PathFinder, results: Sequence[PathResult]) -> pa.Table:
+    """The store's rows of the paths that the finder's methods have found for a batch, from results on the CPU."""
+    found = zip(finder.methods, results, strict=True)
+    return pa.concat_tables(_rows_of(batch, finder.settings.top_k, method, result) for method, result in found)
+
+
+def _rows_of(batch: Batch, top_k: int, method: Method, result: PathResult) -> pa.Table:
     n = len(batch)
 
     def floats(values: Tensor | None) -> Any:
@@ -67,11 +73,11 @@ def path_rows(batch: Batch, finder: PathFinder, result: PathResult) -> pa.Table:
         "target": result.targets.numpy(),
         "prediction": result.predictions.numpy(),
         "target_probability": floats(result.target_probabilities),
-        "scorer": [finder.scorer.name] * n,
-        "search": [finder.search.name] * n,
+        "scorer": [method.scorer.name] * n,
+        "search": [method.search.name] * n,
         "measure": [result.measure] * n,
-        "top_k": [finder.top_k] * n,
-        "path": result.paths.numpy(),
+        "top_k": [top_k] * n,
+        "path": (result.paths.squeeze(2) if top_k == 1 else result.paths).numpy(),
         "score": floats(result.scores),
         "score_error": floats(result.score_errors),
         "n_steps": result.n_steps.numpy(),
@@ -82,4 +88,4 @@ def path_rows(batch: Batch, finder: PathFinder, result: PathResult) -> pa.Table:
         "complete": floats(result.complete_scores),
         "rounding": floats(result.rounding),
     }
-    return build_table(path_schema(finder.top_k), columns)
+    return build_table(path_schema(top_k), columns)

@@ -102,5 +102,5 @@ def too_many_skipped(n_skipped: int, limit: int, name: str, reason: str) -> Neur
     """The error of a search that has passed over more images than it may, one of them named."""
     return NeuronPathError(
         f"{n_skipped} images cannot be read, more than data.max_skipped={limit}; one of the last is '{name}' "
-        f"({reason}): mend the data, or allow more, as with data.max_skipped=null for any number."
+        f"({reason}): fix the data, or allow more, as with data.max_skipped=null for any number."
     )

@@ -82,28 +82,28 @@ def load_model(
 
 def _is_told(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> bool:
     """Whether the checkpoint says which model it is of, and the name is no reason to disbelieve it."""
-    told, is_unnamed = opened.description, name in (None, EMBEDDED)
-    is_unnamed_or_same = is_unnamed or name == told.architecture
-    if is_unnamed_or_same and told.lacking and told.lacking not in timm_kwargs:
+    description, is_unnamed = opened.description, name in (None, EMBEDDED)
+    is_unnamed_or_same = is_unnamed or name == description.architecture
+    if is_unnamed_or_same and description.lacking and description.lacking not in timm_kwargs:
         raise NeuronPathError(
-            f"Checkpoint '{opened.path}' tells its architecture but for {told.lacking}, which is in no file of "
-            f"weights: give +model.kwargs.{told.lacking}=N ({told.lacking}=N in Python)."
+            f"Checkpoint '{opened.path}' tells its architecture but for {description.lacking}, which is in no file of "
+            f"weights: give +model.kwargs.{description.lacking}=N ({description.lacking}=N in Python)."
         )
-    if is_unnamed and told.why_not:
+    if is_unnamed and description.why_not:
         raise NeuronPathError(
-            f"Checkpoint '{opened.path}' tells its architecture, but {told.why_not}: give a timm model of the same "
-            "architecture as model.name=NAME (name='NAME' in Python)."
+            f"Checkpoint '{opened.path}' tells its architecture, but {description.why_not}: give a timm model of the "
+            "same architecture as model.name=NAME (name='NAME' in Python)."
         )
-    return told.architecture is not None and (told.is_certain or is_unnamed_or_same)
+    return description.architecture is not None and (description.is_certain or is_unnamed_or_same)
 
 
 def _told_model(name: str | None, opened: Checkpoint, timm_kwargs: Mapping[str, Any]) -> nn.Module:
     """The model that a checkpoint tells of, without its weights; given arguments go before those that it tells."""
-    told = opened.description
-    architecture = str(told.architecture)
-    arguments = {**told.kwargs, **timm_kwargs}
-    if told.folder is not None:
-        model: Any = _from_timm(f"local-dir:{told.folder}", False, timm_kwargs)
+    description = opened.description
+    architecture = str(description.architecture)
+    arguments = {**description.kwargs, **timm_kwargs}
+    if description.folder is not None:
+        model: Any = _from_timm(f"local-dir:{description.folder}", False, timm_kwargs)
     else:
         model = _from_timm(architecture, False, arguments)
     model.pretrained_cfg = {**model.pretrained_cfg, "model_args": arguments}

@@ -248,8 +248,8 @@ class Session:
         # In a few directions: all columns would take longer than the passes themselves.
         signs = torch.randint(2, (_DIRECTIONS, len(added)), generator=torch.Generator().manual_seed(index)) * 2 - 1
         directions = signs.to(added) / len(added) ** 0.5
-        told, found = block.pullback(directions).sum(1), directions @ added
-        if not torch.allclose(found, told, rtol=tolerance, atol=tolerance * float(added.norm())):
+        expected, found = block.pullback(directions).sum(1), directions @ added
+        if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(added.norm())):
             raise NeuronPathError(
                 f"The FFN of block {index} adds something else than its weights tell: a hook on its second layer, or a "
                 "wrapper around it, changes the activations. Remove it first."

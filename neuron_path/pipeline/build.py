@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.scorer import Scorer, scorers
+from neuron_path.attribution.scorer import scorers
 from neuron_path.attribution.target import Target
 from neuron_path.config import Config, FileHeadConfig, FittedHeadConfig, TrainerConfig, options_of
 from neuron_path.data.labels import are_numbers
@@ -39,9 +39,10 @@ from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.chunk import Lender
 from neuron_path.search.finder import PathFinder
-from neuron_path.search.plan import in_bytes
-from neuron_path.search.search import Search, searches
+from neuron_path.search.method import Method
+from neuron_path.search.search import searches
 from neuron_path.search.searches.greedy import Greedy
+from neuron_path.search.settings import SearchSettings
 
 _CPU = torch.device("cpu")
 
@@ -61,7 +62,7 @@ def build_work(config: Config, baselines: Sequence[str], device: torch.device = 
     lender = build_lender(config, study)
     return Work(
         study,
-        build_finders(config, study.session, baselines, lender),
+        build_finder(config, study.session, baselines, lender),
         lender,
         config.evaluation,
         config.seed,
@@ -91,12 +92,12 @@ def build_study(config: Config, device: torch.device = _CPU) -> Study:
     if not 0 <= config.seed < 2**32:
         raise NeuronPathError(f"seed is {config.seed}; expected 0 … {2**32 - 1}.")
     lightning.seed_everything(config.seed, verbose=False)
-    _build_method(config)  # a mistake in it is told before weights are loaded and a head is fitted
+    _build_method(config)  # a mistake in it is reported before weights are loaded and a head is fitted
     model = build_model(config)
     is_fitted = isinstance(config.head, FittedHeadConfig)
     head = None if is_fitted else build_head(config, model, device)
     data = build_data(config, model, is_fitted=is_fitted)
-    if is_fitted:  # after the data: a mistake in it is told before a head is fitted
+    if is_fitted:  # after the data: a mistake in it is reported before a head is fitted
         head = build_head(config, model, device)
     session = Session(model, config.token_scope)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, class_names(model)), head)
@@ -124,10 +125,10 @@ def build_model(config: Config) -> nn.Module:
 
 
 def model_name(config: Config, model: nn.Module) -> str:
-    """The model's name: the configuration's, or that of the architecture which the checkpoint has told."""
-    told = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    """The model's name: the configuration's, or that of the architecture which the checkpoint names."""
+    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
     name = config.model.name or EMBEDDED
-    return str(told) if name == EMBEDDED and told else name
+    return str(architecture) if name == EMBEDDED and architecture else name
 
 
 def build_head(config: Config, model: nn.Module, device: torch.device) -> ChosenHead | None:
@@ -162,21 +163,21 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     """
     rule = config.target_class
     is_indexed = getattr(data.dataset, "is_indexed", False)
-    mended = "give data.class_index=FILE.json ({folder: class index})"
+    advice = "give data.class_index=FILE.json ({folder: class index})"
     if are_numbers(data.dataset.classes):
-        mended = (
+        advice = (
             "say data.class_index=number (folders are class indices), data.class_index=natural (2 stands before 10, as "
             "with timm) or data.class_index=text (10 before 2, as with torchvision)"
         )
     if is_indexed:
-        mended = "mend the labels or data.class_index"
+        advice = "fix the labels or data.class_index"
     if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
         if rule == "label" or (rule == "auto" and is_indexed):
-            raise NeuronPathError(f"{unlike}: {mended}, or use target_class=prediction.")
+            raise NeuronPathError(f"{unlike}: {advice}, or use target_class=prediction.")
         if rule == "auto":
             warnings.warn(
                 f"{unlike}: the pictures count as unlabelled, and their paths drive the predicted classes. To use the "
-                f"labels {mended}.",
+                f"labels {advice}.",
                 stacklevel=2,
             )
         data.dataset = Unlabelled(data.dataset)
@@ -195,10 +196,10 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     return lambda batch: [constant] * len(batch)
 
 
-def build_finders(
+def build_finder(
     config: Config, session: Session, baselines: Sequence[str], lender: Lender | None = None
-) -> list[PathFinder]:
-    """The configured method first, then the baselines, which take the same quadrature and the greedy search.
+) -> PathFinder:
+    """The configured method, and the baselines, which take the greedy search.
 
     Args:
         config: of the method.
@@ -206,39 +207,30 @@ def build_finders(
         baselines: further scorers.
         lender: gives a search what it needs of other images.
     """
-    chosen, search, quadrature = _build_method(config)
+    method, settings = _build_method(config)
     seeded = [name for name, scorer in scorers if "seed" in signature(scorer).parameters]
     others = [
-        scorers.create(name, **({"seed": config.seed} if name in seeded else {}))
+        Method(scorers.create(name, **({"seed": config.seed} if name in seeded else {})), Greedy())
         for name in dict.fromkeys(baselines)
-        if name != chosen.name
+        if name != method.scorer.name
     ]
-    return [
-        PathFinder(
-            session,
-            scorer,
-            search if scorer is chosen else Greedy(),
-            quadrature,
-            target=target_of(config),
-            top_k=config.top_k,
-            per_block=config.per_block,
-            micro_batch=config.micro_batch,
-            memory_budget=None if config.memory_budget is None else in_bytes(config.memory_budget),
-            precision=config.precision,
-            compile=config.compile,
-            lender=lender,
-        )
-        for scorer in (chosen, *others)
-    ]
+    return PathFinder(session, method, settings, others, lender=lender)
 
 
-def _build_method(config: Config) -> tuple[Scorer, Search, Quadrature]:
-    target_of(config)
-    return (
-        scorers.create(config.scorer.name, **options_of(config.scorer)),
-        searches.create(config.search.name, **options_of(config.search)),
+def _build_method(config: Config) -> tuple[Method, SearchSettings]:
+    scorer = scorers.create(config.scorer.name, **options_of(config.scorer))
+    search = searches.create(config.search.name, **options_of(config.search))
+    settings = SearchSettings(
         build_quadrature(config),
+        target_of(config),
+        top_k=config.top_k,
+        per_block=config.per_block,
+        micro_batch=config.micro_batch,
+        memory_budget=config.memory_budget,
+        precision=config.precision,
+        compile=config.compile,
     )
+    return Method(scorer, search), settings
 
 
 def target_of(config: Config) -> Target:

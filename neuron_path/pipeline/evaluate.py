@@ -13,6 +13,7 @@ import torch
 
 from neuron_path.config import EvaluationConfig
 from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.quantity import quantity_of
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.interventions.donors import donors_of
 from neuron_path.interventions.evaluate import Evaluator, Intervention
@@ -72,10 +73,12 @@ class Evaluated:
     Attributes:
         summary: a row per method and operation.
         speed: images per second, start-up excluded; None where all was measured before.
+        quantity: what the effects are changes of.
     """
 
     summary: pd.DataFrame
     speed: float | None
+    quantity: str
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -129,7 +132,9 @@ def evaluation_stage(work: Work, run_dir: Path, crew: Crew, *, anew: bool = Fals
         write_effects(run_dir, effects, provenance)
         remove_parts(run_dir, EVALUATION)
     labels = dict(zip(paths["sample_id"], paths["label"], strict=True))
-    return Evaluated(summarise_effects(load_effects(run_dir), labels, seed=work.seed), speed)
+    effects = load_effects(run_dir)
+    quantity = quantity_of(paths.attrs["provenance"], effects)
+    return Evaluated(summarise_effects(effects, labels, seed=work.seed), speed, quantity)
 
 
 def evaluated(
@@ -158,10 +163,10 @@ def _evaluation(work: Work, paths: pd.DataFrame, given: Mapping[str, Any]) -> Ev
     if given["means"] is not None:
         blocks = [[torch.tensor(part, dtype=torch.float64) for part in block] for block in given["means"]]
         means = MeanAblation([(in_scope, other) for in_scope, other in blocks])
-    first = work.finders[0]
+    settings = work.finder.settings
     # A curve takes a path's first neurons of each block: of neurons of any blocks there is none.
-    longest = max(method.top_k for method in stored) if first.per_block else 1
-    evaluator = Evaluator(interventions(options, longest), means, first.quadrature, first.target)
+    longest = max(method.top_k for method in stored) if settings.per_block else 1
+    evaluator = Evaluator(interventions(options, longest), means, settings.quadrature, settings.target)
     donors = donors_of(list(targets), work.seed) if "resample_ablation" in options.operations else None
     measured = paths.dropna(subset=["rounding"])
     rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))

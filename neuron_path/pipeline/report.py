@@ -25,7 +25,7 @@ def report_stage(run_dir: Path, dataset: NamedDataset, finder: PathFinder) -> Pa
     Args:
         run_dir: with the numbers of the search and of the evaluation.
         dataset: the run's images.
-        finder: of the run's own method.
+        finder: of the run.
     """
     paths = load_paths(run_dir)
     provenance = paths.attrs["provenance"]
@@ -38,13 +38,15 @@ def _examples(
     run_dir: Path, own: pd.DataFrame, provenance: Mapping[str, Any], dataset: NamedDataset, finder: PathFinder
 ) -> Iterator[Entry]:
     """A few images with their paths, before the scores of all candidates."""
+    with_candidates = PathFinder(
+        finder.session, finder.method, finder.settings, keep_candidates=True, lender=finder.lender
+    )
     place = {name: index for index, name in enumerate(dataset.sample_ids)}
     rows = np.unique(np.linspace(0, len(own) - 1, N_EXAMPLES).astype(int))
     for number, row in enumerate(own.iloc[index] for index in rows):
         image = dataset[place[row["sample_id"]]]["image"]
-        again = finder.with_candidates().find(
-            image.unsqueeze(0), [int(row["target"])], [row["sample_id"]], progress=False
-        )
+        target, name = int(row["target"]), row["sample_id"]
+        [again] = with_candidates.find(image.unsqueeze(0), [target], [name], progress=False)
         assert again.candidate_scores is not None
         scores = again.candidate_scores[0].cpu().numpy()
         figure = image_path_figure(

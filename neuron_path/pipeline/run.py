@@ -113,10 +113,10 @@ def run(config: Config, run_dir: Path, expected: Mapping[str, Any] | None = None
         page = None
         if config.report:
             study.session.model.to(job.crew.device)
-            page = report_stage(run_dir, study.data.dataset, job.work.finders[0])
+            page = report_stage(run_dir, study.data.dataset, job.work.finder)
         write_checksums(run_dir, stored_files(run_dir))
         job.tracker.finish(metrics, result_files(run_dir), {"effects": found.summary})
-    _say(searched, study, page, effects_in_words(read_effects(found.summary, config.target)))
+    _say(searched, study, page, effects_in_words(read_effects(found.summary, found.quantity)))
 
 
 def evaluate(config: Config, overridden: Collection[str]) -> None:
@@ -145,7 +145,7 @@ def evaluate(config: Config, overridden: Collection[str]) -> None:
             tracker.fail()
             raise
     console = Console(highlight=False, soft_wrap=True)
-    console.print(markdown_table(effects_table(read_effects(found.summary, stored.config.target))), markup=False)
+    console.print(markdown_table(effects_table(read_effects(found.summary, found.quantity))), markup=False)
     console.print(f"Effects: {run_dir / EFFECTS_FILE}")
     console.print(f"Scores:  {run_dir / SCORES_FILE}")
 
@@ -191,17 +191,17 @@ def _begun(
     if isinstance(built.head, FittedHeadConfig) and config.resume_mode != "force":
         open_run_dir(run_dir)  # fitting may take long, and the head would be another one: refuse before
     work = build_work(built, baselines, processes.device)
-    study, finders = work.study, work.finders
-    provenance = provenance_of(config, study, finders, command)
-    if expected is not None and (told := differences(expected, provenance["identity"])):
-        raise NeuronPathError(f"This would be another search than that one: {'; '.join(told)}.")
+    study = work.study
+    provenance = provenance_of(config, work, command)
+    if expected is not None and (changed := differences(expected, provenance["identity"])):
+        raise NeuronPathError(f"This would be another search than that one: {'; '.join(changed)}.")
     if not processes.is_first:
         _follow(processes, config, work, run_dir, stages)
         yield None
         return
     make_run_dir(run_dir)
     with locked(run_dir, otherwise=_ELSEWHERE) as lock, whole_or_absent(run_dir):
-        methods = [(finder.scorer.name, finder.search.name) for finder in finders]
+        methods = [(method.scorer.name, method.search.name) for method in work.finder.methods]
         schema, force = path_schema(config.top_k), config.resume_mode == "force"
         opened = open_search(run_dir, schema, provenance, methods, force=force)
         tracker = make_tracker(run_dir, opened.provenance, options, command)

@@ -18,7 +18,6 @@ from neuron_path.pipeline.launch.runner import Share
 from neuron_path.pipeline.launch.workers import Crew
 from neuron_path.pipeline.records.identity import identity_of
 from neuron_path.pipeline.work import Study, Work
-from neuron_path.search.finder import PathFinder
 from neuron_path.store.atomic import write_json
 from neuron_path.store.layout import METRICS_FILE, PARTS_DIRECTORY, PATHS_FILE, RUN_FILE, list_parts
 from neuron_path.store.merge import merge_parts
@@ -45,13 +44,14 @@ class Searched:
     n_before: int = 0
 
 
-def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder], command: str) -> dict[str, Any]:
+def provenance_of(config: Config, work: Work, command: str) -> dict[str, Any]:
     """Everything the numbers depend on."""
-    first, weights = finders[0], weights_of(study)
+    study, finder, settings = work.study, work.finder, work.finder.settings
+    method, weights = finder.method, weights_of(study)
     return collect_provenance(
         asdict(config),
         command=command,
-        identity=identity_of(config, study, finders, weights),
+        identity=identity_of(config, work, weights),
         model=model_name(config, study.session.model),
         head=None if study.head is None else study.head.record,
         weight_hash=weights,
@@ -60,15 +60,15 @@ def provenance_of(config: Config, study: Study, finders: Sequence[PathFinder], c
         n_images=len(study.data.dataset),
         preprocessing=study.data.dataset.preprocessing,
         classes=list(study.data.dataset.classes),
-        scorer=first.scorer.name,
-        baselines=[finder.scorer.name for finder in finders[1:]],
-        search=first.search.name,
-        measure=first.search.maximises,
-        target=first.target.name,
-        quadrature=first.quadrature.rule,
-        n_steps=first.quadrature.n_steps,
+        scorer=method.scorer.name,
+        baselines=[baseline.scorer.name for baseline in finder.baselines],
+        search=method.search.name,
+        measure=method.search.maximises,
+        target=settings.target.name,
+        quadrature=settings.quadrature.rule,
+        n_steps=settings.quadrature.n_steps,
         token_scope=study.session.adapter.scope.name,
-        top_k=first.top_k,
+        top_k=settings.top_k,
         n_neurons=[block.n_neurons for block in study.session.adapter.blocks],
     )
 
@@ -96,7 +96,7 @@ def whole_or_absent(run_dir: Path) -> Iterator[None]:
 
 def search_of(work: Work, provenance: Mapping[str, Any]) -> PathSearch:
     """The search as a stage; the provenance is kept with its rows."""
-    return PathSearch(work.finders, work.study.targets, provenance, work.on_error, work.max_skipped)
+    return PathSearch(work.finder, work.study.targets, provenance, work.on_error, work.max_skipped)
 
 
 def search_stage(work: Work, run_dir: Path, crew: Crew, opened: Opened) -> Searched:
@@ -126,7 +126,7 @@ def search_stage(work: Work, run_dir: Path, crew: Crew, opened: Opened) -> Searc
         raise NeuronPathError(f"None of the {len(skipped)} images can be read; the first is '{name}' ({reason}).")
     forced = bool(opened.provenance.get("forced"))
     if shares or forced or not (run_dir / PATHS_FILE).exists():
-        keys = [(name, finder.scorer.name) for finder in work.finders for name in done]
+        keys = [(name, method.scorer.name) for method in work.finder.methods for name in done]
         merge_parts(run_dir, stage.schema, opened.provenance, keys, keep_others=forced)
     counts = {"images": len(done), "skipped_images": len(skipped), "images_done_before": len(names) - len(left)}
     metrics = counts | _speed(run_dir, len(left) - len(skipped), crew.count, shares) | _means(run_dir)

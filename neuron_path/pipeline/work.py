@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ class Work:
 
     Attributes:
         study: model and data.
-        finders: the methods, the run's own first.
+        finder: the model with the run's method and its baselines.
         lender: other images that ablations take activations from.
         evaluation: what is measured of the paths.
         seed: of what is drawn.
@@ -43,7 +42,7 @@ class Work:
     """
 
     study: Study
-    finders: Sequence[PathFinder]
+    finder: PathFinder
     lender: DataLender
     evaluation: EvaluationConfig
     seed: int

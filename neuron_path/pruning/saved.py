@@ -75,9 +75,9 @@ def save_pruned(
             classes, something without a JSON form, or a directory that cannot be written.
     """
     timm_model: Any = model
-    told = getattr(model, "pretrained_cfg", None) or {}
-    name = name or told.get("architecture")
-    kwargs = told.get("model_args") if kwargs is None else kwargs
+    pretrained_cfg = getattr(model, "pretrained_cfg", None) or {}
+    name = name or pretrained_cfg.get("architecture")
+    kwargs = pretrained_cfg.get("model_args") if kwargs is None else kwargs
     if not name:
         raise NeuronPathError(
             "The model does not say which architecture it is: give the name that load_model takes, as name='NAME', "

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.quantity import QUANTITIES, Quantity
 
 _KEYS: Final = ["scorer", "search", "operation"]
 _NEEDED: Final = [
@@ -19,8 +20,6 @@ _NEEDED: Final = [
     "probability_deviation_low",
     "probability_deviation_high",
 ]
-
-_CHANGES: Final = {"probability": ("probability_deviation", 100.0), "logit": ("logit_difference", 1.0)}
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,11 @@ class Effect:
         method: the method's name for readers.
         operation: the intervention, as stored.
         n: images.
-        change: mean change of the target probability, percent of the clean one; of a run with target=logit, mean change
-            of the target's logit.
-        of: what changes: "probability" or "logit".
+        change: mean change of what the run attributed: of a probability in percent of the clean one, else in its unit.
+        of: what changes, one of `neuron_path.evaluation.quantity.QUANTITIES`.
         accuracy: change of the top-1 accuracy, percentage points; NaN without labels.
-        clean_probability: mean target probability before, a fraction or NaN.
-        edited_probability: mean target probability after, a fraction or NaN.
+        clean: mean of what changes before, NaN where not known; a probability is a fraction.
+        edited: the same after.
     """
 
     scorer: str
@@ -87,22 +85,27 @@ class Effect:
     change: Interval
     of: str
     accuracy: Interval
-    clean_probability: float
-    edited_probability: float
+    clean: float
+    edited: float
+
+    @property
+    def quantity(self) -> Quantity:
+        """What changes."""
+        return QUANTITIES[self.of]
 
     def in_words(self, *, with_unit: bool = True) -> str:
-        """The change with its limits; a logit's may be a cosine's, hence its decimals.
+        """The change with its limits, of a probability in percent; the unit of others stands beside their names.
 
         >>> change = Interval(-0.104, -0.112, -0.095)
         >>> Effect("activation", "activation", "remove", 9, change, "logit", change, 1.0, 1.0).in_words()
         '−0.104 [−0.112, −0.095]'
         """
-        if self.of == "logit":
+        if not self.quantity.is_probability:
             return self.change.in_words(least=3)
         return self.change.in_words(" %" if with_unit else "")
 
 
-def read_effects(summary: pd.DataFrame, target: str = "probability") -> list[Effect]:
+def read_effects(summary: pd.DataFrame, quantity: str = "probability") -> list[Effect]:
     """Read a table of effects, one row per method (scorer and search) and operation, in the table's order.
 
     A method is named by its scorer, and by its search too where the table holds more than one.
@@ -110,10 +113,11 @@ def read_effects(summary: pd.DataFrame, target: str = "probability") -> list[Eff
     Args:
         summary: columns `scorer`, `search`, `operation`, `n`, `probability_deviation` and its `_low` and `_high`
             (fractions of the clean probability); optional: `accuracy_deviation` and its `_low` and `_high` (percentage
-            points), `clean_probability`, `edited_probability` (fractions), `logit_difference` and its `_low` and
-            `_high`.
-        target: the run's target function. Of `logit` the changes are those of the logit: it has a unit of its own, and
-            a model with one output has no other.
+            points), `clean_probability`, `edited_probability` (fractions), and of what is no probability
+            `value_difference` and its `_low` and `_high`, `clean_value` and `edited_value`; of a logit
+            `logit_difference` does as well.
+        quantity: what the effects are changes of: the run's target function, or `similarity`. Where the table does not
+            have it, as an earlier version's, they are changes of the probability.
 
     Raises:
         NeuronPathError: a column is missing, or a method and operation is there twice.
@@ -130,22 +134,25 @@ def read_effects(summary: pd.DataFrame, target: str = "probability") -> list[Eff
             raise NeuronPathError(f"The table of effects has more than one row for {', '.join(key)}.")
         seen.add(key)
     several = len({record["search"] for record in records}) > 1
-    of = "logit" if target == "logit" and "logit_difference" in summary.columns else "probability"
-    return [_effect(record, of, with_search=several) for record in records]
+    wanted = QUANTITIES[quantity]
+    change = wanted.measure if wanted.is_probability else wanted.column(summary.columns, end="_difference")
+    of, change = ("probability", "probability_deviation") if change is None else (quantity, change)
+    return [_effect(record, of, change, with_search=several) for record in records]
 
 
-def _effect(record: Mapping[str, Any], of: str, *, with_search: bool) -> Effect:
+def _effect(record: Mapping[str, Any], of: str, change: str, *, with_search: bool) -> Effect:
     scorer, search = str(record["scorer"]), str(record["search"])
+    clean, edited = (QUANTITIES[of].column(record, f"{when}_") for when in ("clean", "edited"))
     return Effect(
         scorer=scorer,
         method=(f"{scorer} ({search})" if with_search else scorer).replace("_", " "),
         operation=str(record["operation"]),
         n=int(record["n"]),
-        change=_interval(record, *_CHANGES[of]),
+        change=_interval(record, change, 100.0 if QUANTITIES[of].is_probability else 1.0),
         of=of,
         accuracy=_interval(record, "accuracy_deviation", 1),
-        clean_probability=_number(record.get("clean_probability")),
-        edited_probability=_number(record.get("edited_probability")),
+        clean=_number(record.get(clean or "")),
+        edited=_number(record.get(edited or "")),
     )
 
 

@@ -9,14 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuron_path.attribution.needs import measure_needs
-from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import FEWEST
-from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.budget import default_micro_batch, kept_by_attention
 from neuron_path.models.session import Session
+from neuron_path.search.method import Method
 from neuron_path.search.plan import Plan, free_on, plan_within, preferred
-from neuron_path.search.search import Search
+from neuron_path.search.settings import SearchSettings
 
 _GRAPH_BYTES = 2e9  # that visited blocks' graphs may take where no budget is set
 
@@ -26,24 +25,12 @@ class Planner:
 
     Args:
         session: the model.
-        scorers: the methods that share chunks.
-        search: how they pick their paths.
-        quadrature: the rule.
-        micro_batch: most sequences in a pass; None suits it to the device.
-        memory_budget: bytes above the loaded model; None: on a GPU most of what is free, else no limit.
+        methods: that share chunks.
+        settings: of the search.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        scorers: Sequence[Scorer],
-        search: Search,
-        quadrature: Quadrature,
-        micro_batch: int | None,
-        memory_budget: float | None,
-    ) -> None:
-        self._session, self._scorers, self._search, self._quadrature = session, scorers, search, quadrature
-        self._micro_batch, self._budget = micro_batch, memory_budget
+    def __init__(self, session: Session, methods: Sequence[Method], settings: SearchSettings) -> None:
+        self._session, self._methods, self._settings = session, methods, settings
         self._plans: dict[tuple[torch.Size, torch.device], Plan] = {}
 
     def plan(self, images: Float[Tensor, "B c H W"]) -> Plan:
@@ -69,25 +56,27 @@ class Planner:
         return smaller
 
     def _make(self, images: Tensor) -> Plan:
-        session, n_steps = self._session, self._quadrature.n_steps
-        if not any(scorer.by_nodes or scorer.reference for scorer in self._scorers):
+        session, settings = self._session, self._settings
+        n_steps, most_steps = settings.quadrature.n_steps, settings.quadrature.most_steps
+        rated = [method.scorer for method in self._methods if method.search.asks_scorer]
+        if not any(scorer.by_nodes or scorer.reference for scorer in rated):
             n_steps = min(n_steps, FEWEST)  # no prefix is carried: only paths are scored
-        device, most_steps = session.device, self._quadrature.most_steps
         embedded = session.adapter.embed(session.images(images[:1]))
-        micro_batch, n_images = preferred(device, default_micro_batch(embedded), n_steps)
-        if self._micro_batch is not None:
-            micro_batch, n_images = self._micro_batch, max(1, self._micro_batch // n_steps)
-        budget = free_on(device) if self._budget is None else self._budget
+        micro_batch, n_images = preferred(session.device, default_micro_batch(embedded), n_steps)
+        if settings.micro_batch is not None:
+            micro_batch, n_images = settings.micro_batch, max(1, settings.micro_batch // n_steps)
+        budget = free_on(session.device) if settings.budget is None else settings.budget
         if budget is None:
             graphs = kept_by_attention(session.adapter, embedded) * n_steps * n_images
             return Plan(n_images, micro_batch, keeps_graphs=graphs <= _GRAPH_BYTES)
+        n_blocks = len(session.adapter.blocks)
         needs = measure_needs(
             session,
             images[:1],
-            in_double=any(scorer.in_double for scorer in self._scorers),
-            every_block=any(scorer.keeps_every_block for scorer in self._scorers),
-            n_rated=self._search.n_rated(len(session.adapter.blocks)),
+            in_double=any(scorer.in_double for scorer in rated),
+            every_block=any(scorer.keeps_every_block for scorer in rated),
+            n_rated=max(method.search.n_rated(n_blocks) for method in self._methods),
         )
-        if device.type == "cuda":
+        if session.device.type == "cuda":
             torch.cuda.empty_cache()
         return plan_within(budget, needs, n_steps, most_steps, micro_batch, n_images)

@@ -7,15 +7,19 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from neuron_path.store.schema import effect_schema, score_schema
+from neuron_path.store.schema import effect_schema, is_valued, score_schema
 
 _EFFECTS = "effects"
 _METHOD = ("sample_id", "scorer", "search", "top_k")
 
 
-def evaluation_schema() -> pa.Schema:
-    """The columns of the parts: one row per image and method, its scores and in a list all its effects."""
-    of_effect = pa.struct([field for field in effect_schema() if field.name not in _METHOD])
+def evaluation_schema(*, valued: bool = False) -> pa.Schema:
+    """The columns of the parts: one row per image and method, its scores and in a list all its effects.
+
+    Args:
+        valued: as of :func:`neuron_path.store.schema.effect_schema`.
+    """
+    of_effect = pa.struct([field for field in effect_schema(valued=valued) if field.name not in _METHOD])
     return score_schema().append(pa.field(_EFFECTS, pa.list_(of_effect), nullable=False))
 
 
@@ -27,11 +31,12 @@ def join_measures(scores: pa.Table, effects: pa.Table) -> pa.Table:
         effects: N · I rows of :func:`neuron_path.store.schema.effect_schema`, the I of the first image first.
     """
     effects = effects.combine_chunks()
-    own = [field for field in effect_schema() if field.name not in _METHOD]
+    valued = is_valued(effects.schema.names)
+    own = [field for field in effect_schema(valued=valued) if field.name not in _METHOD]
     each = pa.StructArray.from_arrays([effects[field.name].chunk(0) for field in own], fields=own)
     ends = np.linspace(0, len(each), len(scores) + 1).astype(np.int32)
     column = pa.ListArray.from_arrays(pa.array(ends), each)
-    return scores.append_column(_EFFECTS, column).cast(evaluation_schema())
+    return scores.append_column(_EFFECTS, column).cast(evaluation_schema(valued=valued))
 
 
 def split_measures(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -54,7 +59,8 @@ def split_measures(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     effects = pa.Table.from_struct_array(lists.values.take(taken))
     for name in reversed(_METHOD):
         effects = effects.add_column(0, name, rows[name].take(of_row))
-    return rows.select(score_schema().names), effects.select(effect_schema().names).cast(effect_schema())
+    schema = effect_schema(valued=is_valued(effects.schema.names))
+    return rows.select(score_schema().names), effects.select(schema.names).cast(schema)
 
 
 def _methods(rows: pa.Table) -> list[slice]:

@@ -26,7 +26,7 @@ def digest(values: Iterable[object]) -> str:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say in words what differs between two identities, setting by setting.
 
-    Of the images' content only what both know is compared: a picture that could not be read may be mended.
+    Of the images' content only what both know is compared: a picture that could not be read may be fixed.
 
     >>> differences({"seed": 0, "search": {"name": "beam", "width": 3}}, {"seed": 1, "search": {"name": "greedy"}})
     ["search.name was 'beam' and is 'greedy'", 'search.width was 3 and is absent', 'seed was 0 and is 1']
@@ -49,13 +49,13 @@ def check_same(run_dir: object, found: str, before: Mapping[str, Any], now: Mapp
         before: the identity of the search that wrote there.
         now: that of the search that wants to.
     """
-    told = differences(before, now)
-    if told:
-        more = f"; and {len(told) - N_SHOWN} more" if len(told) > N_SHOWN else ""
+    changed = differences(before, now)
+    if changed:
+        more = f"; and {len(changed) - N_SHOWN} more" if len(changed) > N_SHOWN else ""
         raise NeuronPathError(
             f"Run directory {str(run_dir)!r} already holds results ({found}) of another search: "
-            f"{'; '.join(told[:N_SHOWN])}{more}. Choose another directory with hydra.run.dir=DIR, or continue all the "
-            "same with resume_mode=force."
+            f"{'; '.join(changed[:N_SHOWN])}{more}. Choose another directory with hydra.run.dir=DIR, or continue all "
+            "the same with resume_mode=force."
         )
 
 

@@ -134,10 +134,11 @@ def _check_coverage(run_dir: Path, found: Collection[Key], keys: Collection[Key]
         "unexpected": [] if keep_others else [key for key in counts if key not in asked],
     }
     if any(problems.values()):
-        told = "; ".join(f"{len(rows)} {kind} ({_name(rows)})" for kind, rows in problems.items() if rows)
+        listed = "; ".join(f"{len(rows)} {kind} ({_name(rows)})" for kind, rows in problems.items() if rows)
         raise NeuronPathError(
-            f"Run directory {os.fspath(run_dir)!r} does not hold each of its {len(asked)} expected rows once: {told}. "
-            f"What is finished is kept in {PARTS_DIRECTORY}/; run the search again, there or into a new directory."
+            f"Run directory {os.fspath(run_dir)!r} does not hold each of its {len(asked)} expected rows once: "
+            f"{listed}. What is finished is kept in {PARTS_DIRECTORY}/; run the search again, there or into a new "
+            "directory."
         )
 
 

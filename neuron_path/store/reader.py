@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.layout import EFFECTS_FILE, PATHS_FILE, SCORES_FILE, list_parts
 from neuron_path.store.parquet import read_metadata, read_parquet
-from neuron_path.store.schema import conform, effect_schema, path_schema, score_schema
+from neuron_path.store.schema import conform, effect_schema, is_valued, path_schema, score_schema
 
 
 def load_paths(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
@@ -55,12 +56,13 @@ def load_effects(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
         run_dir_or_file: a run directory, or its ``effects.parquet``.
 
     Returns:
-        The columns of :func:`neuron_path.store.schema.effect_schema`; ``attrs["provenance"]`` says what made them.
+        The columns of :func:`neuron_path.store.schema.effect_schema`, with the target function's own values where the
+        run attributed no probability; ``attrs["provenance"]`` says what made them.
 
     Raises:
         NeuronPathError: when there are none, or the file is torn or foreign.
     """
-    return _load(run_dir_or_file, EFFECTS_FILE, effect_schema())
+    return _load(run_dir_or_file, EFFECTS_FILE, lambda names: effect_schema(valued=is_valued(names)))
 
 
 def load_scores(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
@@ -75,13 +77,16 @@ def load_scores(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         NeuronPathError: when there are none, or the file is torn or foreign.
     """
-    return _load(run_dir_or_file, SCORES_FILE, score_schema())
+    return _load(run_dir_or_file, SCORES_FILE, lambda _: score_schema())
 
 
-def _load(run_dir_or_file: str | os.PathLike[str], name: str, schema: pa.Schema) -> pd.DataFrame:
+def _load(
+    run_dir_or_file: str | os.PathLike[str], name: str, schema: Callable[[Sequence[str]], pa.Schema]
+) -> pd.DataFrame:
+    """A table whose schema follows from the names of its columns."""
     path = _locate(run_dir_or_file, name)
     table, provenance = read_parquet(path)
-    frame = _to_frame(path, table, schema)
+    frame = _to_frame(path, table, schema(table.schema.names))
     frame.attrs["provenance"] = provenance
     return frame
 

@@ -70,7 +70,7 @@ def open_search(
         force: whether to continue a search of another identity; the difference is kept in ``provenance["forced"]``.
 
     Raises:
-        NeuronPathError: results of another search, or of none that can be told, and a directory that cannot be written.
+        NeuronPathError: results of another search, or of none that is known, and a directory that cannot be written.
     """
     moved: dict[str, str] = {}
     stored, is_torn = _read_stored(run_dir)
@@ -87,7 +87,7 @@ def open_search(
         moved[set_aside(file, run_dir).name] = "foreign: not a part's name"
     accepted = [continued["identity"], *(before["identity"] for before in continued.get("forced", ()))]
     done = _read_done(run_dir, _tables(run_dir), schema, accepted, frozenset(methods), moved)
-    _tell(run_dir, moved, "search")
+    _warn(run_dir, moved, "search")
     return Opened(continued, done)
 
 
@@ -113,17 +113,17 @@ def open_stage(
     for file in parts.foreign:
         moved[set_aside(file, run_dir).name] = "foreign: not a part's name"
     done = _read_done(run_dir, parts.parts, schema, [identity], frozenset(methods), moved, stage)
-    _tell(run_dir, moved, stage)
+    _warn(run_dir, moved, stage)
     return done
 
 
-def _tell(run_dir: Path, moved: Mapping[str, str], what: str) -> None:
+def _warn(run_dir: Path, moved: Mapping[str, str], what: str) -> None:
     """Warn of the files that were set aside, by name and with the reason."""
     if moved:
-        told = "; ".join(f"{name} ({reason})" for name, reason in moved.items())
+        listed = "; ".join(f"{name} ({reason})" for name, reason in moved.items())
         warnings.warn(
             f"Set aside {len(moved)} file(s) that are no part of this {what}, into "
-            f"{os.fspath(run_dir / SET_ASIDE_DIRECTORY)!r}: {told}.",
+            f"{os.fspath(run_dir / SET_ASIDE_DIRECTORY)!r}: {listed}.",
             stacklevel=3,
         )
 
@@ -144,7 +144,7 @@ def _read_stored(run_dir: Path) -> tuple[dict[str, Any] | None, bool]:
     if not tables:
         return None, is_torn  # nothing was found yet, so nothing can be mixed up
     for table in tables if not stored else ():
-        with contextlib.suppress(NeuronPathError):  # a torn one is found again and told when its rows are read
+        with contextlib.suppress(NeuronPathError):  # a torn one is found again and reported when its rows are read
             stored = read_metadata(table)
             break
     if not stored:
@@ -164,8 +164,8 @@ def _continue(run_dir: Path, stored: Mapping[str, Any], provenance: Mapping[str,
         check_same(run_dir, _described(run_dir), before, now)
     session = {name: provenance.get(name) for name in ("versions", "git", "environment")}
     resumed = {"resumed": [*stored.get("resumed", ()), session]}
-    if told := differences(before, now):
-        forced = {"identity": before, "differences": told}
+    if changed := differences(before, now):
+        forced = {"identity": before, "differences": changed}
         return {**provenance, **resumed, "forced": [*stored.get("forced", ()), forced]}
     return {**stored, **resumed}
 

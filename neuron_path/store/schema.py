@@ -5,7 +5,7 @@ Shapes: N rows, L blocks, k path neurons per block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from neuron_path.errors import NeuronPathError, nearest
 
 KEY_COLUMNS = ("sample_id", "scorer", "search")
 """What names a row of the path table: an image and a method."""
+VALUE_COLUMNS = ("clean_value", "edited_value")
+"""What an edit did to the target function itself, in tables of runs that attribute no probability."""
 _LATER = ("complete", "rounding", "passes")
 """Columns of the path table that version 0.1 did not write, in their order."""
 _GONE = ("greedy_objective", "search_cost")
@@ -69,12 +71,15 @@ def path_schema(top_k: int) -> pa.Schema:
     )
 
 
-def effect_schema() -> pa.Schema:
+def effect_schema(*, valued: bool = False) -> pa.Schema:
     """Return the columns of ``effects.parquet``: one row per image, method, intervention and size.
 
     ``size`` is how many of the path's neurons were edited in each block, the first ones of its ``top_k``; 0 stands for
     none. ``tokens`` is where: ``scope`` or ``all``. Probabilities and logits are those of the row's ``target`` class,
     before and after the edit; ``kl_divergence`` is Σ p(clean) · log(p(clean) / p(edited)) over the classes, in nats.
+
+    Where the target function is no probability, the table is ``valued``: ``clean_value`` and ``edited_value`` are the
+    target function's, and ``contrast_class`` is the class that a contrast is with, null of other functions.
 
     >>> effect_schema().names[:6]
     ['sample_id', 'scorer', 'search', 'top_k', 'operation', 'size']
@@ -97,7 +102,16 @@ def effect_schema() -> pa.Schema:
         "clean_prediction": pa.int32(),
         "edited_prediction": pa.int32(),
     }
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+    fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
+    if valued:
+        fields += [pa.field(name, pa.float64(), nullable=False) for name in VALUE_COLUMNS]
+        fields.append(pa.field("contrast_class", pa.int32()))
+    return pa.schema(fields)
+
+
+def is_valued(names: Iterable[str]) -> bool:
+    """Whether a table of effects of these columns has the target function's own values."""
+    return set(names) >= set(VALUE_COLUMNS)
 
 
 def score_schema() -> pa.Schema:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from neuron_path.store.atomic import fsync_directory, write_error
 from neuron_path.store.layout import EFFECTS_FILE, PARTS_DIRECTORY, SCORES_FILE, SEARCH, next_sequence, part_path
 from neuron_path.store.parquet import write_parquet
-from neuron_path.store.schema import conform, effect_schema, score_schema
+from neuron_path.store.schema import conform, effect_schema, is_valued, score_schema
 from neuron_path.store.skipped import Problem, write_skipped
 
 _ADVICE = "Build it with build_table"
@@ -85,7 +85,8 @@ def write_effects(run_dir: str | os.PathLike[str], table: pa.Table, provenance: 
     Raises:
         NeuronPathError: for other columns, or when the file cannot be written.
     """
-    return _write(run_dir, EFFECTS_FILE, conform(table, effect_schema(), "The table of effects", _ADVICE), provenance)
+    schema = effect_schema(valued=is_valued(table.schema.names))
+    return _write(run_dir, EFFECTS_FILE, conform(table, schema, "The table of effects", _ADVICE), provenance)
 
 
 def write_scores(run_dir: str | os.PathLike[str], table: pa.Table, provenance: Mapping[str, Any]) -> Path:

@@ -22,8 +22,10 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import adapt
 from neuron_path.models.guard import exact, tensor_float_32
 from neuron_path.models.session import Session
-from neuron_path.search.finder import PathFinder, find_all
+from neuron_path.search.finder import PathFinder
+from neuron_path.search.method import Method
 from neuron_path.search.search import searches
+from neuron_path.search.settings import SearchSettings
 from neuron_path.types import PathResult
 from tests import tiny
 
@@ -201,19 +203,19 @@ def test_a_gpu_has_units_from_ampere_on(
             assert Arithmetic(precision).on(device) == Arithmetic()
 
 
-def finders(n: int, **options: Any) -> list[PathFinder]:
-    session, search = Session(tiny.make(dtype=torch.float32)), searches.create("greedy")
+def make_finder(n: int, **options: Any) -> PathFinder:
     names = ["joint_attribution", "activation", "random"][:n]
-    return [PathFinder(session, scorers.create(name), search, Quadrature(n_steps=2), **options) for name in names]
+    method, *others = [Method(scorers.create(name), searches.create("greedy")) for name in names]
+    settings = SearchSettings(Quadrature(n_steps=2), **options)
+    return PathFinder(Session(tiny.make(dtype=torch.float32)), method, settings, others)
 
 
 def test_a_finder_is_warned_once_whatever_it_searches(no_unit: None) -> None:
-    images, made = tiny.make_images(4, dtype=torch.float32), finders(3, precision="bf16")
+    images, finder = tiny.make_images(4, dtype=torch.float32), make_finder(3, precision="bf16")
     with pytest.warns(UserWarning, match="no units for bf16") as told:
-        find_all(made, images, TARGETS, progress=False)
+        finder.find(images, TARGETS, progress=False)
     assert len(told) == 1
-    find_all(made, images, TARGETS, progress=False)
-    made[0].with_candidates().find(images, TARGETS, progress=False)
+    finder.find(images, TARGETS, progress=False)
 
 
 @pytest.mark.parametrize(("name", "hint"), [("bf-16", "bf16"), ("fp23", "fp32"), ("tf-32", "tf32")])
@@ -288,9 +290,9 @@ def test_a_block_is_compiled_once_for_a_model(monkeypatch: pytest.MonkeyPatch) -
     expected = find(depth=2)
     compiled.clear()
     model, images = tiny.make(dtype=torch.float32, depth=2), tiny.make_images(4, dtype=torch.float32)
-    made = finders(1, compile=True)[0]
+    finder = make_finder(1, compile=True)
     for _ in range(2):
-        made.find(images, TARGETS, progress=False)
+        finder.find(images, TARGETS, progress=False)
     assert len(compiled) == 2  # the trial and the blocks
     found = neuron_path.find_paths(model, images, TARGETS, n_steps=4, keep_candidates=True, compile=True)
     assert_equal(found, expected)

@@ -104,7 +104,7 @@ def test_no_image_depends_on_the_others(target: Any) -> None:
 def test_a_model_with_one_output() -> None:
     model, images = tiny.make(num_classes=1), tiny.make_images(3)
     for target in ("probability", "margin", "contrast"):
-        with pytest.raises(NeuronPathError, match="use target=sigmoid for one that was trained by a binary loss"):
+        with pytest.raises(NeuronPathError, match="use 'sigmoid' for one that was trained by a binary loss"):
             neuron_path.find_paths(model, images, target=target)
     for target in ("sigmoid", "logit"):
         found = neuron_path.find_paths(model, images, target=target, search="linearized")
@@ -122,7 +122,7 @@ def test_a_model_with_one_output() -> None:
     ("options", "message"),
     [
         ({"target": "entropy"}, "No target function is named 'entropy'"),
-        ({"contrast_class": 2}, "contrast_class is 2, but the target is 'probability': use target=contrast, too."),
+        ({"contrast_class": 2}, "contrast_class is 2, but the target is 'probability': use target=contrast "),
         ({"target": "contrast", "contrast_class": 9}, "contrast_class is 9; expected a class of this model, 0 … 4."),
         (
             {"target": "contrast", "contrast_class": 3},

@@ -56,7 +56,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.stage import StageModule
 from neuron_path.models.session import Session
 from neuron_path.pipeline import run
-from neuron_path.pipeline.build import build_data, build_finders, build_head, build_model, build_study, build_targets
+from neuron_path.pipeline.build import build_data, build_finder, build_head, build_model, build_study, build_targets
 from neuron_path.pipeline.evaluate import check_evaluation
 from neuron_path.pipeline.launch.processes import find_processes
 from neuron_path.pipeline.launch.threads import use_threads
@@ -104,7 +104,7 @@ def settings(config: Config) -> None:
 
 def method(config: Config) -> None:
     check_evaluation(config.evaluation)
-    build_finders(config, digits(), config.baselines)
+    build_finder(config, digits(), config.baselines)
 
 
 def model(config: Config) -> None:

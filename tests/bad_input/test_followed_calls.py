@@ -35,6 +35,7 @@ from neuron_path.pruning.saved import save_pruned
 from neuron_path.pruning.selection import split_images
 from neuron_path.pruning.slicing import slice_ffn
 from neuron_path.report.figures.class_distribution import class_distribution_figure
+from neuron_path.report.figures.edit_curves import edit_curves_figure
 from neuron_path.report.figures.path_flow import path_flow_figure
 from neuron_path.report.style import save_figure
 from neuron_path.scorers import Random
@@ -195,6 +196,7 @@ CALLS = {
     "no references": Call(
         edit, {"operation": "mean_ablation", "reference_images": IMAGES[:0]}, r"as (?P<code>reference_images=images)\.$"
     ),
+    "values that are not asked for": Call(edit, {"target": "margin"}, r"add (?P<code>return_values=True), or"),
     "factor that is text": Call(edit, {"operation": "enhance", "factor": "2"}, SUCH_AS),
     "neuron twice in a block": Call(
         score,
@@ -344,6 +346,11 @@ CALLS = {
     ),
     "neurons that are drawn": Call(
         partial(path_flow_figure, [[0, 1], [0, 2]], [0, 1]), {"per_block": 0}, r"expected (?P<value>\d+) or more"
+    ),
+    "values of an earlier evaluation": Call(
+        partial(edit_curves_figure, pd.concat([EFFECTS.assign(size=0), EFFECTS])),
+        {"quantity": "margin"},
+        r"\((?P<code>quantity='probability')\)\.$",
     ),
     "format of a figure": Call(
         written, {"formats": ("bmp",)}, r"Known formats: (?P<by_hand>\w+)", mend=lambda _, known: (known,)

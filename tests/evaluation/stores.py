@@ -60,18 +60,20 @@ def write_run(
     scored: bool = True,
     search: str = "greedy",
     searched: Mapping[str, Any] | None = None,
+    valued: bool = False,
     **changed: Any,
 ) -> Path:
     """Write paths, effects and scores of `scorers` for `n` images; with `sizes`, the curves of remove and keep_only.
 
-    `searched` has columns of the paths that another search has.
+    `searched` has columns of the paths that another search has. `valued` effects have the log-odds beside the
+    probability.
     """
     made = provenance(top_k=top_k, seed=seed, **changed)
     ids = [f"image/{index}.png" for index in range(n)]
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "run.json").write_text(json.dumps(made))
     writer = PathWriter(run_dir, path_schema(top_k), made)
-    effects: dict[str, list[Any]] = {name: [] for name in effect_schema().names}
+    effects: dict[str, list[Any]] = {name: [] for name in effect_schema(valued=valued).names}
     scores: dict[str, list[Any]] = {name: [] for name in score_schema().names}
     for scorer in scorers:
         own = {"search": [search] * n} | dict(searched or {})
@@ -84,7 +86,7 @@ def write_run(
         _extend(scores, _scores(ids, scorer, top_k, strength.get(scorer, 0.05), seed) | {"search": search})
     writer.merge([(name, scorer) for scorer in scorers for name in ids])
     stamp = made | {"evaluation": dict(evaluation or {"factor": 2.0, "tokens": "scope"})}
-    write_effects(run_dir, build_table(effect_schema(), effects), stamp)
+    write_effects(run_dir, build_table(effect_schema(valued=valued), effects), stamp)
     if scored:
         write_scores(run_dir, build_table(score_schema(), scores), stamp)
     return run_dir
@@ -154,6 +156,9 @@ def _effects(
         "clean_logit": np.log(clean),
         "edited_logit": np.log(edited),
         "kl_divergence": np.abs(np.log(edited / clean)),
+        "clean_value": np.log(clean / (1 - clean)),
+        "edited_value": np.log(edited / np.maximum(1 - edited, 1e-9)),
+        "contrast_class": [None] * n,
         "clean_prediction": right,
         "edited_prediction": np.where(edited < 0.5, (right + 1) % 4, right),
     }

@@ -273,6 +273,7 @@ def test_a_path_without_effects_or_scores_is_told(tmp_path: Path) -> None:
         ({"data": "image_folder"}, "data is 'digits' in"),
         ({"folder": "pictures"}, "folder is None in"),
         ({"target": "logit"}, "target is 'probability' in"),
+        ({"config": {**provenance()["config"], "contrast_class": 2}}, "contrast_class is None in"),
         ({"classes": ["a", "b"]}, "classes is ['class 0'"),
         ({"preprocessing": {"mean": [0.4], "std": [0.5]}}, "preprocessing.mean is [0.5] in"),
         ({"evaluation": {"factor": 3.0, "tokens": "scope"}}, "evaluation.factor is 2.0 in"),
@@ -419,3 +420,34 @@ def test_pairs_cover_every_two_methods(comparison: Comparison) -> None:
     tests = comparison.tests.query("operation == 'remove' and measure == 'kl_divergence'")
     found = {frozenset(pair) for pair in tests[["scorer", "other_scorer"]].to_numpy().tolist()}
     assert found == {frozenset(pair) for pair in itertools.combinations(STRENGTH, 2)}
+
+
+@pytest.mark.parametrize("target", ["margin", "contrast", "logit"])
+def test_effects_are_compared_in_what_was_attributed(target: str, tmp_path: Path) -> None:
+    for scorer in ("joint_attribution", "random"):
+        write_run(tmp_path / scorer, [scorer], target=target, valued=True)
+    found = compare([tmp_path], **FAST)
+    effects = load_effects(tmp_path / "joint_attribution")
+    effects = effects.loc[effects["operation"] == "remove"]
+    changed = cell(found, "joint_attribution", "remove", f"{target}_difference")
+    assert found.quantity == target
+    assert changed["mean"] == pytest.approx((effects["edited_value"] - effects["clean_value"]).mean())
+    assert (changed["unit"], changed["better"], changed["best"]) == ("logits", "smaller", True)
+    assert cell(found, "random", "remove", f"{target}_difference")["p_reference"] < 0.01
+
+
+def test_of_an_earlier_version_the_probability_is_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", ["joint_attribution", "random"], target="margin")
+    found = compare([tmp_path], **FAST)
+    assert found.quantity == "probability"
+    assert "margin_difference" not in set(found.cells["measure"])
+    write_run(tmp_path / "b", ["activation"], target="margin", valued=True)
+    assert "neuron-path evaluate run_dir=DIR" in refusal(tmp_path)
+
+
+def test_no_table_mixes_a_probability_with_a_margin(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", ["joint_attribution"])
+    write_run(tmp_path / "b", ["joint_attribution"], model="vit_b_16", target="margin", valued=True)
+    message = refusal(tmp_path)
+    assert f"The effects in '{tmp_path / 'a'}' are changes of the target's probability, those in " in message
+    assert f"'{tmp_path / 'b'}' of its margin (logits), and a table holds one of them: compare runs of one " in message

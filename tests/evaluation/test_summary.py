@@ -158,3 +158,15 @@ def test_tables_without_effects_are_refused() -> None:
         summarise(effects().iloc[:0])
     with pytest.raises(NeuronPathError, match=r"column\(s\) operation"):
         summarise(effects().drop(columns="operation"))
+
+
+def test_the_target_functions_own_values_are_averaged_too() -> None:
+    frame = effects().assign(clean_value=np.arange(N) / 3, edited_value=np.arange(N) / 3 - np.linspace(1, 2, N))
+    (row,) = summarise(frame).to_dict("records")
+    assert row["clean_value"] == pytest.approx((N - 1) / 6)
+    assert row["edited_value"] == pytest.approx((N - 1) / 6 - 1.5)
+    images = frame.sort_values("sample_id")
+    expected = bootstrap_mean(images["edited_value"] - images["clean_value"], n_resamples=999)
+    found = [row[f"value_difference{end}"] for end in ("", "_low", "_high")]
+    assert found == pytest.approx([expected.mean, expected.low, expected.high])
+    assert not any("value" in name for name in summarise(effects()).columns)

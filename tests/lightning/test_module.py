@@ -13,8 +13,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import neuron_path
+from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
-from neuron_path.attribution.scorer import scorers
+from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.errors import NeuronPathError
 from neuron_path.interventions.evaluate import Evaluator, Intervention
 from neuron_path.lightning import callbacks
@@ -26,7 +27,10 @@ from neuron_path.lightning.stage import StageModule
 from neuron_path.models.session import Session
 from neuron_path.pipeline.build import quiet
 from neuron_path.search.finder import PathFinder
-from neuron_path.search.search import searches
+from neuron_path.search.method import Method
+from neuron_path.search.search import Found, searches
+from neuron_path.search.searches.greedy import Greedy
+from neuron_path.search.settings import SearchSettings
 from neuron_path.stopping import Terminated
 from neuron_path.store.evaluation import split_measures
 from neuron_path.store.layout import list_parts, open_run_dir
@@ -40,9 +44,10 @@ from tests.tables import same_paths
 N = 5
 
 
-def finders(session: Session, *names: str) -> list[PathFinder]:
-    quadrature = Quadrature("gauss_legendre", 2)
-    return [PathFinder(session, scorers.create(name), searches.create("greedy"), quadrature) for name in names]
+def make_finder(session: Session, *names: str, micro_batch: int | None = None) -> PathFinder:
+    method, *others = [Method(scorers.create(name), searches.create("greedy")) for name in names]
+    settings = SearchSettings(Quadrature("gauss_legendre", 2), micro_batch=micro_batch)
+    return PathFinder(session, method, settings, others)
 
 
 def by_label(batch: Batch) -> Sequence[int]:
@@ -50,13 +55,13 @@ def by_label(batch: Batch) -> Sequence[int]:
 
 
 def search_module(
-    methods: Sequence[PathFinder],
+    finder: PathFinder,
     rule: TargetRule = by_label,
     on_error: str = "raise",
     made: Mapping[str, Any] | None = None,
 ) -> StageModule:
-    search = PathSearch(methods, rule, made or {}, on_error)
-    return StageModule(methods[0].session.model, lambda: search)
+    search = PathSearch(finder, rule, made or {}, on_error)
+    return StageModule(finder.session.model, lambda: search)
 
 
 def predict(module: lightning.LightningModule, data: lightning.LightningDataModule, *callbacks: Callback) -> list[Any]:
@@ -96,7 +101,7 @@ def all_rows(batches: Sequence[Sequence[pa.Table]]) -> pa.Table:
 def test_the_trainer_finds_what_find_paths_finds(
     session: Session, data: DigitsDataModule, rule: Callable[[Batch], Sequence[int] | None]
 ) -> None:
-    found = predict(search_module(finders(session, "joint_attribution"), rule), data)
+    found = predict(search_module(make_finder(session, "joint_attribution"), rule), data)
     assert [sum(map(len, batch)) for batch in found] == [2, 2, 1]
     rows = all_rows(found)
     images, labels = all_images(data)
@@ -108,7 +113,7 @@ def test_the_trainer_finds_what_find_paths_finds(
 
 def test_the_model_is_left_as_it_was(session: Session, data: DigitsDataModule) -> None:
     before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
-    predict(search_module(finders(session, "joint_attribution", "activation")), data)
+    predict(search_module(make_finder(session, "joint_attribution", "activation")), data)
     after = session.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not session.model.training
@@ -137,16 +142,16 @@ def torn() -> ImageDataModule:
 
 
 def test_a_picture_that_cannot_be_read_is_raised_or_skipped(session: Session, torn: ImageDataModule) -> None:
-    methods = finders(session, "activation")
+    finder = make_finder(session, "activation")
     with pytest.raises(NeuronPathError, match=r"File 'torn\.jpg' is no image that can be read \(truncated\)"):
-        predict(search_module(methods), torn)
-    assert [len(found) for found in predict(search_module(methods, on_error="skip"), torn)] == [1, 0]
+        predict(search_module(finder), torn)
+    assert [len(found) for found in predict(search_module(finder, on_error="skip"), torn)] == [1, 0]
 
 
 def test_results_are_stored_as_batches_finish(session: Session, torn: ImageDataModule, tmp_path: Path) -> None:
     open_run_dir(tmp_path)
     made, writer = collect_provenance({"seed": 0}), ResultWriter(tmp_path)
-    predict(search_module(finders(session, "activation", "random"), on_error="skip", made=made), torn, writer)
+    predict(search_module(make_finder(session, "activation", "random"), on_error="skip", made=made), torn, writer)
     assert read_skipped(tmp_path) == [("torn.jpg", "truncated")]
     assert len(list_parts(tmp_path).parts) == 1  # all methods of a batch are stored at once
     assert writer.seconds > 0
@@ -170,12 +175,10 @@ def test_a_long_batch_is_stored_in_parts_and_ends_between_them(
     monkeypatch.setattr(callbacks.stopping, "check", check)
     open_run_dir(tmp_path)
     writer = ResultWriter(tmp_path)
-    methods = finders(session, "activation", "random")
-    for method in methods:
-        method.micro_batch = 4  # two images a chunk, at two nodes each
+    finder = make_finder(session, "activation", "random", micro_batch=4)  # two images a chunk, at two nodes each
     one_batch = DigitsDataModule(limit=N, batch_size=N)
     with pytest.raises(SystemExit) as ended:  # of the Trainer, which takes it for Ctrl-C
-        predict(search_module(methods), one_batch, writer)
+        predict(search_module(finder), one_batch, writer)
     assert isinstance(ended.value.__context__, Terminated)
     assert len(list_parts(tmp_path).parts) == 2
     keys = [(name, scorer) for scorer in ("activation", "random") for name in one_batch.dataset.sample_ids[:4]]
@@ -188,18 +191,17 @@ def test_what_was_found_before_an_error_is_kept_and_no_writer_hears_of_another_p
 ) -> None:
     open_run_dir(tmp_path)
     writer = ResultWriter(tmp_path)
-    [method] = finders(session, "activation")
-    method.micro_batch = 4  # two images a chunk, at two nodes each
-    module = search_module([method])
+    finder = make_finder(session, "activation", micro_batch=4)  # two images a chunk, at two nodes each
+    module = search_module(finder)
     one_batch = DigitsDataModule(limit=N, batch_size=N)
-    search_chunk = method.search_chunk
+    find_chunk = finder._find_chunk
     chunks = iter([True, False])
 
     def once(*arguments: Any) -> Any:
-        return search_chunk(*arguments) if next(chunks) else pytest.fail("broken")
+        return find_chunk(*arguments) if next(chunks) else pytest.fail("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(method, "search_chunk", once)
+        patch.setattr(finder, "_find_chunk", once)
         with pytest.raises(pytest.fail.Exception, match="broken"):
             predict(module, one_batch, writer)
     [part] = list_parts(tmp_path).parts
@@ -277,29 +279,34 @@ def test_scores_and_rounding_that_the_search_has_found_are_not_computed_again(
 def test_a_reference_method_among_the_others_is_not_run_twice(
     session: Session, data: DigitsDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    methods = finders(session, "joint_attribution", "activation_matched_random")
-    alone = predict(search_module(methods[1:]), data)
-    assert methods[1].reference is not None
-    monkeypatch.setattr(methods[1].reference, "find", lambda *_, **__: pytest.fail("searched again"))
-    together = predict(search_module(methods), data)
+    alone = predict(search_module(make_finder(session, "activation_matched_random")), data)
+    searched, run = [], Greedy.run
+
+    def counted(self: Greedy, problem: Problem, scorer: Scorer, **options: Any) -> Found:
+        searched.append(scorer.name)
+        return run(self, problem, scorer, **options)
+
+    monkeypatch.setattr(Greedy, "run", counted)
+    together = predict(search_module(make_finder(session, "joint_attribution", "activation_matched_random")), data)
+    assert searched.count("joint_attribution") == searched.count("activation_matched_random")
     own, shared = (all_rows(found).to_pandas() for found in (alone, together))
     same_paths(own, shared.loc[shared["scorer"] == "activation_matched_random"])
 
 
 def test_progress_counts_images_and_gives_the_screen_back(session: Session, torn: ImageDataModule) -> None:
     progress = ImageProgress(lambda: N + 1)
-    predict(search_module(finders(session, "activation"), on_error="skip"), torn, progress)
+    predict(search_module(make_finder(session, "activation"), on_error="skip"), torn, progress)
     assert progress._bar is not None
     assert progress._bar.tasks[0].completed == N + 1
     assert not progress._bar.live.is_started
     with pytest.raises(NeuronPathError):
-        predict(search_module(finders(session, "activation")), torn, progress)
+        predict(search_module(make_finder(session, "activation")), torn, progress)
     assert not progress._bar.live.is_started
 
 
 def test_a_tracker_hears_of_every_batch(session: Session, data: DigitsDataModule) -> None:
     heard: list[Mapping[str, float]] = []
-    found = predict(search_module(finders(session, "activation")), data, StreamMetrics(heard.append))
+    found = predict(search_module(make_finder(session, "activation")), data, StreamMetrics(heard.append))
     assert [values["images"] for values in heard] == [2, 4, 5]
     batches = [torch.tensor(all_rows([batch])["score"].to_pylist(), dtype=torch.float64) for batch in found]
     assert [values["score/activation"] for values in heard] == [scores.mean().item() for scores in batches]
@@ -316,7 +323,7 @@ def test_a_tracker_hears_of_speed_and_of_pictures_left_out(
     heard: list[Mapping[str, float]] = []
     monkeypatch.setattr(PathSearch, "prefix", "again/")
     stream = StreamMetrics(heard.append)
-    predict(search_module(finders(session, "activation"), on_error="skip"), torn, stream)
+    predict(search_module(make_finder(session, "activation"), on_error="skip"), torn, stream)
     assert [values["again/images"] for values in heard] == [N, N]
     assert [values["again/skipped_images"] for values in heard] == [0, 1]
     assert [values["again/images_per_second"] for values in heard] == [N / 2, N / 12]

@@ -19,7 +19,7 @@ from neuron_path.models.session import Session
 from neuron_path.store.merge import merge_parts
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import path_schema
-from tests.lightning.test_module import finders, predict, search_module
+from tests.lightning.test_module import make_finder, predict, search_module
 from tests.tables import same_paths
 
 DIGITS = DigitsDataModule(limit=12, batch_size=3)
@@ -57,9 +57,9 @@ def search(run_dir: Path, batch_size: int, num_workers: int, shuffled: bool) -> 
     data = DigitsDataModule(limit=12, batch_size=batch_size, num_workers=num_workers)
     left = random.Random(0).sample(range(12), 12) if shuffled else list(range(12))
     made: dict[str, Any] = {"identity": {}}
-    methods = finders(Session(neuron_path.load_model()), "joint_attribution", "random")
+    finder = make_finder(Session(neuron_path.load_model()), "joint_attribution", "random")
     images = RemainingImages(data)
     images.deal(left, {})
-    predict(search_module(methods, made=made), images, ResultWriter(run_dir))
-    merge_parts(run_dir, path_schema(1), made, [(name, one.scorer.name) for one in methods for name in NAMES])
+    predict(search_module(finder, made=made), images, ResultWriter(run_dir))
+    merge_parts(run_dir, path_schema(1), made, [(name, one.scorer.name) for one in finder.methods for name in NAMES])
     return load_paths(run_dir)

@@ -485,7 +485,7 @@ CANNOT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "features": (lambda: hugging_face("ViTModel", **SIZES), "BaseModelOutputWithPooling of last_hidden_state, pooler"),
     "one class": (
         lambda: nn.Sequential(VisionTransformer(**VIT), nn.Linear(16, 1)),
-        "The model has a single output, of which target=probability would say nothing",
+        "The model has a single output, of which the target 'probability' would say nothing",
     ),
     "text": (
         lambda: hugging_face("CLIPModel", vision_config=SIZES, text_config=TEXT),

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 import neuron_path
-from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorers.random import Random
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.data.part import choose_part
 from neuron_path.models.session import Session
 from neuron_path.search.finder import PathFinder
+from neuron_path.search.method import Method
 from neuron_path.search.search import searches
 from neuron_path.store.provenance import weight_hash
 from neuron_path.store.reader import load_effects
@@ -128,14 +128,9 @@ def test_the_rows_are_find_paths_on_the_same_images(paths: pd.DataFrame, part: l
 def test_random_paths_are_drawn_by_seed_and_name(paths: pd.DataFrame, part: list[int]) -> None:
     images, labels = neuron_path.load_digits("test")
     rows = paths.loc[paths["scorer"] == "random"]
-    finder = PathFinder(
-        Session(neuron_path.load_model()),
-        Random(seed=3),
-        searches.create("greedy"),
-        Quadrature("gauss_legendre", 8),
-    )
-    result = finder.find(images[part], labels[part], rows["sample_id"].tolist(), progress=False)
-    assert np.array_equal(stacked(rows["path"]), result.paths.numpy())
+    finder = PathFinder(Session(neuron_path.load_model()), Method(Random(seed=3), searches.create("greedy")))
+    [result] = finder.find(images[part], labels[part], rows["sample_id"].tolist(), progress=False)
+    assert np.array_equal(stacked(rows["path"]), result.paths.squeeze(2).numpy())
     np.testing.assert_allclose(rows["score"], result.scores, rtol=1e-5, atol=1e-6)
 
 

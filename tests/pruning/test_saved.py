@@ -186,7 +186,10 @@ def test_saving_leaves_the_model_as_it_was(tmp_path: Path) -> None:
         ({"kwargs": VIT | {"pretrained": True}}, "argument(s) pretrained would fetch"),
         ({"kwargs": VIT, "name": "hf-hub:a/b"}, "name 'hf-hub:a/b' would fetch"),
         ({"kwargs": VIT, "name": "vit_tinny_patch16_224"}, "No model is named 'vit_tinny_patch16_224'. Did you mean"),
-        ({"kwargs": VIT, "classes": ["a", "b"]}, "There are 2 class names for a model of 5 classes."),
+        (
+            {"kwargs": VIT, "classes": ["a", "b"]},
+            "There are 2 class names for a model of 5 classes: give one for each, or leave them out.",
+        ),
         ({"kwargs": VIT, "provenance": {"model": nn.ReLU()}}, "which JSON cannot hold"),
     ],
 )

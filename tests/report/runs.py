@@ -36,11 +36,13 @@ def write_run(
     labelled: bool = True,
     evaluated: bool = True,
     evidence: int = 1000,
+    target: str = "probability",
     seed: int = 0,
 ) -> Path:
     """Write a run: one image in five is predicted wrongly; a method's paths follow its class in a share of blocks.
 
-    `evidence` is for how many neurons of a block, the most used ones, there is some; 0 writes none.
+    Of a `target` that is no probability the effects have the log-odds as its values. `evidence` is for how many neurons
+    of a block, the most used ones, there is some; 0 writes none.
     """
     rng = np.random.default_rng(seed)
     n = n_classes * n_each
@@ -54,6 +56,7 @@ def write_run(
         "target_probability": np.where(wrong, rng.uniform(0.1, 0.4, n), rng.uniform(0.6, 0.99, n)),
     }
     made = _provenance(n_blocks, n_neurons, top_k, n, seed, list(names or [f"class {i}" for i in range(n_classes)]))
+    made["target"] = target
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "run.json").write_text(json.dumps(made))
     metrics = {"images": n, "skipped_images": 0, "images_per_second": 12.5, "wall_seconds": n / 12.5}
@@ -140,7 +143,8 @@ def _write_effects(
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
     clean, n = images["target_probability"], len(images["sample_id"])
-    rows: dict[str, list[Any]] = {name: [] for name in effect_schema().names}
+    schema = effect_schema(valued=made["target"] != "probability")
+    rows: dict[str, list[Any]] = {name: [] for name in schema.names}
     scores: dict[str, list[Any]] = {name: [] for name in score_schema().names}
     for scorer in scorers:
         for operation, sign in (("remove", -1), ("enhance", 0.5)):
@@ -151,7 +155,8 @@ def _write_effects(
                 "target": images["target"], "clean_probability": clean, "edited_probability": edited,
                 "clean_logit": np.log(clean), "edited_logit": np.log(edited),
                 "kl_divergence": np.abs(np.log(edited / clean)), "clean_prediction": images["prediction"],
-                "edited_prediction": images["prediction"],
+                "edited_prediction": images["prediction"], "clean_value": np.log(clean / (1 - clean)),
+                "edited_value": np.log(edited / np.maximum(1 - edited, 1e-6)), "contrast_class": [None] * n,
             }  # fmt: skip
             _extend(rows, own, n)
         joint = rng.normal(_EFFECT[scorer], 0.05, n)
@@ -161,7 +166,7 @@ def _write_effects(
         }  # fmt: skip
         _extend(scores, own, n)
     stamp = made | {"evaluation": {"factor": 2.0, "tokens": "scope"}}
-    write_effects(run_dir, build_table(effect_schema(), rows), stamp)
+    write_effects(run_dir, build_table(schema, rows), stamp)
     write_scores(run_dir, build_table(score_schema(), scores), stamp)
 
 

@@ -94,7 +94,7 @@ def test_some_images_need_more_nodes_than_others(images: Tensor, targets: Tensor
     assert len(digits.n_steps.unique()) > 1
 
 
-def test_digits_that_few_nodes_get_wrong_are_mended() -> None:
+def test_digits_that_few_nodes_get_wrong_are_put_right() -> None:
     model, (images, labels) = neuron_path.load_model(), neuron_path.load_digits("test")
     images, labels = images[[8, 39, 54, 67]], labels[[8, 39, 54, 67]]
     converged = neuron_path.find_paths(model, images, labels, n_steps=64)

@@ -183,7 +183,7 @@ def test_a_budget_that_is_too_small_is_told_what_is_needed() -> None:
     message = str(caught.value)
     assert message.startswith("memory_budget is 500.0 MB, but one image with 64 nodes needs about 2.9 GB")
     assert "805.0 MB of it for the model in float64" in message
-    assert message.endswith("raise it, or take fewer nodes.")
+    assert message.endswith("raise it to that, or take fewer nodes.")
     assert "\n" not in message
 
 

@@ -21,10 +21,11 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.footprint import Footprint
 from neuron_path.models.session import Session
 from neuron_path.search.chunk import Chunk
-from neuron_path.search.finder import PathFinder, find_all
+from neuron_path.search.finder import PathFinder
+from neuron_path.search.method import Method
 from neuron_path.search.plan import Plan, least_budget
-from neuron_path.search.planner import Planner
 from neuron_path.search.search import searches
+from neuron_path.search.settings import SearchSettings
 from neuron_path.types import PathResult, TokenScopeName
 from tests import tiny
 from tests.search.test_finder import twins
@@ -46,22 +47,26 @@ def make_images(n: int = 6, size: int = 8) -> Tensor:
     return tiny.make_images(n, dtype=torch.float32, size=size)
 
 
-def make_finder(model: VisionTransformer, scorer: str = "joint_attribution", **options: Any) -> PathFinder:
-    settings = {"scope": None, "rule": RULE} | options
-    session = Session(model, settings.pop("scope"))
-    return PathFinder(session, scorers.create(scorer), searches.create("greedy"), settings.pop("rule"), **settings)
+def make_finder(
+    model: VisionTransformer,
+    *names: str,
+    scope: TokenScopeName | None = None,
+    keep_candidates: bool = False,
+    rule: Quadrature = RULE,
+    **options: Any,
+) -> PathFinder:
+    greedy = searches.create("greedy")
+    method, *others = [Method(scorers.create(name), greedy) for name in names or ("joint_attribution",)]
+    settings = SearchSettings(rule, **options)
+    return PathFinder(Session(model, scope), method, settings, others, keep_candidates=keep_candidates)
 
 
 def least(finder: PathFinder, image: Tensor) -> float:
     """The smallest budget that is said to do, for one image in passes of one sequence."""
+    scorer = finder.method.scorer
     with finder.session.active():
-        needs = measure_needs(
-            finder.session,
-            image,
-            in_double=finder.scorer.in_double,
-            every_block=finder.scorer.keeps_every_block,
-        )
-    return least_budget(needs, finder.quadrature.most_steps)
+        needs = measure_needs(finder.session, image, in_double=scorer.in_double, every_block=scorer.keeps_every_block)
+    return least_budget(needs, finder.settings.quadrature.most_steps)
 
 
 def assert_same(found: PathResult, expected: PathResult) -> None:
@@ -72,14 +77,14 @@ def assert_same(found: PathResult, expected: PathResult) -> None:
 
 def peak_of(finder: PathFinder, images: Tensor) -> tuple[int, PathResult]:
     with Footprint() as footprint:
-        found = finder.find(images, TARGETS[: len(images)], progress=False)
+        [found] = finder.find(images, TARGETS[: len(images)], progress=False)
     return footprint.peak, found
 
 
 def assert_within(factor: float, model: VisionTransformer, images: Tensor, scorer: str, **options: Any) -> PathResult:
     """So many times the smallest budget is not exceeded, and does not change what is found."""
     free = make_finder(model, scorer, **options)
-    expected = free.find(images, TARGETS[: len(images)], progress=False)
+    [expected] = free.find(images, TARGETS[: len(images)], progress=False)
     budget = factor * least(free, images[:1])
     peak, found = peak_of(make_finder(model, scorer, memory_budget=budget, **options), images)
     assert peak <= budget
@@ -130,15 +135,11 @@ def test_other_options_fit_too(options: dict[str, Any]) -> None:
 def test_methods_that_share_chunks_fit_together() -> None:
     model, images = tiny.make("avg", dtype=torch.float32, depth=2), make_images(3)
     names = ["joint_attribution", "activation", "conductance", "random"]
-    expected = find_all([make_finder(model, name) for name in names], images, TARGETS[:3], progress=False)
+    expected = make_finder(model, *names).find(images, TARGETS[:3], progress=False)
     budget = 1.01 * max(least(make_finder(model, name), images[:1]) for name in names)
-    session = Session(model)
-    finders = [
-        PathFinder(session, scorers.create(name), searches.create("greedy"), RULE, memory_budget=budget)
-        for name in names
-    ]
+    finder = make_finder(model, *names, memory_budget=budget)
     with Footprint() as footprint:
-        found = find_all(finders, images, TARGETS[:3], progress=False)
+        found = finder.find(images, TARGETS[:3], progress=False)
     assert footprint.peak <= budget
     for ours, theirs in zip(found, expected, strict=True):
         assert_same(ours, theirs)
@@ -156,7 +157,7 @@ def test_larger_budgets_are_used() -> None:
     for factor in (1, 1.3, 2, 4, 100):
         finder = make_finder(model, memory_budget=factor * smallest + 1)
         with finder.session.active():
-            plans.append(finder.planner([finder.scorer]).plan(images))
+            plans.append(finder.planner.plan(images))
     sizes = [(plan.keeps_graphs, plan.n_images, plan.micro_batch) for plan in plans]
     assert sizes == sorted(sizes)
     assert sizes[0] == (False, 1, 2)  # as long as one in float64
@@ -200,18 +201,18 @@ class Memory:
 @pytest.fixture(params=[no_memory_of_a_gpu, no_main_memory])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Memory:
     """Memory that ends where it is told to."""
-    memory, search_chunk = Memory(), PathFinder.search_chunk
+    memory, find_chunk = Memory(), PathFinder._find_chunk
 
-    def search_in_it(self: PathFinder, chunk: Chunk, reference: Tensor | None = None) -> PathResult:
+    def find_in_it(self: PathFinder, chunk: Chunk) -> list[PathResult]:
         memory.tried.append(chunk.plan)
         done = len(memory.finished)
         if len(chunk.images) > memory.images(done) or chunk.plan.micro_batch > memory.sequences(done):
             raise request.param()
-        found = search_chunk(self, chunk, reference)
+        found = find_chunk(self, chunk)
         memory.finished.append(list(chunk.sample_ids))
         return found
 
-    monkeypatch.setattr(PathFinder, "search_chunk", search_in_it)
+    monkeypatch.setattr(PathFinder, "_find_chunk", find_in_it)
     return memory
 
 
@@ -219,7 +220,7 @@ NAMES = [f"image {row}" for row in range(6)]
 
 
 def find(finder: PathFinder) -> PathResult:
-    return finder.find(make_images(), TARGETS, NAMES, progress=False)
+    return finder.find(make_images(), TARGETS, NAMES, progress=False)[0]
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +254,6 @@ def test_later_batches_begin_with_the_smaller_plan(memory: Memory, expected: Pat
     smallest = memory.tried[-1]
     assert smallest.n_images <= 2
     assert memory.tried[-len(memory.finished) // 2 :] == [smallest] * (len(memory.finished) // 2)
-    assert find(finder.with_candidates()).candidate_scores is not None
-    assert set(memory.tried[-3:]) == {smallest}
 
 
 def test_images_of_another_size_are_planned_anew(memory: Memory) -> None:
@@ -272,11 +271,7 @@ def test_methods_that_share_chunks_are_searched_again_together(memory: Memory) -
     names = ["joint_attribution", "activation", "activation_matched_random"]
 
     def find_together() -> list[PathResult]:
-        session = Session(model)
-        made = [
-            PathFinder(session, scorers.create(name), searches.create("greedy"), RULE, micro_batch=24) for name in names
-        ]
-        return find_all(made, images, TARGETS, NAMES, progress=False)
+        return make_finder(model, *names, micro_batch=24).find(images, TARGETS, NAMES, progress=False)
 
     unlimited = find_together()
     memory.images = lambda _: 4
@@ -298,11 +293,11 @@ def test_one_image_that_does_not_fit_is_told_in_one_line(memory: Memory) -> None
 def test_another_error_is_raised_as_it_is(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     error, tried = RuntimeError(message), []
 
-    def broken(self: PathFinder, chunk: Chunk, reference: Tensor | None = None) -> PathResult:
+    def broken(self: PathFinder, chunk: Chunk) -> list[PathResult]:
         tried.append(chunk.plan)
         raise error
 
-    monkeypatch.setattr(PathFinder, "search_chunk", broken)
+    monkeypatch.setattr(PathFinder, "_find_chunk", broken)
     with pytest.raises(RuntimeError) as caught:
         find(make_finder(tiny.make(dtype=torch.float32)))
     assert caught.value is error
@@ -312,7 +307,7 @@ def test_another_error_is_raised_as_it_is(message: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_memory_may_end_in_the_middle_of_a_search(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = tiny.make(dtype=dtype), tiny.make_images(6, dtype=dtype)
-    expected = make_finder(model).find(images, TARGETS, progress=False)
+    [expected] = make_finder(model).find(images, TARGETS, progress=False)
     tail_gradients, lengths = tangent.tail_gradients, []
 
     def scarce(problem: Problem, index: int, residual: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
@@ -323,22 +318,16 @@ def test_memory_may_end_in_the_middle_of_a_search(dtype: torch.dtype, monkeypatc
 
     monkeypatch.setattr(tangent, "tail_gradients", scarce)
     finder = make_finder(model, micro_batch=24)
-    found = finder.find(images, TARGETS, progress=False)
+    [found] = finder.find(images, TARGETS, progress=False)
     assert max(lengths) == 24
     assert lengths[-1] <= 5
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-7)
     assert torch.equal(found.paths, expected.paths)
 
 
-def test_the_smaller_plan_is_kept_for_each_group_of_methods() -> None:
-    finder = make_finder(tiny.make(dtype=torch.float32), micro_batch=24)
-    images = make_images()
-    planner = finder.planner([finder.scorer])
+def test_the_smaller_plan_is_kept() -> None:
+    finder, images = make_finder(tiny.make(dtype=torch.float32), micro_batch=24), make_images()
     with finder.session.active():
-        whole = planner.plan(images)
-        smaller = planner.shrink(images)
-        assert planner.plan(images) == smaller == whole.halved()
-        assert finder.planner([finder.scorer]) is planner
-        other = finder.planner([finder.scorer, scorers.create("random")])
-        assert other.plan(images) == whole
-    assert isinstance(other, Planner)
+        whole = finder.planner.plan(images)
+        smaller = finder.planner.shrink(images)
+        assert finder.planner.plan(images) == smaller == whole.halved()

@@ -43,3 +43,13 @@ def test_effects_go_by_method_then_operation_then_image() -> None:
 def test_there_may_be_no_rows() -> None:
     scores, effects = split_measures(evaluation_schema().empty_table())
     assert (scores.num_rows, effects.num_rows) == (0, 0)
+
+
+def test_values_of_the_target_function_come_along() -> None:
+    own = {"clean_value": [3.0, 2.5], "edited_value": [-1.0, 0.5], "contrast_class": [4, None]}
+    effects = pa.table(effect_table(["a", "b"]).to_pydict() | own, schema=effect_schema(valued=True))
+    rows = join_measures(score_table(["a", "b"]), effects)
+    assert rows.schema.equals(evaluation_schema(valued=True))
+    found = split_measures(rows)[1]
+    assert found.schema.equals(effect_schema(valued=True))
+    assert {name: found[name].to_pylist() for name in own} == own

@@ -113,3 +113,13 @@ def test_conforming_refuses_nulls_that_a_foreign_schema_allowed() -> None:
     broken = table.set_column(0, loose.field(0), pa.array([None], type=pa.string()))
     with pytest.raises(NeuronPathError, match=r"missing values in column\(s\) sample_id"):
         conform(broken, path_schema(1), "It", "Mend it")
+
+
+def test_only_what_is_no_probability_has_columns_of_its_own() -> None:
+    default = [
+        "sample_id", "scorer", "search", "top_k", "operation", "size", "token_scope", "tokens", "target",
+        "clean_probability", "edited_probability", "clean_logit", "edited_logit", "kl_divergence",
+        "clean_prediction", "edited_prediction",
+    ]  # fmt: skip
+    assert effect_schema().names == default
+    assert effect_schema(valued=True).names == [*default, "clean_value", "edited_value", "contrast_class"]

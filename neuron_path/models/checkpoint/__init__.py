@@ -80,7 +80,7 @@ def put(model: nn.Module, checkpoint: Checkpoint) -> None:
         warnings.warn(f"Checkpoint '{checkpoint.path}' holds more than the model; left out: {left_out}.", stacklevel=3)
 
 
-def _note(model: Any, told: Mapping[str, Any]) -> None:
+def _note(model: Any, described: Mapping[str, Any]) -> None:
     """Put what is told of classes and preprocessing where timm looks for it."""
-    if told:
-        model.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **told}
+    if described:
+        model.pretrained_cfg = {**(getattr(model, "pretrained_cfg", None) or {}), **described}

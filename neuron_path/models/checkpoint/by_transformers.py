@@ -137,7 +137,7 @@ def _loaded(path: Path, kind: Any, settings: Settings, weights: Mapping[str, Ten
     try:
         with hushed("transformers"), _without_bars():
             config = kind.config_class.from_dict(dict(settings))
-            model, told = kind.from_pretrained(
+            model, loading_info = kind.from_pretrained(
                 None, config=config, state_dict=dict(weights), output_loading_info=True, local_files_only=True
             )
     except torch.OutOfMemoryError:
@@ -146,8 +146,12 @@ def _loaded(path: Path, kind: Any, settings: Settings, weights: Mapping[str, Ten
         raise NeuronPathError(
             f"Checkpoint '{path}' does not fit the {kind.__name__} of its config.json: {first_line(error)}"
         ) from error
-    unknown = [name for name in told["unexpected_keys"] if not _UNREAD.fullmatch(name)]
-    problems = {"missing": told["missing_keys"], "unknown": unknown, "of another shape": told["mismatched_keys"]}
+    unknown = [name for name in loading_info["unexpected_keys"] if not _UNREAD.fullmatch(name)]
+    problems = {
+        "missing": loading_info["missing_keys"],
+        "unknown": unknown,
+        "of another shape": loading_info["mismatched_keys"],
+    }
     listed = [
         f"{len(names)} {what} ({', '.join(sorted(map(str, names))[:3])}{', …' if len(names) > 3 else ''})"
         for what, names in problems.items()

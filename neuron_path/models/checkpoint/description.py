@@ -100,10 +100,10 @@ def _of_timm_folder(folder: Path, config: Mapping[str, Any]) -> Description:
     architecture = str(config["architecture"])
     if not timm.is_model(architecture):
         return Description(is_certain=True, why_not=f"timm {timm.__version__} has no model '{architecture}'")
-    return Description(architecture, _told(prepared) | arguments, is_certain=True, folder=folder)
+    return Description(architecture, _described(prepared) | arguments, is_certain=True, folder=folder)
 
 
-def _told(prepared: Mapping[str, Any]) -> dict[str, Any]:
+def _described(prepared: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that timm takes from a `pretrained_cfg`."""
     found = {name: prepared.get(name) for name in ("num_classes", "global_pool")}
     if isinstance(size := prepared.get("input_size"), list) and size:

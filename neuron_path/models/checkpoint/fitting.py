@@ -31,11 +31,11 @@ def fit(model: nn.Module, weights: State, path: Path, file: State | None = None)
     own = model.state_dict()
     problems = _problems(own, weights)
     if problems:
-        told = [
+        messages = [
             f"Checkpoint '{path}' does not fit the model: {'; '.join(problems)}.",
             *_advice(model, own, weights, file or weights, path),
         ]
-        raise NeuronPathError(" ".join(told))
+        raise NeuronPathError(" ".join(messages))
     model.load_state_dict(weights)
 
 
@@ -55,14 +55,14 @@ def _problems(own: State, weights: State) -> list[str]:
             if weights[name].is_floating_point() != own[name].is_floating_point()
         ],
     }
-    told = [
+    messages = [
         f"{len(found)} {kind} ({', '.join(found[:3])}{', …' if len(found) > 3 else ''})"
         for kind, found in kinds.items()
         if found
     ]
     if any(weights[name].dtype in (torch.int8, torch.uint8) and own[name].is_floating_point() for name in common):
-        told.append("its weights are quantised: dequantise them where that was done, and save them as floats")
-    return told
+        messages.append("its weights are quantised: dequantise them where that was done, and save them as floats")
+    return messages
 
 
 def _advice(model: nn.Module, own: State, weights: State, file: State, path: Path) -> list[str]:
@@ -72,13 +72,13 @@ def _advice(model: nn.Module, own: State, weights: State, file: State, path: Pat
         looks = f"It looks like a checkpoint of another model{_kind(weights)}: {fitting} of {len(own)} weights fit."
         return list(filter(None, [looks, _size_advice(own, weights), _name_advice(weights)]))
     heads = head_names(model)
-    told = [
+    messages = [
         _size_advice(own, weights),
         _patch_advice(own, weights),
         _pooling_advice(own, weights),
         _representation_advice(weights) or _class_advice(own, weights, heads, file, path),
     ]
-    return list(filter(None, told))
+    return list(filter(None, messages))
 
 
 def _kind(weights: State) -> str:
@@ -202,12 +202,12 @@ def _patch_advice(own: State, weights: State) -> str:
     if name not in own or name not in weights or own[name].ndim != 4 or weights[name].ndim != 4:
         return ""
     (_, found_channels, *found), (_, channels, *expected) = weights[name].shape, own[name].shape
-    told = []
+    messages = []
     if found_channels != channels:
-        told.append(f"The file is for {found_channels} channels: give {_option('in_chans', found_channels)}.")
+        messages.append(f"The file is for {found_channels} channels: give {_option('in_chans', found_channels)}.")
     if found != expected:
-        told.append(f"The file is for patches of {found[0]} pixels: give {_option('patch_size', found[0])}.")
-    return " ".join(told)
+        messages.append(f"The file is for patches of {found[0]} pixels: give {_option('patch_size', found[0])}.")
+    return " ".join(messages)
 
 
 def _option(name: str, value: object) -> str:

@@ -64,10 +64,10 @@ class OuterBlock(ResidualBlock):
         inner = inner + block.mlp_in(block.norm_mlp_in(inner))
         pixels = inner.reshape(pixels.shape)
         if getattr(block, "norm2_proj", None) is None:
-            told = block.proj(block.norm1_proj(inner).reshape(pixels.shape))
+            inner_projected = block.proj(block.norm1_proj(inner).reshape(pixels.shape))
         else:
-            told = block.norm2_proj(block.proj(block.norm1_proj(pixels)))
-        u = super().mix(patches + F.pad(told, (0, 0, 1, 0)))
+            inner_projected = block.norm2_proj(block.proj(block.norm1_proj(pixels)))
+        u = super().mix(patches + F.pad(inner_projected, (0, 0, 1, 0)))
         u = _carry(u, pixels)
         return u if rows is None else u[:, rows]
 

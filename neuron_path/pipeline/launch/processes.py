@@ -83,7 +83,7 @@ class Processes:
             config = replace(config, head=FileHeadConfig(path=file))
         order = {
             "config": asdict(config),
-            "baselines": [finder.scorer.name for finder in work.finders[1:]],
+            "baselines": [method.scorer.name for method in work.finder.baselines],
             "run_dir": str(run_dir),
             "devices": chosen.devices,
         }

@@ -105,5 +105,5 @@ class Runner:
             if self._wait:
                 self._images.wait_for_all()
                 self._writer.stop_clock()
-        precision = self._work.finders[0].arithmetic_on(device).precision
+        precision = self._work.finder.arithmetic_on(device).precision
         return Share(self._writer.seconds, device_name(device), self._threads, precision)

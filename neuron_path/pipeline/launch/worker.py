@@ -56,8 +56,8 @@ def main() -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, lines), daemon=True).start()
-    told, code = _attempt(lambda: json.loads(lines.get()), report)
-    _tell(report, told)
+    answer, code = _attempt(lambda: json.loads(lines.get()), report)
+    _send(report, answer)
     return code
 
 
@@ -65,7 +65,7 @@ def _attempt(order: Callable[[], dict[str, Any]], report: TextIO) -> tuple[dict[
     try:
         with stoppable():
             for share in work(order):
-                _tell(report, share)
+                _send(report, share)
         return {}, 0
     except NeuronPathError as error:
         return {"error": str(error)}, 1
@@ -75,8 +75,8 @@ def _attempt(order: Callable[[], dict[str, Any]], report: TextIO) -> tuple[dict[
         return {"traceback": traceback.format_exc()}, 1
 
 
-def _tell(report: TextIO, told: dict[str, Any]) -> None:
-    report.write(f"{json.dumps(told)}\n")
+def _send(report: TextIO, answer: dict[str, Any]) -> None:
+    report.write(f"{json.dumps(answer)}\n")
     report.flush()
 
 

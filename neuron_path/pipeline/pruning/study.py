@@ -177,9 +177,9 @@ def architecture(config: ModelConfig, model: nn.Module) -> tuple[str, dict[str, 
         assert config.checkpoint is not None
         described = read_pruned(Path(config.checkpoint))
         return described.name, described.kwargs
-    told = getattr(model, "pretrained_cfg", None) or {}
-    if "model_args" in told:
-        return told["architecture"], told["model_args"]
+    pretrained_cfg = getattr(model, "pretrained_cfg", None) or {}
+    if "model_args" in pretrained_cfg:
+        return pretrained_cfg["architecture"], pretrained_cfg["model_args"]
     return config.name or EMBEDDED, dict(config.kwargs)
 
 
@@ -229,7 +229,7 @@ def _read(data: ImageDataModule, config: Config, wanted: set[str] | None) -> tup
             names += [batch.sample_ids[row] for row in rows]
             labels += [batch.labels[row] for row in rows]
     if not parts:
-        raise NeuronPathError("None of the images can be read: mend them, or give another run.")
+        raise NeuronPathError("None of the images can be read: fix them, or give another run.")
     return names, torch.cat(parts), labels
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from neuron_path.config import Config
 from neuron_path.pipeline.build import model_name
-from neuron_path.pipeline.work import Study
-from neuron_path.search.finder import PathFinder
+from neuron_path.pipeline.work import Work
 from neuron_path.store.identity import digest
 
 
-def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], weights: str) -> dict[str, Any]:
+def identity_of(config: Config, work: Work, weights: str) -> dict[str, Any]:
     """Everything that a path depends on, and nothing that only says how it is computed or where things lie.
 
     Args:
         config: the configuration.
-        study: model and data.
-        finders: the methods.
+        work: model, data and methods, made of it.
         weights: the hash of the model's weights.
     """
+    study, finder = work.study, work.finder
     dataset = study.data.dataset
     data: dict[str, Any] = {
         "name": config.data.name,
@@ -43,9 +41,9 @@ def identity_of(config: Config, study: Study, finders: Sequence[PathFinder], wei
         "token_scope": study.session.adapter.scope.name,
         "scorer": asdict(config.scorer),
         "search": asdict(config.search),
-        "baselines": [finder.scorer.name for finder in finders[1:]],
+        "baselines": [baseline.scorer.name for baseline in finder.baselines],
         "quadrature": asdict(config.quadrature),
-        "measure": finders[0].search.maximises,
+        "measure": finder.method.search.maximises,
         "target": config.target,
         **({} if config.contrast_class is None else {"contrast_class": config.contrast_class}),
         "target_class": config.target_class,

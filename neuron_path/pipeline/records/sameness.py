@@ -39,12 +39,12 @@ class Sameness:
     def __str__(self) -> str:
         if self.is_same:
             return f"{self.rows} paths identical, scores within {self.largest:.1g} relative"
-        told = [
+        counts = [
             (self.missing, "rows in one table only", ""),
             (len(self.other), "other paths or classes", _example(self.other)),
             (len(self.far), f"scores that differ by up to {self.largest:.1g}", _example(self.far)),
         ]
-        return f"of {self.rows} paths: " + ", ".join(f"{n} {what}{example}" for n, what, example in told if n)
+        return f"of {self.rows} paths: " + ", ".join(f"{n} {what}{example}" for n, what, example in counts if n)
 
 
 def compare_paths(one: pd.DataFrame, two: pd.DataFrame) -> Sameness:

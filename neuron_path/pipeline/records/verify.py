@@ -23,7 +23,6 @@ from neuron_path.pipeline.records.identity import identity_of
 from neuron_path.pipeline.records.sameness import compare_paths
 from neuron_path.pipeline.search import weights_of
 from neuron_path.pipeline.work import Work
-from neuron_path.search.finder import find_all
 from neuron_path.store.checksums import changed_files, stored_files
 from neuron_path.store.identity import differences
 from neuron_path.store.layout import (
@@ -48,13 +47,13 @@ class Check:
 
     Attributes:
         name: what.
-        told: what was found.
+        finding: what was found.
         is_good: whether it is as it must be.
         cause: what was raised, where it is not.
     """
 
     name: str
-    told: str
+    finding: str
     is_good: bool
     cause: Exception | None = None
 
@@ -143,8 +142,10 @@ def _record(run_dir: Path, tables: dict[str, pd.DataFrame]) -> str:
     for name, table in tables.items():
         theirs: dict[str, Any] = table.attrs["provenance"]
         keys = [key for key in made | theirs if name == "paths" or key not in _OF_MEASURES]
-        if told := [key for key in keys if not (key in made and key in theirs and made[key] == theirs[key])]:
-            raise _Wrong(f"{name}.parquet was made by something else than {RUN_FILE} says: {', '.join(told)} differ")
+        if differing := [key for key in keys if not (key in made and key in theirs and made[key] == theirs[key])]:
+            raise _Wrong(
+                f"{name}.parquet was made by something else than {RUN_FILE} says: {', '.join(differing)} differ"
+            )
     return f"{', '.join(f'{name}.parquet' for name in tables)} of the right columns, made as {RUN_FILE} says"
 
 
@@ -154,8 +155,8 @@ def _files(run_dir: Path) -> str:
     listed, changed = changed_files(run_dir)
     unlisted = [file.name for file in stored_files(run_dir) if file.name not in listed]
     wrong = {f"not listed in {CHECKSUMS_FILE}": unlisted, "changed since the run": changed}
-    if told := [f"{', '.join(names)} {what}" for what, names in wrong.items() if names]:
-        raise _Wrong("; ".join(told))
+    if problems := [f"{', '.join(names)} {what}" for what, names in wrong.items() if names]:
+        raise _Wrong("; ".join(problems))
     return f"{len(listed)} files as they were written"
 
 
@@ -205,9 +206,9 @@ def _source(
         config = replace(config, head=FileHeadConfig(path=str(run_dir / HEAD_FILE)))
     work = build_work(config, baselines)
     study, weights = work.study, weights_of(work.study)
-    now = identity_of(config, study, work.finders, weights) | {"weight_hash": weights}
-    if told := differences(before, now):
-        raise _Wrong("; ".join(told))
+    now = identity_of(config, work, weights) | {"weight_hash": weights}
+    if changed := differences(before, now):
+        raise _Wrong("; ".join(changed))
     expected = [name for name in study.data.dataset.sample_ids if name not in skipped]
     for found, name in zip_longest(dict.fromkeys(paths["sample_id"]), expected):
         if found != name:
@@ -220,20 +221,18 @@ def _found_again(config: Config, work: Work, paths: pd.DataFrame, sample: int, s
     """Some images have the paths that the table says."""
     if not sample:
         return "no image searched again, as asked"
-    dataset, session, finders = work.study.data.dataset, work.study.session, work.finders
+    dataset, finder = work.study.data.dataset, work.finder
     names = list(dict.fromkeys(paths["sample_id"]))
     chosen = sorted(random.Random(seed).sample(names, min(sample, len(names))))
     places = {name: place for place, name in enumerate(dataset.sample_ids)}
     batch: Batch = collate([dataset[places[name]] for name in chosen])
     if batch.problems:
         raise _Wrong(f"{batch.problems[0][0]!r} cannot be read any more ({batch.problems[0][1]})")
-    session.model.to(build_trainer(config.trainer).strategy.root_device)
+    finder.session.model.to(build_trainer(config.trainer).strategy.root_device)
     expected = paths.loc[paths["sample_id"].isin(chosen)]
     targets = dict(zip(expected["sample_id"], expected["target"].tolist(), strict=True))
-    found = find_all(finders, batch.images, [targets[name] for name in chosen], chosen, progress=False)
-    again = pd.concat(
-        path_rows(batch, finder, result.cpu()).to_pandas() for finder, result in zip(finders, found, strict=True)
-    )
+    found = finder.find(batch.images, [targets[name] for name in chosen], chosen, progress=False)
+    again = path_rows(batch, finder, [result.cpu() for result in found]).to_pandas()
     sameness = compare_paths(expected, again)
     if not sameness.is_same:
         forced = "; some are of another search, which was continued by force"

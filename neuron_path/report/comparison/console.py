@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from neuron_path.evaluation.comparison import Comparison
+from neuron_path.evaluation.quantity import QUANTITIES
 from neuron_path.report.cells import ABSENT, to_records
 from neuron_path.report.comparison.sections import Section
 from neuron_path.report.comparison.sentences import in_words
 
-_SHOWN = ("main", "paths", "tests-probability_deviation-remove")
 _GAP = 2
 
 
@@ -27,10 +27,11 @@ def print_comparison(console: Console, comparison: Comparison, sections: list[Se
         comparison: the comparison.
         sections: its tables.
     """
+    shown = ("main", "paths", f"tests-{QUANTITIES[comparison.quantity].measure}-remove")
     printed: set[str] = set()
     for section in sections:
         values = [str(name) for name in section.table.columns[section.n_labels :] if name not in printed]
-        if section.name not in _SHOWN or not values:
+        if section.name not in shown or not values:
             continue
         printed.update(values)
         console.print(Text(section.caption, style="bold"))

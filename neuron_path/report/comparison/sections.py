@@ -10,6 +10,7 @@ import pandas as pd
 
 from neuron_path.evaluation.columns import CURVES, Column
 from neuron_path.evaluation.comparison import Comparison
+from neuron_path.evaluation.quantity import QUANTITIES
 from neuron_path.report.cells import ABSENT, decimals_of, mean_cell, method_name, p_cell, to_records
 
 _TITLES: Final = {
@@ -18,17 +19,19 @@ _TITLES: Final = {
     "probability_deviation": "probability, %",
     "accuracy_deviation": "accuracy, points",
     "logit_difference": "logit",
+    "margin_difference": "margin, logits",
+    "contrast_difference": "contrast, logits",
+    "similarity_difference": "similarity, cosine",
     "kl_divergence": "KL, nats",
     "necessity_area": "necessity area",
     "sufficiency_area": "sufficiency area",
 }
-_CHANGES: Final = ("probability_deviation", "accuracy_deviation", "logit_difference")
-_MAIN: Final = (
-    ("probability_deviation", "remove"),
-    ("accuracy_deviation", "remove"),
-    ("probability_deviation", "enhance"),
-    ("joint_score", ""),
-)
+_CHANGES: Final = ("_deviation", "_difference")
+_DEFINED: Final = {
+    "margin": " margin: change of the target's log-odds over the other classes;",
+    "contrast": " contrast: change of the target's logit − that of the class it is contrasted with;",
+    "similarity": " similarity: change of the cosine of the image's features and the target's reference;",
+}
 _PATHS: Final = ("joint_score", "complete_score", *CURVES.values())
 _KEY: Final = ("model", "scorer", "search", "top_k")
 
@@ -61,7 +64,9 @@ def make_sections(comparison: Comparison) -> list[Section]:
     """
     cells = to_records(comparison.cells)
     columns = sorted({_column_of(cell) for cell in cells}, key=lambda column: column.place)
-    main = [column for name in _MAIN for column in columns if (column.measure, column.operation) == name]
+    change = QUANTITIES[comparison.quantity].measure
+    wanted = ((change, "remove"), ("accuracy_deviation", "remove"), (change, "enhance"), ("joint_score", ""))
+    main = [column for name in wanted for column in columns if (column.measure, column.operation) == name]
     paths = [column for column in columns if column.measure in _PATHS]
     sections = [_means("main", "Methods compared", cells, main)] if main else []
     if paths:
@@ -97,7 +102,8 @@ def legend(comparison: Comparison) -> str:
     percent = f"{100 * settings.confidence:g} %"
     return (
         f"Each cell is a mean over n images with its {percent} bootstrap interval. Probability: p(edited) / p(clean) "
-        "− 1 of the target class; accuracy: change of top-1; logit: change of the target's; KL: sum of p(clean) "
+        f"− 1 of the target class; accuracy: change of top-1; logit: change of the target's;"
+        f"{_DEFINED.get(comparison.quantity, '')} KL: sum of p(clean) "
         "log(p(clean) / p(edited)); areas: under p(edited) / p(clean) against the share of the path removed "
         "(necessity) or kept alone (sufficiency). Bold: better than each other method of the same model and number of "
         f"neurons per block, by paired tests (Holm-corrected over all pairs of the column, p < {settings.alpha:g}). "
@@ -174,15 +180,15 @@ def _section(
 ) -> Section:
     """What all rows share goes into the caption."""
     models, sizes = ({cell[key] for cell in cells} for key in ("model", "top_k"))
-    told = [str(model) for model in models if len(models) == 1]
+    details = [str(model) for model in models if len(models) == 1]
     if len(sizes) == 1:
         (top_k,) = sizes
-        told.append(f"{top_k} neuron{'s' if top_k > 1 else ''} per block")
+        details.append(f"{top_k} neuron{'s' if top_k > 1 else ''} per block")
     table, marks = pd.DataFrame(rows, dtype=object), pd.DataFrame(bold)
     if len(set(counts)) == 1:
-        told.append(f"n = {counts[0]}")
+        details.append(f"n = {counts[0]}")
         table, marks = table.drop(columns="n"), marks.drop(columns="n")
-    caption = f"{caption} ({', '.join(told)})" if told else caption
+    caption = f"{caption} ({', '.join(details)})" if details else caption
     return Section(name, caption, table, marks, len(table.columns) - n_values)
 
 
@@ -212,5 +218,7 @@ def _labels(cells: Sequence[Record]) -> Iterator[tuple[tuple[Any, ...], dict[str
 
 
 def _mean(cell: Record, n: int, decimals: int) -> str:
-    text = mean_cell(cell["mean"], cell["low"], cell["high"], sign=cell["measure"] in _CHANGES, decimals=decimals)
+    text = mean_cell(
+        cell["mean"], cell["low"], cell["high"], sign=cell["measure"].endswith(_CHANGES), decimals=decimals
+    )
     return text if cell["n"] == n else f"{text} (n = {cell['n']})"

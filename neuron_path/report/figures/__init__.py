@@ -5,6 +5,7 @@ from neuron_path.report.figures.class_overlap import class_overlap_figure
 from neuron_path.report.figures.class_similarity import class_similarity_figure
 from neuron_path.report.figures.edit_curves import edit_curves_figure
 from neuron_path.report.figures.effects import effects_figure
+from neuron_path.report.figures.heat_map import heat_map_figure
 from neuron_path.report.figures.image_path import image_path_figure
 from neuron_path.report.figures.neuron_evidence import neuron_evidence_figure
 from neuron_path.report.figures.path_flow import path_flow_figure
@@ -17,6 +18,7 @@ __all__ = [
     "class_similarity_figure",
     "edit_curves_figure",
     "effects_figure",
+    "heat_map_figure",
     "image_path_figure",
     "neuron_evidence_figure",
     "path_flow_figure",

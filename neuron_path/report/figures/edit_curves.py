@@ -1,4 +1,4 @@
-"""Necessity and sufficiency: what is left of the target probability as more of the path is removed, or kept alone."""
+"""Necessity and sufficiency: what is left of the target as more of the path is removed, or kept alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
+from neuron_path.evaluation.quantity import QUANTITIES, Quantity
 from neuron_path.report.style import MUTED, axes_in_inches, figure_style, method_styles, new_figure
 from neuron_path.report.text import printable, shorten
 from neuron_path.stats.intervals import Interval, bootstrap_mean
@@ -35,9 +36,10 @@ Curves = dict[tuple[str, str], dict[int, Interval]]
 """Mean by size, of each method (scorer, search)."""
 
 
-def edit_curves_figure(effects: pd.DataFrame) -> Figure:
+def edit_curves_figure(effects: pd.DataFrame, quantity: str = "probability") -> Figure:
     """Draw p(edited) / p(clean) of the target class against the number of path neurons edited in each block.
 
+    Of what is no probability its change is drawn, edited − clean, in its unit.
     Left: the first k path neurons are removed; a path that is necessary falls fast. Right: all other neurons are
     zeroed; a path that suffices rises fast. Lines are means over images with 95 % bootstrap intervals.
     The panels have scales of their own.
@@ -46,6 +48,7 @@ def edit_curves_figure(effects: pd.DataFrame) -> Figure:
         effects: a row per image, method, operation and size, as :func:`neuron_path.store.reader.load_effects` returns
             them, of an evaluation with ``top_k`` above 1 and ``evaluation.sizes``; of its operations ``remove`` and
             ``keep_only`` are drawn.
+        quantity: what was attributed: the run's target function, or `similarity` where its logit is a cosine.
 
     Returns:
         The figure, to be shown or written with `save_figure`.
@@ -55,7 +58,13 @@ def edit_curves_figure(effects: pd.DataFrame) -> Figure:
     """
     if missing := [name for name in _COLUMNS if name not in effects.columns]:
         raise NeuronPathError(f"The table of effects lacks the column(s) {', '.join(missing)}; give load_effects(DIR).")
-    panels = {operation: _curves(effects.loc[effects["operation"] == operation]) for operation in _PANELS}
+    clean = QUANTITIES[quantity].column(effects.columns, "clean_")
+    if clean is None:
+        raise NeuronPathError(
+            f"The table of effects has no values of the target's {quantity}; evaluate that run again, or draw its "
+            "probability (quantity='probability')."
+        )
+    panels = {operation: _curves(effects.loc[effects["operation"] == operation], clean) for operation in _PANELS}
     panels = {operation: curves for operation, curves in panels.items() if curves}
     if not panels:
         raise NeuronPathError(
@@ -63,20 +72,21 @@ def edit_curves_figure(effects: pd.DataFrame) -> Figure:
             "evaluate with evaluation.operations=[remove,keep_only] evaluation.sizes=[1,2,…]."
         )
     with figure_style():
-        return _draw(panels, len(set(effects["sample_id"])))
+        return _draw(panels, len(set(effects["sample_id"])), QUANTITIES[quantity])
 
 
-def _curves(effects: pd.DataFrame) -> Curves:
+def _curves(effects: pd.DataFrame, clean: str) -> Curves:
     curves: Curves = {}
     for _, rows in effects.groupby(["scorer", "search", "size"], sort=False):
         scorer, search, size = rows[["scorer", "search", "size"]].iloc[0].tolist()
-        changes = probability_deviation(rows["clean_probability"].to_numpy(), rows["edited_probability"].to_numpy())
-        mean = bootstrap_mean(1 + changes, n_resamples=_RESAMPLES)
+        before, after = rows[clean].to_numpy(), rows[clean.replace("clean", "edited")].to_numpy()
+        changes = 1 + probability_deviation(before, after) if clean == "clean_probability" else after - before
+        mean = bootstrap_mean(changes, n_resamples=_RESAMPLES)
         curves.setdefault((str(scorer), str(search)), {})[int(size)] = mean
     return {method: dict(sorted(sizes.items())) for method, sizes in curves.items() if len(sizes) > 1}
 
 
-def _draw(panels: Mapping[str, Curves], n_images: int) -> Figure:
+def _draw(panels: Mapping[str, Curves], n_images: int, quantity: Quantity) -> Figure:
     methods = list(dict.fromkeys(method for curves in panels.values() for method in curves))
     several = len({search for _, search in methods}) > 1
     names = {
@@ -99,8 +109,9 @@ def _draw(panels: Mapping[str, Curves], n_images: int) -> Figure:
         title, label = _PANELS[operation]
         axes.set_title(title, loc="left", pad=6, fontweight="bold")
         axes.set_xlabel(label, fontsize=7)
-        axes.set_ylabel("p(edited) / p(clean)", fontsize=7)
-        axes.axhline(1, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1)
+        relative = quantity.is_probability
+        axes.set_ylabel("p(edited) / p(clean)" if relative else f"change of target {quantity.words}", fontsize=7)
+        axes.axhline(int(relative), color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1)
         for method, curve in curves.items():
             _draw_curve(axes, curve, looks[method].colour, looks[method].marker, names[method])
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

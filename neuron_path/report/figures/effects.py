@@ -29,8 +29,8 @@ _SIZE: Final = 7.5
 _TITLES: Final = {"remove": "Remove the path (× 0)", "enhance": "Enhance the path (× 2)"}
 
 
-def effects_figure(summary: pd.DataFrame, target: str = "probability") -> Figure:
-    """Draw how far each method's paths move the target probability or logit: a panel per operation, a row per method.
+def effects_figure(summary: pd.DataFrame, quantity: str = "probability") -> Figure:
+    """Draw how far each method's paths move what was attributed: a panel per operation, a row per method.
 
     Each row has the mean, its 95 % interval and both in figures; a hollow marker says that the interval includes 0
     or is not known.
@@ -39,9 +39,9 @@ def effects_figure(summary: pd.DataFrame, target: str = "probability") -> Figure
     Args:
         summary: a row per method and operation, with the columns `scorer`, `search`, `operation`, `n` (images),
             `probability_deviation`, `probability_deviation_low` and `probability_deviation_high` (fractions of the
-            clean probability; NaN where there is no interval), and for a logit `logit_difference` likewise. Other
-            columns are not read.
-        target: the run's target function.
+            clean probability; NaN where there is no interval), and for what is no probability `value_difference`
+            likewise. Other columns are not read.
+        quantity: what was attributed: the run's target function, or `similarity` where its logit is a cosine.
 
     Returns:
         The figure, to be shown or written with `save_figure`.
@@ -49,7 +49,7 @@ def effects_figure(summary: pd.DataFrame, target: str = "probability") -> Figure
     Raises:
         NeuronPathError: a column is missing, a method and operation is there twice, or there is no row.
     """
-    effects = read_effects(summary, target)
+    effects = read_effects(summary, quantity)
     if not effects:
         raise NeuronPathError("The table of effects has no row, expected one for each method and operation.")
     with figure_style():
@@ -92,8 +92,8 @@ def _draw_panel(axes: Axes, effects: Sequence[Effect], methods: Sequence[str], *
     axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=_SIZE, labelcolor=INK)
-    what = "probability (%)" if effects[0].of == "probability" else "logit"
-    axes.set_xlabel(f"change of target {what}", fontsize=7)
+    what = effects[0].quantity
+    axes.set_xlabel(f"change of target {what.words}{' (%)' if what.is_probability else ''}", fontsize=7)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     for height in range(len(methods)):

@@ -101,19 +101,19 @@ def _on_paths(classes: pd.DataFrame | None, names: ClassNames | None) -> str:
         return "It is on no path of these images."
     first = classes.iloc[:6]
     words = name_classes(first["class"].to_numpy(), names)
-    told = [f"{word} ({100 * share:.0f} %)" for word, share in zip(words, first["frequency"].tolist(), strict=True)]
+    named = [f"{word} ({100 * share:.0f} %)" for word, share in zip(words, first["frequency"].tolist(), strict=True)]
     more = f" and {len(classes) - 6} more" if len(classes) > 6 else ""
-    return f"On the paths of (share of the class's images): {', '.join(told)}{more}."
+    return f"On the paths of (share of the class's images): {', '.join(named)}{more}."
 
 
-def _draw(own: pd.DataFrame, block: int, neuron: int, pictures: Mapping[str, np.ndarray], told: str) -> Figure:
+def _draw(own: pd.DataFrame, block: int, neuron: int, pictures: Mapping[str, np.ndarray], note: str) -> Figure:
     counts = Counter(own["kind"].tolist())
     kinds = [kind for kind in _TITLES if counts[kind]]
     n_columns = max(counts.values())
     tallest = max((_shape(picture)[0] for picture in pictures.values()), default=_SIDE)
     row = _ROW_TITLE + _ABOVE + tallest + _BELOW
     width = max(2 * _EDGE + n_columns * (_SIDE + _GAP) - _GAP, _LEAST)
-    lines = wrap(told, width - 2 * _EDGE, _NOTE, lines=3) if told else []
+    lines = wrap(note, width - 2 * _EDGE, _NOTE, lines=3) if note else []
     foot = 0.06 + _LEADING * len(lines)
     figure = new_figure(width, foot + len(kinds) * row + _TITLE)
     height = figure.get_figheight()

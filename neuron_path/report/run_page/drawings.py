@@ -12,6 +12,7 @@ import pandas as pd
 from neuron_path.classes.analysis import ClassAnalysis
 from neuron_path.classes.class_paths import ClassPaths
 from neuron_path.classes.tables import class_table
+from neuron_path.evaluation.quantity import QUANTITIES
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.report.figures.class_distribution import class_distribution_figure
 from neuron_path.report.figures.class_overlap import class_overlap_figure
@@ -37,12 +38,14 @@ def draw_figures(run: Run) -> Iterator[Entry]:
         run: whose figures; they are written into its directory.
     """
     if len(run.summary):
-        caption = f"Change of the target {'logit' if run.target == 'logit' else 'probability'}, with 95 % intervals"
-        yield keep_figure(run.run_dir, "effects", effects_figure(run.summary, run.target), caption, run.summary)
+        caption = f"Change of the target {QUANTITIES[run.quantity].words}, with 95 % intervals"
+        yield keep_figure(run.run_dir, "effects", effects_figure(run.summary, run.quantity), caption, run.summary)
     if run.effects is not None and len(set(run.effects["size"])) > 1:
         caption = "Necessity and sufficiency: removing, or keeping only, the first neurons of the paths"
-        table = pd.DataFrame(summarise_effects(run.effects, {}, headline=False, seed=run.seed), columns=_CURVES)
-        yield keep_figure(run.run_dir, "edit_curves", edit_curves_figure(run.effects), caption, table)
+        summary = summarise_effects(run.effects, {}, headline=False, seed=run.seed)
+        columns = _CURVES + [name for name in summary.columns if name.startswith("value_difference")]
+        figure = edit_curves_figure(run.effects, run.quantity)
+        yield keep_figure(run.run_dir, "edit_curves", figure, caption, pd.DataFrame(summary, columns=columns))
     yield _distribution(run.run_dir, run.classes, run.class_names)
     if run.analysis is not None:
         yield from _classes(run.run_dir, run.analysis, run.class_names)

@@ -21,24 +21,23 @@ def effects_table(effects: Sequence[Effect]) -> pd.DataFrame:
         effects: from `read_effects`.
 
     Returns:
-        A row per effect: method, operation, n, the mean target probability before and after where known and what was
-        attributed, the change with its interval, and the change of accuracy with interval where there were labels.
+        A row per effect: method, operation, n, the mean of what was attributed before and after where known, its change
+        with its interval, and the change of accuracy with interval where there were labels.
     """
-    what = effects[0].of if effects else "probability"
+    what = effects[0].quantity.words if effects else "probability"
+    before = f"Target {what}"
     columns = {
         "Method": [effect.method for effect in effects],
         "Operation": [effect.operation.replace("_", " ") for effect in effects],
         "n": [str(effect.n) for effect in effects],
-        "Target probability": [
-            f"{effect.clean_probability:.3f} → {effect.edited_probability:.3f}" for effect in effects
-        ],
+        before: [f"{effect.clean:.3f} → {effect.edited:.3f}".replace("-", "−") for effect in effects],
         f"Change of target {what} [95 % interval]": [_cell(effect.change, effect.in_words()) for effect in effects],
         "Change of accuracy, points [95 % interval]": [
             _cell(effect.accuracy, effect.accuracy.in_words()) for effect in effects
         ],
     }
-    if what != "probability" or any(math.isnan(one.clean_probability + one.edited_probability) for one in effects):
-        del columns["Target probability"]
+    if any(math.isnan(one.clean + one.edited) for one in effects):
+        del columns[before]
     if all(math.isnan(effect.accuracy.mean) for effect in effects):
         del columns["Change of accuracy, points [95 % interval]"]
     return pd.DataFrame(columns)
@@ -53,7 +52,7 @@ def effects_in_words(effects: Sequence[Effect]) -> list[str]:
         effects: from `read_effects`.
     """
     sentences = []
-    for operation, of in dict.fromkeys((effect.operation, effect.of) for effect in effects):
+    for operation, of in dict.fromkeys((effect.operation, effect.quantity.words) for effect in effects):
         clauses = [_clause(effect) for effect in effects if effect.operation == operation]
         subject = _SUBJECTS.get(operation) or f"The operation “{operation.replace('_', ' ')}” on the path"
         sentences.append(f"{subject} changes the target {of} by {listed(clauses)}.")

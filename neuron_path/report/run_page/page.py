@@ -80,7 +80,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
 
 
 def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
-    effects, facts = read_effects(run.summary, run.target), run.provenance
+    effects, facts = read_effects(run.summary, run.quantity), run.provenance
     blocks, total = run.classes.n_blocks, run.classes.n_images
     sampled = (
         f"The explorer holds {n_shown:,} of {total:,} images, drawn at random, of each class the same share and at "
@@ -120,7 +120,7 @@ def _tiles(run: Run, effects: Sequence[Effect]) -> list[dict[str, str]]:
     for effect in effects:
         if effect.scorer == grouped.scorer and effect.operation == "remove":
             value, _, interval = effect.in_words().partition(" [")
-            words = f"change of the target {effect.of}"
+            words = f"change of the target {effect.quantity.words}"
             words = f"[{interval} {words}" if interval else words
             tiles.append(("Without the path", value, words))
     if run.analysis is not None:
@@ -169,7 +169,7 @@ def _flat(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What of the provenance is a fact on one line."""
     widths = provenance.get("n_neurons") or []
     facts = {name: value for name, value in provenance.items() if name not in ("n_neurons", "classes")}
-    differences = [told for one in provenance.get("forced") or () for told in one["differences"]]
+    differences = [change for one in provenance.get("forced") or () for change in one["differences"]]
     return facts | {
         "resumed": len(provenance.get("resumed") or ()) or None,
         "forced": "; ".join(differences) or None,

@@ -14,6 +14,7 @@ from neuron_path.classes.class_paths import ClassPaths
 from neuron_path.classes.grouping import group_paths
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.comparison import Comparison, compare
+from neuron_path.evaluation.quantity import quantity_of
 from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.store.evidence import EVIDENCE_FILE, load_evidence
 from neuron_path.store.layout import EFFECTS_FILE, METRICS_FILE, SCORES_FILE
@@ -60,9 +61,9 @@ class Run:
         return _seed(self.provenance)
 
     @property
-    def target(self) -> str:
-        """The target function."""
-        return str(self.provenance.get("target") or "probability")
+    def quantity(self) -> str:
+        """What the effects are changes of."""
+        return quantity_of(self.provenance, self.effects)
 
     @property
     def class_names(self) -> list[str]:

@@ -16,7 +16,9 @@ from neuron_path.attribution.scorer import Scorer, scorers
 from neuron_path.attribution.scorers.activation_matched_random import ActivationMatchedRandom
 from neuron_path.models.session import Session
 from neuron_path.search.finder import PathFinder
+from neuron_path.search.method import Method
 from neuron_path.search.search import searches
+from neuron_path.search.settings import SearchSettings
 from neuron_path.types import PathResult, TokenScopeName
 from tests import oracle, tiny
 
@@ -29,16 +31,10 @@ both_cases = pytest.mark.parametrize(("name", "scope"), CASES, ids=["cls", "patc
 
 
 def find(name: str, scorer: Scorer, images: Tensor, names: list[str], k: int = 1, micro_batch: int = 64) -> PathResult:
-    finder = PathFinder(
-        Session(tiny.make(name)),
-        scorer,
-        searches.create("greedy"),
-        Quadrature("midpoint", 1),
-        top_k=k,
-        micro_batch=micro_batch,
-        keep_candidates=True,
-    )
-    return finder.find(images, torch.full((len(images),), 3), sample_ids=names, progress=False)
+    settings = SearchSettings(Quadrature("midpoint", 1), top_k=k, micro_batch=micro_batch)
+    method = Method(scorer, searches.create("greedy"))
+    finder = PathFinder(Session(tiny.make(name)), method, settings, keep_candidates=True)
+    return finder.find(images, torch.full((len(images),), 3), sample_ids=names, progress=False)[0]
 
 
 def paths_of(name: str, scorer: Scorer, images: Tensor, names: list[str], k: int = 1, micro_batch: int = 64) -> Tensor:

@@ -12,19 +12,16 @@ from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.scorer import scorers
 from neuron_path.models.session import Session
 from neuron_path.search.finder import PathFinder, digests
+from neuron_path.search.method import Method
 from neuron_path.search.search import searches
+from neuron_path.search.settings import SearchSettings
 from tests import tiny
 
 
 def find(model: VisionTransformer, images: Tensor, names: list[str] | None, seed: int = 0, k: int = 1) -> Tensor:
-    finder = PathFinder(
-        Session(model),
-        scorers.create("random", seed=seed),
-        searches.create("greedy"),
-        Quadrature("midpoint", 1),
-        top_k=k,
-    )
-    return finder.find(images, sample_ids=names, progress=False).paths
+    method = Method(scorers.create("random", seed=seed), searches.create("greedy"))
+    finder = PathFinder(Session(model), method, SearchSettings(Quadrature("midpoint", 1), top_k=k))
+    return finder.find(images, sample_ids=names, progress=False)[0].paths
 
 
 def test_a_path_depends_on_seed_and_sample_only(model: VisionTransformer) -> None:

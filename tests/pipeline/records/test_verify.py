@@ -231,19 +231,19 @@ def test_another_model_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("neuron_path.pipeline.records.verify.weights_of", lambda study: "0" * 64)
     checks = {check.name: check for check in verify(run_dir, 1)}
     assert not checks["source"].is_good
-    assert "model.weights was '" in checks["source"].told
+    assert "model.weights was '" in checks["source"].finding
     assert "paths" not in checks
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("CUDA out of memory"), TypeError("a mistake of ours")])
-@pytest.mark.parametrize("where", ["build_work", "find_all"])
+@pytest.mark.parametrize("where", ["pipeline.records.verify.build_work", "search.finder.PathFinder.find"])
 def test_what_goes_wrong_in_checking_does_not_make_the_run_damaged(
     where: str, raised: Exception, finished: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(f"neuron_path.pipeline.records.verify.{where}", fail)
+    monkeypatch.setattr(f"neuron_path.{where}", fail)
     with pytest.raises(type(raised), match=str(raised)):
         list(verify(finished.run_dir, 1))
 

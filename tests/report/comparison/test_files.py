@@ -22,7 +22,7 @@ from neuron_path.report.comparison.files import write_comparison
 from neuron_path.report.comparison.latex import escape_latex, to_latex
 from neuron_path.report.comparison.markdown import to_markdown
 from neuron_path.report.comparison.page import to_html
-from neuron_path.report.comparison.sections import Section, make_sections
+from neuron_path.report.comparison.sections import Section, legend, make_sections
 from neuron_path.report.comparison.sentences import in_words
 from tests.evaluation.stores import STRENGTH, write_run
 
@@ -285,3 +285,21 @@ def test_the_files_hold_the_numbers_and_are_the_same_again(comparison: Compariso
     assert len(record["runs"]) == 12
     assert record["runs"][0]["provenance"]["evaluation"] == {"factor": 2.0, "tokens": "scope"}
     assert [Path(run["run_dir"]).name for run in record["missing"]] == ["failed"]
+
+
+def test_of_a_margin_all_is_told_in_logits(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", ["joint_attribution", "activation", "random"], target="margin", valued=True)
+    comparison = compare([tmp_path], **FAST)
+    (line, *_) = in_words(comparison)
+    assert re.search(r"changes the target margin \(logits\) by −\d\.\d+ \[−\d\.\d+, −\d\.\d+\] \(n = 60\)", line)
+    assert re.search(r"\d\.\d+ \[.*\] logits over random \(p (=|<) 0\.\d+\)", line)
+    assert "probability" not in line
+    sections = make_sections(comparison)
+    assert list(by_name(sections, "main").table.columns) == [
+        "Method", "Remove: margin, logits", "Remove: accuracy, points", "Enhance: margin, logits", "Joint score"
+    ]  # fmt: skip
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_comparison(console, comparison, sections)
+    printed = console.export_text()
+    assert "Remove: margin, logits: paired difference from joint attribution" in printed
+    assert "margin: change of the target's log-odds over the other classes" in legend(comparison)

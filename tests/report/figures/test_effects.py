@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.evaluation.quantity import quantity_of
 from neuron_path.report.effects import Interval
 from neuron_path.report.figures import effects_figure
 from tests.report.figures.drawing import assert_apart, assert_inside, visible_texts
@@ -31,11 +33,22 @@ def drawn(axes: Axes) -> dict[int, tuple[float, list[float], bool]]:
     return rows
 
 
-def test_of_a_logit_its_change_is_drawn() -> None:
-    table = effects().assign(logit_difference=-2.0, logit_difference_low=-3.0, logit_difference_high=-1.5)
-    figure = effects_figure(table, "logit")
+@pytest.mark.parametrize(
+    ("quantity", "column", "label"),
+    [
+        ("logit", "value", "logit"),
+        ("logit", "logit", "logit"),  # as an earlier version stored it
+        ("margin", "value", "margin (logits)"),
+        ("contrast", "value", "contrast (logits)"),
+        ("similarity", "value", "similarity (cosine)"),
+    ],
+)
+def test_of_what_is_no_probability_its_change_is_drawn(quantity: str, column: str, label: str) -> None:
+    change = {"": -2.0, "_low": -3.0, "_high": -1.5}
+    table = effects().assign(**{f"{column}_difference{end}": number for end, number in change.items()})
+    figure = effects_figure(table, quantity)
     for axes in figure.axes:
-        assert axes.get_xlabel() == "change of target logit"
+        assert axes.get_xlabel() == f"change of target {label}"
         assert all(row == (-2.0, [-3.0, -1.5], False) for row in drawn(axes).values())
 
 
@@ -102,3 +115,23 @@ def test_rounding_never_hides_the_side_of_a_limit() -> None:
     assert Interval(2.0, 0.012, 4.0).in_words() == "+2.00 [+0.01, +4.00]"
     assert Interval(0.0, 0.0, 0.0).in_words(" %") == "0.0 % [0.0, 0.0]"
     assert Interval(math.nan, math.nan, math.nan).in_words() == "not known"
+
+
+def test_an_earlier_table_of_margins_has_the_probability_alone() -> None:
+    assert effects_figure(effects(), "margin").axes[0].get_xlabel() == "change of target probability (%)"
+    assert effects_figure(effects(), "sigmoid").axes[0].get_xlabel() == "change of target sigmoid probability (%)"
+
+
+@pytest.mark.parametrize(
+    ("provenance", "quantity"),
+    [
+        ({}, "probability"),
+        ({"target": "contrast", "head": None}, "contrast"),
+        ({"target": "logit", "head": {"name": "linear_probe"}}, "logit"),
+        ({"target": "logit", "head": {"name": "similarity", "scale": 1.0}}, "similarity"),
+        ({"target": "logit", "head": {"name": "similarity", "scale": 100.0}}, "logit"),
+        ({"target": "margin", "head": {"name": "similarity", "scale": 1.0}}, "margin"),
+    ],
+)
+def test_a_logit_that_is_a_cosine_is_a_similarity(provenance: dict[str, Any], quantity: str) -> None:
+    assert quantity_of(provenance) == quantity

@@ -263,3 +263,28 @@ def test_curves_are_drawn_where_several_sizes_were_measured(tmp_path: Path) -> N
     curve = pd.read_csv(run_dir / "figures" / "edit_curves.csv").query("operation == 'remove'")
     assert sorted(curve["size"]) == [1, 3]
     assert curve["n"].tolist() == [24, 24]
+
+
+def test_of_a_margin_page_tiles_and_figures_tell_its_change(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", top_k=2, evidence=0, target="margin")
+    whole = load_effects(run_dir)
+    schema = effect_schema(valued=True)
+    table = pa.Table.from_pandas(pd.concat([whole, whole.assign(size=0)]), schema, preserve_index=False)
+    write_effects(run_dir, table, whole.attrs["provenance"])
+    text = write_report(run_dir).read_text(encoding="utf-8").replace("\xa0", " ")
+    for told in (
+        "Removing the path changes the target margin (logits) by −",
+        "Change of target margin (logits) [95 % interval]",
+        'data-label="Target margin (logits)"',
+        "change of the target margin (logits)",
+        "Change of the target margin (logits), with 95 % intervals",
+        "removing the path of joint attribution changes the target margin (logits) by −",
+    ):
+        assert told in text
+    assert "target probability" not in text
+    assert "% [" not in re.sub(r"\[95 % interval\]", "", text.split("<h2", 1)[0])
+    curve = pd.read_csv(run_dir / "figures" / "edit_curves.csv").query("scorer == 'joint_attribution'")
+    removed = whole.query("scorer == 'joint_attribution' and operation == 'remove'")
+    expected = (removed["edited_value"] - removed["clean_value"]).mean()
+    found = curve.query("operation == 'remove'")["value_difference"].tolist()
+    assert found == pytest.approx([expected] * 2)

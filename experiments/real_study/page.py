@@ -1,0 +1,514 @@
+"""The page of the study, from its tables alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from neuron_path.report.cells import ABSENT, mean_cell, p_cell, to_records
+from neuron_path.report.markdown import markdown_table
+from neuron_path.report.style import save_figure
+from neuron_path.store.atomic import write_text
+from real_study.figure import circuits_figure, effects_figure
+from real_study.methods import METHODS, PAPER
+from real_study.plan import PARTS
+
+TABLES: Final = (
+    "effects", "scores", "claims", "agreement", "selectivity", "transfer", "curves", "areas", "tests", "truth",
+    "stability", "classes", "reasons", "cost",
+)  # fmt: skip
+_EDITS: Final = {
+    "remove": "remove",
+    "enhance": "enhance",
+    "mean_ablation": "mean ablation",
+    "resample_ablation": "resample ablation",
+}
+_CHANGES: Final = {
+    "flip": "flipped",
+    "crop": "cropped by a tenth",
+    "jpeg": "JPEG of quality 50",
+    "noise": "noise of 5 %",
+}
+Tables = Mapping[str, pd.DataFrame]
+
+
+def read_tables(folder: str | Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """The tables of a study that are there, and what is known of it."""
+    found = {
+        name: pd.read_csv(Path(folder) / f"{name}.csv") for name in TABLES if (Path(folder) / f"{name}.csv").exists()
+    }
+    return found, json.loads((Path(folder) / "study.json").read_bytes())
+
+
+def write_page(folder: str | Path, page: str | Path) -> str:
+    """Write page and figures from the tables in a folder; returns the text."""
+    tables, about = read_tables(folder)
+    images = Path(page).parent / "images" / "real-model"
+    figures = {}
+    if "effects" in tables:
+        figures["effects"] = save_figure(effects_figure(tables["effects"]), images / "effects", ["svg"])
+    if "curves" in tables:
+        figures["circuits"] = save_figure(circuits_figure(tables["curves"]), images / "circuits", ["svg"])
+    text = page_text(tables, about, sorted(figures))
+    write_text(page, text)
+    return text
+
+
+def page_text(tables: Tables, about: Mapping[str, Any], figures: Sequence[str]) -> str:
+    """The page as Markdown.
+
+    Args:
+        tables: by name; those that are not there are left out, and the page says so.
+        about: the study.
+        figures: which are drawn.
+    """
+    parts = [_head(about)]
+    for title, write in (
+        ("What the paper claims", _claims),
+        ("What the scores are made of", _reasons),
+        ("Table 1: what edits of the paths do", _effects),
+        ("Paths found on one picture, measured on another", _transfer),
+        ("Does the replacement matter?", _agreement),
+        ("This class, or every class?", _selectivity),
+        ("How much of the model a circuit keeps", _circuits),
+        ("The tests of Shi et al.", _tests),
+        ("Ratings against the truth", _truth),
+        ("Image, class, model: how stable paths are", _stability),
+        ("Cost", _cost),
+    ):
+        body = write(tables, figures)
+        if body:
+            parts += [f"## {title}", *body]
+    return "\n\n".join([*parts, *_foot(tables, about)]) + "\n"
+
+
+def _head(about: Mapping[str, Any]) -> str:
+    return (
+        "# The paper's claims on a pretrained model\n\n"
+        f"`{about['model']}` ({about['n_blocks']} blocks of {about['n_neurons']} neurons, "
+        f"{about['image_size'][-1]} pixels, the "
+        f"{'class token' if about['scope'] == 'cls' else 'patch tokens'} in scope) with a linear probe of "
+        f"{about['n_classes']} classes of groceries, right on {100 * about['accuracy']:.0f} % of the "
+        f"{about['n_images']} photographs "
+        f"studied so far of {about['n_planned']}. An image's target is its label. Where nothing else is said, "
+        "numbers are means over the photographs that the model classifies rightly, with 95 % bootstrap intervals "
+        "over these; p-values are of paired sign-flip tests, Holm-corrected over a table's column. k is the number "
+        "of neurons in each block."
+    )
+
+
+def _claims(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "claims" not in tables:
+        return []
+    table = tables["claims"]
+    rows = [
+        {
+            "Of the paper's path": row["claim"],
+            "k": str(row["k"]),
+            "Verdict": f"**{row['verdict']}**" if row["verdict"] != "not shown" else row["verdict"],
+            "Difference": _difference(row),
+            "p": p_cell(row["p"]),
+            "n": str(row["n"]),
+        }
+        for row in to_records(table)
+    ]
+    counts = table["verdict"].value_counts()
+    told = ", ".join(
+        f"{counts.get(verdict, 0)} {words}"
+        for verdict, words in (
+            ("holds", "hold"),
+            ("the opposite holds", "are contradicted"),
+            ("not shown", "are not shown"),
+        )
+    )
+    return [
+        f"Of {len(table)} statements {told}, at p < 0.05 after Holm's correction over all of them.",
+        markdown_table(pd.DataFrame(rows)),
+    ]
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    unit = {"%": " %", "points": " points", "of p": ""}[row["unit"]]
+    return f"{mean_cell(row['difference'], row['low'], row['high'])}{unit}"
+
+
+def _effects(tables: Tables, figures: Sequence[str]) -> list[str]:
+    if "effects" not in tables:
+        return []
+    table = tables["effects"]
+    parts = [
+        "Mean change of the target's probability in percent. After each: p against the paper's path. What a search "
+        "maximises is no evidence by itself; mind the edits that it did not see."
+    ]
+    if "effects" in figures:
+        parts.append("![Changes by method, edit and size](images/real-model/effects.svg)")
+    for group, words in (("right", "rightly classified"), ("wrong", "wrongly classified")):
+        own = table.loc[(table["measure"] == "probability") & (table["group"] == group)]
+        for k in sorted(set(own["k"])):
+            sized = own.loc[own["k"] == k]
+            parts += [
+                f"### k = {k}, {words} (n = {sized['n'].iloc[0]})",
+                markdown_table(_by_edit(sized)),
+            ]
+    own = table.loc[(table["measure"] == "accuracy") & (table["group"] == "all") & (table["edit"] == "remove")]
+    if len(own):
+        rows = [
+            {
+                "Paths by": _label(row["method"]),
+                "k": str(row["k"]),
+                "Change of top-1, points": _cell(row),
+                "p": _p(row),
+                "n": str(row["n"]),
+            }
+            for row in to_records(own)
+        ]
+        parts += ["### Accuracy when the path is removed, all photographs", markdown_table(pd.DataFrame(rows))]
+    return parts
+
+
+def _by_edit(own: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for name in dict.fromkeys(own["method"]):
+        row = {"Paths by": _label(name)}
+        for edit, words in _EDITS.items():
+            (found,) = to_records(own.loc[(own["method"] == name) & (own["edit"] == edit)])
+            row[words[:1].upper() + words[1:]] = f"{_cell(found)}; {_p(found)}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _reasons(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "reasons" not in tables:
+        return []
+    rows = []
+    own: dict[str, dict[str, Any]] = {}
+    for row in to_records(tables["reasons"]):
+        own[row["method"]] = row
+        rows.append(
+            {
+                "Paths by": _label(row["method"]),
+                "(Σ w)(Σ g), points": _cell(row, "joint"),
+                "Σ w·g, points": _cell(row, "expected"),
+                "Neurons with w·g < 0, %": mean_cell(
+                    *(100 * row[f"harmful{end}"] for end in ("", "_low", "_high")), sign=False
+                ),
+                "Rank correlation of (Σ w)(Σ g) with the loss by removal": _number(row["correlation_joint"]),
+                "… of Σ w·g": _number(row["correlation_expected"]),
+            }
+        )
+    parts = [
+        "With activations w and gradients g of the probability at the clean point, removing neurons loses Σ w·g of "
+        "it to first order. The joint score is another number, (Σ w)·(Σ g): it also multiplies one block's "
+        "activation with another block's gradient, and these products stand for nothing that an edit does. So it can "
+        "be high for a path of some neurons that are large and others whose gradients are, and for neurons whose own "
+        "w·g is negative, without which the probability *rises*. "
+    ]
+    if PAPER in own:
+        paper = own[PAPER]
+        parts[0] += (
+            f"Of the paper's paths (k = 1, n = {paper['n']}) {100 * paper['harmful']:.0f} % of the neurons are "
+            "such, and "
+            f"{100 * paper['crossed']:.0f} % of the product at the clean point are cross terms."
+        )
+    return [*parts, markdown_table(pd.DataFrame(rows))]
+
+
+def _transfer(tables: Tables, _: Sequence[str]) -> list[str]:
+    parts = []
+    if "effects" in tables:
+        table = tables["effects"]
+        own = table.loc[
+            (table["measure"] == "probability")
+            & (table["group"] == "right")
+            & table["edit"].isin(["remove", "flipped"])
+        ]
+        rows = []
+        for _, found in own.groupby(["k", "method"], sort=False):
+            by_edit = {row["edit"]: row for row in to_records(found)}
+            if {"remove", "flipped"} <= set(by_edit):
+                same, other = by_edit["remove"], by_edit["flipped"]
+                rows.append(
+                    {
+                        "Paths by": _label(same["method"]),
+                        "k": str(same["k"]),
+                        "Same picture": _cell(same),
+                        "Flipped picture": f"{_cell(other)}; {_p(other)}",
+                        "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}",
+                        "n": str(other["n"]),
+                    }
+                )
+        parts += [
+            "Found on the picture, removed from the picture and from its mirror image; change of the probability in "
+            "percent.",
+            markdown_table(pd.DataFrame(rows)),
+        ]
+    if "transfer" in tables:
+        rows = [
+            {
+                "Paths by": _label(row["method"]),
+                "k": str(row["k"]),
+                "Its own path": _cell(row, "own"),
+                "Of another picture of the class": _cell(row, "own_class"),
+                "Of a picture of another class": _cell(row, "other_class"),
+                "p": p_cell(row["p"]),
+                "n": str(row["n"]),
+            }
+            for row in to_records(tables["transfer"])
+        ]
+        parts += [
+            "The path of another picture removed, in percent; p, uncorrected, compares the last two: what differs "
+            "between them is the class.",
+            markdown_table(pd.DataFrame(rows)),
+        ]
+    return parts
+
+
+def _agreement(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "agreement" not in tables:
+        return []
+    words = _EDITS | {"flipped": "remove, flipped picture"}
+    rows = [
+        {
+            "k": str(row["k"]),
+            "Methods in order of": f"{words[row['one']]} and {words[row['other']]}",
+            "Kendall's τ": _number(row["tau"]),
+            "p": p_cell(row["p"]),
+            "methods": str(row["methods"]),
+        }
+        for row in to_records(tables["agreement"])
+    ]
+    return ["How alike two edits order the methods by their mean change.", markdown_table(pd.DataFrame(rows))]
+
+
+def _selectivity(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "selectivity" not in tables:
+        return []
+    table = tables["selectivity"]
+    rows = [
+        {
+            "Paths by": _label(row["method"]),
+            "k": str(row["k"]),
+            "Target's logit": _cell(row, "target"),
+            "Mean of the others": _cell(row, "others"),
+            "Target falls most, %": mean_cell(
+                *(100 * row[f"falls_most{end}"] for end in ("", "_low", "_high")), sign=False
+            ),
+            "n": str(row["n"]),
+        }
+        for row in to_records(table)
+    ]
+    return [
+        "Change of the logits when the path is removed; by chance the target is the one of "
+        f"{table['classes'].iloc[0]} that falls "
+        f"most on {100 / table['classes'].iloc[0]:.0f} % of the photographs.",
+        markdown_table(pd.DataFrame(rows)),
+    ]
+
+
+def _circuits(tables: Tables, figures: Sequence[str]) -> list[str]:
+    if "areas" not in tables:
+        return []
+    table = tables["areas"]
+    measures = list(dict.fromkeys(table["measure"]))
+    rows = []
+    for name in dict.fromkeys(table["method"]):
+        own = {row["measure"]: row for row in to_records(table.loc[table["method"] == name])}
+        rows.append(
+            {"Neurons in the order of": _label(name)}
+            | {measure: _cell(own[measure], sign=False) for measure in measures}
+        )
+    parts = [
+        "The first neurons of each block in a method's order are kept, all others take another picture's "
+        "activations, and faithfulness f is the share of the model's lead of the target over the next class that is "
+        "left: (m(circuit) − m(∅)) / (m(model) − m(∅)), m the mean over photographs, so a ratio of means. CPR, the "
+        "area under f (larger is better), and CMD, the area between f and 1 (smaller is better), are MIB's "
+        "([2504.13151](https://arxiv.org/abs/2504.13151)) on its grid of shares, here of each block's neurons. A "
+        "path lies far below that grid's middle, so the same is given on log k, from one thousandth on, divided by "
+        "the length of the "
+        f"axis. The paper's method rates candidates given its path of k = 1. n = {table['n'].iloc[0]}."
+    ]
+    if "circuits" in figures:
+        parts.append("![Faithfulness against the share of neurons kept](images/real-model/circuits.svg)")
+    return [*parts, markdown_table(pd.DataFrame(rows))]
+
+
+def _tests(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "tests" not in tables:
+        return []
+    table = tables["tests"]
+    names = ("equivalence", "sufficiency", "partial necessity", "minimality")
+    rows = []
+    for _, found in table.groupby(["k", "method"], sort=False):
+        own = {row["test"]: row for row in to_records(found)}
+        head = next(iter(own.values()))
+        row = {"Paths by": _label(head["method"]), "k": str(head["k"])}
+        for test in names:
+            row[test[:1].upper() + test[1:]] = (
+                f"{100 * own[test]['share']:.0f} %, {p_cell(own[test]['p'])}" if test in own else ABSENT
+            )
+        rows.append(row | {"n": str(max(one["n"] for one in own.values()))})
+    return [
+        "After [2410.13032](https://arxiv.org/abs/2410.13032), made for one circuit of a task; here each photograph "
+        "has a path of its own and is one trial of a binomial test. *Equivalence*: share of photographs on which the "
+        "path alone (the others at their mean) does at least as well as the model; a small p says they are not "
+        "equivalent. *Sufficiency*: share on which the path alone does better than nine tenths of 20 random sets "
+        "with as many neurons in each block; 10 % are expected of a random set. *Partial necessity*: the same, "
+        "removed in place of kept. *Minimality*: share of blocks whose neuron matters more to the edit than a random "
+        "one of the block in addition. p is Holm-corrected over a test.",
+        markdown_table(pd.DataFrame(rows)),
+    ]
+
+
+def _truth(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "truth" not in tables:
+        return []
+    table = tables["truth"]
+    kinds = list(dict.fromkeys(table["what"]))
+    rows = []
+    for name in dict.fromkeys(table["method"]):
+        own = {row["what"]: row for row in to_records(table.loc[table["method"] == name])}
+        rows.append(
+            {"Ratings by": _label(name)} | {kind[:1].upper() + kind[1:]: _cell(own[kind], sign=False) for kind in kinds}
+        )
+    return [
+        "Spearman's correlation, within each photograph, of a method's ratings with the exact loss of probability "
+        "when single neurons are removed, in float64: of each block two neurons drawn from all, and two of the "
+        "twentieth that gradient × "
+        f"activation puts first. Means over {table['n'].iloc[0]} photographs.",
+        markdown_table(pd.DataFrame(rows)),
+    ]
+
+
+def _stability(tables: Tables, _: Sequence[str]) -> list[str]:
+    parts = []
+    if "stability" in tables:
+        table = tables["stability"]
+        rows = [
+            {
+                "Paths by": _label(row["method"]),
+                "What changes": _CHANGES.get(row["what"], row["what"].replace("_", " ")),
+                "Overlap, %": _percent(row),
+                "n": str(row["n"]),
+            }
+            for row in to_records(table)
+        ]
+        parts += [
+            "Overlap of paths of one neuron a block: the share of blocks with the same neuron.",
+            markdown_table(pd.DataFrame(rows)),
+        ]
+    if "classes" in tables:
+        rows = [
+            {
+                "Paths by": _label(row["method"]),
+                "k": str(row["k"]),
+                "Same class, %": f"{100 * row['within']:.1f}",
+                "Different classes, %": f"{100 * row['between']:.1f}",
+                "Difference": mean_cell(*(100 * row[f"difference{end}"] for end in ("", "_low", "_high"))),
+                "p": p_cell(row["p"]),
+                "n": str(row["n"]),
+            }
+            for row in to_records(tables["classes"])
+        ]
+        parts += [
+            "Overlap of the paths of two photographs, all of them; p by shuffling the classes.",
+            markdown_table(pd.DataFrame(rows)),
+        ]
+    return parts
+
+
+def _cost(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "cost" not in tables:
+        return []
+    rows = [
+        {
+            "Paths by": _label(row["method"]),
+            "k": "all" if not row["k"] else str(row["k"]),
+            "Seconds a photograph": f"{row['seconds']:.1f}",
+        }
+        for row in to_records(tables["cost"])
+    ]
+    return [
+        "Of one CPU core that other work shares, the clean pass, the check of rounding and the final score included; "
+        "a method that rates every block on its own gives all sizes at once.",
+        markdown_table(pd.DataFrame(rows)),
+    ]
+
+
+def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
+    missing = [what for what in _missing(tables, about) if what]
+    return [
+        "## Not measured",
+        "\n".join(f"- {what}" for what in [*missing, *_NEVER]),
+        "## Make it again",
+        f"Measured on {about['date']} with {versions}; {about['cpu_hours']:.1f} hours of one CPU core. Quadrature: "
+        f"{about['n_steps']} Gauss–Legendre nodes, 4 for integrated gradients. Means are of {about['references']} "
+        "training "
+        f"photographs; donors and random sets are drawn by seed {about['seed']}. The numbers are in "
+        "[experiments/results/real_model](../experiments/results/real_model).",
+        "```bash\n"
+        "git clone --depth 1 https://github.com/marcusklasson/GroceryStoreDataset\n"
+        "for split in train test; do   # a folder for each coarse class\n"
+        "  mkdir -p groceries/$split\n"
+        "  cp -r GroceryStoreDataset/dataset/$split/*/* groceries/$split/\n"
+        "done\n"
+        "python experiments/real_model.py train=groceries/train test=groceries/test # the model comes from timm's hub\n"
+        "python experiments/real_model_page.py # this page from the tables alone\n"
+        "```",
+        f"The {about['n_classes']} classes: {', '.join(about['classes'])}; {about['n_train']} photographs to fit the "
+        f"probe ({100 * about['probe_accuracy']:.0f} % right on those held out), {about['n_planned']} to study. "
+        f"{about['note'] + ' ' if about['note'] else ''}Other weights or photographs give other digits. Any model of "
+        "timm's and any two folders of classes can take their place: `model=NAME image_size=null train=DIR "
+        "test=DIR`. The study stops and goes on at any time; `compute=false` writes what is there.",
+    ]
+
+
+_NEVER: Final = (
+    "Pruning on this model, and the patches that activate the most used units.",
+    "The paper's own models and ImageNet: `experiments/table1.py` does that where they are at hand.",
+    "Similarity of classes against a semantic distance: no tree of these groceries comes with them.",
+    "Ablation, knowledge neurons, conductance and guided influence patterns, for their cost.",
+)
+
+
+def _missing(tables: Tables, about: Mapping[str, Any]) -> list[str]:
+    names = {"circuits": "areas", "nulls": "tests", "transfer": "transfer", "changes": "stability", "truth": "truth"}
+    found = [f"The part `{part}`: not reached yet." for part in PARTS if names.get(part, "effects") not in tables]
+    if about["n_images"] < about["n_planned"]:
+        found.append(
+            f"{about['n_planned'] - about['n_images']} of the {about['n_planned']} photographs: not reached yet."
+        )
+    if "effects" in tables:
+        effects = tables["effects"]
+        for k in about["sizes"]:
+            there = set(effects.loc[effects["k"] == k, "method"])
+            lacking = [_label(name) for name in about["methods"] if name not in there]
+            if lacking:
+                found.append(f"k = {k}: {'; '.join(lacking) if there else 'nothing'}{'' if there else ' yet'}.")
+    return found
+
+
+def _label(method: str) -> str:
+    label = METHODS[method].label
+    return f"**{label}**" if method == PAPER else label
+
+
+def _cell(row: Mapping[str, Any], name: str = "", *, sign: bool = True) -> str:
+    keys = (name, f"{name}_low", f"{name}_high") if name else ("mean", "low", "high")
+    return mean_cell(*(row[key] for key in keys), sign=sign)
+
+
+def _percent(row: Mapping[str, Any]) -> str:
+    return mean_cell(*(100 * row[key] for key in ("mean", "low", "high")), sign=False)
+
+
+def _p(row: Mapping[str, Any]) -> str:
+    return p_cell(row.get(f"p_{PAPER}", float("nan")))
+
+
+def _number(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

@@ -1,0 +1,44 @@
+"""`neuron-path app`: the page in the browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from neuron_path.cli.arguments import parse_arguments, whole_number
+
+USAGE = """\
+A page in the browser: drop a picture, see its path and what becomes of the prediction when neurons are edited.
+
+usage: neuron-path app [KEY=VALUE …] [--port=N] [--host=ADDRESS] [--run=DIR]
+
+  KEY=VALUE        settings as for neuron-path run: model, head, data, preprocessing, scorer, quadrature, …
+  --port=N         where it is served; by default the first port from 7860 that is free
+  --host=ADDRESS   127.0.0.1 by default: this machine only. Whoever reaches another address can use the page
+  --run=DIR        a run made with evidence=true: what its neurons answer to
+
+Needs Gradio: pip install 'neuron-path[app]'. Nothing leaves the machine, and nothing is written but uploads, into a
+temporary folder that is deleted in the end.
+
+  neuron-path app
+  neuron-path app model=timm model.name=vit_base_patch16_224 model.pretrained=true data=image_folder data.root=DIR
+"""
+
+
+def show(arguments: Sequence[str]) -> None:
+    """Serve the page until it is stopped."""
+    from neuron_path.app.page import check_gradio, served
+    from neuron_path.app.workbench import Workbench
+    from neuron_path.cli.hydra_app import compose_config
+
+    settings, options = parse_arguments("app", arguments, ["--port", "--host", "--run"])
+    port = whole_number("--port", options["--port"]) if "--port" in options else None
+    check_gradio()  # before weights are loaded
+    bench = Workbench(compose_config(settings), settings, options.get("--run"))
+    with served(bench, options.get("--host", "127.0.0.1"), port) as address:
+        print(f"NeuronPath is at {address}: stop it with Ctrl-C.", flush=True)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:  # which is how it ends
+            return
