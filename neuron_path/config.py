@@ -450,11 +450,26 @@ def unknown_setting(full_key: str, node: object) -> str:
     names = [str(name) for name in children if name != key and (parent or name not in OUTSIDE)]
     full_names = {name: f"{parent}.{name}" if parent else name for name in [*names, *(() if parent else OUTSIDE)]}
     if not parent:
-        full_names = _settings_of_groups(children) | full_names
+        elsewhere = {f.name: f"data.{f.name}" for kind in DATA for f in fields(kind)} if "data" in children else {}
+        full_names = elsewhere | _settings_of_groups(children) | full_names
     close = difflib.get_close_matches(key, full_names, n=1) or difflib.get_close_matches(key.lower(), full_names, n=1)
     hint = f" Did you mean '{full_names[close[0]]}'?" if close else ""
+    if owner := _owner(parent, key):
+        hint = f" It is one of {parent}={owner}: add {parent}={owner}."
     where = f" of '{parent}'" if parent else ""
     return f"There is no setting '{full_key}'.{hint} Settings{where}: {', '.join(names)}."
+
+
+def _owner(group: str, key: str) -> str | None:
+    """The first option of a group that has a setting."""
+    kinds: dict[str, Mapping[str, Any]] = {
+        "data": {kind.name: kind for kind in DATA},
+        "head": {kind.name: kind for kind in HEADS},
+        "scorer": _schemas(scorers),
+        "search": _schemas(searches),
+        "quadrature": {"adaptive": AdaptiveConfig},
+    }
+    return next((name for name, kind in kinds.get(group, {}).items() if key in {f.name for f in fields(kind)}), None)
 
 
 def takes_list(key: str) -> bool:

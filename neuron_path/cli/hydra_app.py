@@ -56,6 +56,8 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 _ADVICE = {  # what Hydra says, and what to do
     "Multiple values for": "choose one as GROUP=OPTION, without a +",
     "on a slurm cluster": "start it where SLURM's commands are, or choose hydra/launcher=submitit_local",
+    "An item is already at": "give it without the +",
+    "must be a string or a list": "choose one as GROUP=OPTION",
     "Merge error": "a group takes one option; add -m for a sweep over several, as in -m scorer=activation,random",
 }
 
@@ -241,8 +243,9 @@ def _flags_last(arguments: Sequence[str]) -> list[str]:
     """
 
     def refuse(message: str) -> NoReturn:
-        flag = re.search(r"arguments: --?([\w.]+)$", message)
-        given = f"a setting is given as KEY=VALUE, as in {flag[1]}=VALUE; " if flag else ""
+        flag = re.search(r"arguments: --?([\w.]+)(?:[= ](.+))?$", message)
+        example = flag and shlex.quote(f"{flag[1]}={flag[2] or 'VALUE'}")
+        given = f"a setting is given as KEY=VALUE, as in {example}; " if example else ""
         raise NeuronPathError(f"{message[:1].upper()}{message[1:]}: {given}neuron-path run --help shows the settings.")
 
     parser = get_args_parser()
@@ -329,14 +332,15 @@ def _kind_advice(error: ValidationError) -> str:
     """What kind of value a setting takes, and the given one as that where it can be; nothing for other kinds."""
     message, key, value = _first(error), error.full_key, error.value
     if "is not Optional" in message:
-        return "null is no value of it"
+        return "null is no value of it" + (f"; an empty list is {key}=[]" if takes_list(str(key)) else "")
     if "not a ListConfig" in message and isinstance(value, str | int | float):
-        return f"it is a list, as in {shlex.quote(f'{key}=[{value}]')}"
+        items = "" if str(value).lower() in ("", "none") else value
+        return f"it is a list, as in {shlex.quote(f'{key}=[{items}]')}"
     if "could not be converted to Integer" in message:
         is_whole = isinstance(value, float) and value.is_integer()
-        return f"'{value}' is no whole number" + (f", as in {key}={int(value)}" if is_whole else "")
+        return f"'{value}' is no whole number, as in {key}={int(value) if is_whole else 10}"
     kinds = {
-        "could not be converted to Float": f"'{value}' is no number",
+        "could not be converted to Float": f"'{value}' is no number, as in {key}=0.5",
         "is not a valid bool": f"'{value}' is neither true nor false",
         " to Dict": f"it is a mapping, as in +{key}.NAME=VALUE",
     }

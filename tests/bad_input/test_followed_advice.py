@@ -314,6 +314,9 @@ SETTINGS = {
     "model as an option": Row("model=test_vit", r"is (?P<instead>model=timm model\.name=\S+)\.", settings),
     "setting, a slip": Row("scorerr=random", r"Did you mean '(?P<key>[\w.]+)'", settings),
     "setting without its group": Row("n_steps=3", r"Did you mean '(?P<key>[\w.]+)'", settings),
+    "setting of another option": Row("data.root=DIR", r"add (?P<override>data=\w+)\.", images, PETS),
+    "setting of another scorer": Row("scorer.shortlist=3", r"add (?P<override>scorer=\w+)\.", settings),
+    "setting of no group": Row(f"{FOLDER} labels_only=false", r"Did you mean '(?P<key>[\w.]+)'", images, PETS),
     "new key": Row("model.kwargs.depth=3", r"add it as (?P<override>\+\S+=VALUE)\.", settings, fill={"VALUE": "3"}),
     "nothing given": Row("data=image_folder", r"add (?P<override>\S+=VALUE)\.", settings, fill={"VALUE": "DIR"}),
     "option added": Row(
@@ -325,6 +328,10 @@ SETTINGS = {
     "several values": Row("data.classes=a,b", r"brackets for a list, as in (?P<instead>'.*')\.", settings),
     "value that is a list": Row("data.classes=3", r"as in (?P<instead>'.*')\.", settings),
     "whole number": Row("data.limit=1e2", r"as in (?P<instead>\S+)\.", settings),
+    "word that is no whole number": Row("data.limit=three", r"as in (?P<instead>\S+)\.", settings),
+    "word that is no number": Row(f"{FOLDER} data.crop_pct=most", r"as in (?P<instead>\S+)\.", settings),
+    "list that is none": Row("baselines=none", r"as in '?(?P<instead>baselines=\[\])'?\.", settings),
+    "list that is null": Row("baselines=null", r"empty list is (?P<instead>\S+)\.", settings),
     "setting in capitals": Row("SCORER=random", r"Did you mean '(?P<key>\w+)'", settings),
     "empty path": Row("data=image_folder data.root=", r"as in (?P<override>\S+)(?=, or leave)", settings),
     "no grammar": Row("data.limit={", r"as in (?P<instead>data\.limit=\d+);", settings),
@@ -623,7 +630,7 @@ SETTINGS = {
         {"NAME": "vit_base_patch16_224"},
     ),
     "name of torchvision's": Row(
-        "model=timm +model.kwargs={depth:1,img_size:64} model.name=vit_l_32", r"is '(?P<value>\w+)' in timm", model
+        "model=timm +model.kwargs={depth:1,img_size:32} model.name=vit_l_16", r"is '(?P<value>\w+)' in timm", model
     ),
     "options of a model that timm lacks": Row(
         "model.checkpoint=DIR +model.kwargs.img_size=16", r"(?P<without>give none) \(model\.kwargs\)", model, beit
@@ -1124,6 +1131,9 @@ COMMANDS = {
     "command": ("compar DIR", r"Did you mean '(?P<command>\w+)'"),
     "several options": ("search scorer=random,activation", r"as in (?P<instead>-m \S+)\.$"),
     "setting apart from its value": ("search --data.limit", r"as in (?P<instead>\S+);"),
+    "setting added that is there": ("search +seed=3", r"at '(?P<key>\w+)': give it without the \+"),
+    "option that is null": ("search scorer=null", r"choose one as (?P<instead>GROUP=OPTION)\."),
+    "setting with one dash": ("search -data.limit=4", r"as in (?P<instead>\S+);"),
     "no directory": ("verify", r"give it as (?P<command>neuron-path verify DIR)\."),
     "no run to run again": ("rerun", r"give it as (?P<command>neuron-path rerun DIR)\."),
     "run into itself": ("rerun DIR --out=DIR", r"or (?P<without>leave it out)"),
@@ -1172,7 +1182,7 @@ def test_the_advice_for_a_command_works(
     assert code != 0
     found = re.search(advice, err)
     assert found is not None, err
-    given = followed(given, found, {"DIR": str(finished), "VALUE": "9"})
+    given = followed(given, found, {"DIR": str(finished), "VALUE": "9", "GROUP=OPTION": "scorer=random"})
     assert call(*given)[0] == 0
 
 

@@ -110,6 +110,8 @@ def test_settings_with_dashes_are_settings() -> None:
 def test_what_follows_no_setting_is_refused_by_its_name(tmp_path: Path) -> None:
     code, _, err = call("search", "--scorerr=random", f"hydra.run.dir={tmp_path / 'run'}")
     assert "There is no setting 'scorerr'. Did you mean 'scorer'?" in check_refusal(code, err)
+    code, _, err = call("search", "data=image_folder", "--data.root", "my pictures")
+    assert "a setting is given as KEY=VALUE, as in 'data.root=my pictures';" in check_refusal(code, err)
 
 
 def odd_names(folder: Path) -> tuple[Path, Path]:

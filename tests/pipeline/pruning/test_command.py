@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import neuron_path
+from neuron_path.config import Config, HuggingFaceConfig
 from neuron_path.data.digits import DigitsDataset
+from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.pruning import RECORD_COLUMNS
-from neuron_path.pipeline.pruning import command, trials
+from neuron_path.pipeline.pruning import command, study, trials
 from neuron_path.pipeline.pruning.study import open_run
 from neuron_path.pruning.methods import Selection, rank
 from neuron_path.pruning.predictions import class_probabilities
@@ -257,3 +260,15 @@ def test_help_shows_its_own_settings() -> None:
     assert (code, err) == (0, "")
     assert "selection_share" in out
     assert "quadrature" not in out
+
+
+def test_of_a_data_set_another_split_is_evaluated_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(config: Config, _: object) -> None:
+        assert isinstance(config.data, HuggingFaceConfig)
+        raise NeuronPathError(f"{config.data.root} {config.data.split}")
+
+    monkeypatch.setattr(study, "build_data", build)
+    config = Config(data=HuggingFaceConfig(root="DIR", split="train"))
+    opened: Any = SimpleNamespace(session=SimpleNamespace(model=None))
+    with pytest.raises(NeuronPathError, match=r"^DIR test$"):
+        study._other_images(config, opened, "test")
