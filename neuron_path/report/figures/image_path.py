@@ -170,7 +170,7 @@ def _draw_columns(panel: Axes, grid: BlockGrid, scores: Floats | None) -> None:
         profile = StepPatch(
             block + half,
             edges,
-            baseline=block - half,
+            baseline=block - half,  # pyright: ignore[reportArgumentType] - it takes arrays, as `stairs` does
             orientation="horizontal",
             fill=True,
             facecolor=BLUE,
