@@ -95,7 +95,9 @@ class PictureDataset(Dataset[PictureItem]):
         pixels = self._open(index, self._decode)
         if isinstance(pixels, str):
             return PictureItem(image=None, label=label, sample_id=name, problem=pixels)
-        return PictureItem(image=self._prepare(pixels), label=label, sample_id=name, problem=None)
+        with _pillow(self.max_pixels):  # some Pillows look at what is cropped, too
+            image = self._prepare(pixels)
+        return PictureItem(image=image, label=label, sample_id=name, problem=None)
 
     def check(self, *, strict: bool = True) -> None:
         """Look at headers alone: raise a NeuronPathError that names the first file which is no picture.

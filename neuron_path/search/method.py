@@ -91,6 +91,8 @@ class Method:
             NeuronPathError: it cannot.
         """
         scorer, search = self.scorer, self.search
+        if self.reference is not None:
+            self.reference.check(settings)
         if not settings.per_block and not search.any_blocks:
             raise NeuronPathError(
                 f"The search '{search.name}' picks neurons block by block, not of any blocks (per_block=false): use "

@@ -7,6 +7,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -375,15 +376,17 @@ def test_any_picture_is_seen_or_refused_and_never_made_constant() -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"a{name}.png"  # what is inside is told by its bytes
             picture.save(file, format=suffix, **({"exif": exif} if suffix in ("PNG", "TIFF", "JPEG", "WEBP") else {}))
-            with Image.open(file) as stored:
+            pixels = None
+            with Image.open(file) as stored, suppress(OSError):  # not each Pillow reads all that it writes
                 stored.load()
                 pixels = np.asarray(stored if mode in ("I", "I;16", "F") else stored.convert("RGBA"))
             item = ImageFolderDataset(folder, transforms[channels], preprocessing={})[0]
         if item["image"] is None:
             assert item["problem"]
-            if channels == 3 and mode not in ("RGBA", "LA", "P", "F"):
+            if channels == 3 and mode not in ("RGBA", "LA", "P", "F") and pixels is not None:
                 assert share < 0.1, item["problem"]
             return
+        assert pixels is not None
         assert item["image"].shape == (channels, 48, 48)
         assert item["image"].isfinite().all()
         seen.add(suffix + mode)

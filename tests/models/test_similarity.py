@@ -140,7 +140,9 @@ def test_one_picture_is_a_reference(tmp_path: Path) -> None:
     chosen = ["data=image_folder", f"data.root={data}", "data.num_workers=0", "head=similarity", f"head.root={root}"]
     outcome = run_in(tmp_path / "run", "run", *FEATURES, *chosen, "target=logit", "target_class=prediction")
     assert outcome.code == 0, outcome.err
-    assert "Removing the path changes the target logit by" in outcome.out  # softmax of one output is always 1
+    assert (
+        "Removing the path changes the target similarity (cosine) by" in outcome.out
+    )  # softmax of one output is always 1
     assert "target probability by" not in (outcome.run_dir / "report.html").read_text()
     assert json.loads((outcome.run_dir / "run.json").read_text())["head"]["classes"] == ["mine.png"]
     refused = run_in(tmp_path / "refused", "run", *FEATURES, *chosen, "target_class=prediction")
@@ -282,7 +284,7 @@ def test_a_folder_of_transformers_embeds_text(kind: str, tmp_path: Path) -> None
     [
         (["--out=x.safetensors", "cat"], "needs --model="),
         (["--model=ViT-B-32", "cat"], "needs --out="),
-        (["--model=ViT-B-32", "--out=x.pt", "cat"], "written as a .safetensors"),
+        (["--model=ViT-B-32", "--out=x.pt", "cat"], "written as safetensors: give it as "),
         (["--model=ViT-B-32", "--out=x.safetensors"], "classes to embed are none"),
         (["--model=ViT-B-32", "--out=x.safetensors", "cat", "cat"], "'cat' twice"),
         (["--model=ViT-B-32", "--out=x.safetensors", "--template=photo", "cat"], "needs one {}"),
