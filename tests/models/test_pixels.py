@@ -377,7 +377,7 @@ def test_any_picture_is_seen_or_refused_and_never_made_constant() -> None:
             file = Path(folder) / f"a{name}.png"  # what is inside is told by its bytes
             picture.save(file, format=suffix, **({"exif": exif} if suffix in ("PNG", "TIFF", "JPEG", "WEBP") else {}))
             pixels = None
-            with Image.open(file) as stored, suppress(OSError):  # not each Pillow reads all that it writes
+            with suppress(OSError), Image.open(file) as stored:  # not each Pillow reads all that it writes
                 stored.load()
                 pixels = np.asarray(stored if mode in ("I", "I;16", "F") else stored.convert("RGBA"))
             item = ImageFolderDataset(folder, transforms[channels], preprocessing={})[0]
