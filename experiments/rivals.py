@@ -8,8 +8,8 @@ in percent of the clean one. The methods, with their cost in passes (one forward
 
 - `gradient × activation`: the largest of the untouched network; `integrated gradients`: the same as the block's own
   activations grow from 0 (8 nodes, through the blocks behind);
-- `relevance`: the same with LRP's coefficients in place of gradients, as relevance patching takes them (Rezaei Jafari et
-  al., 2025, arXiv 2508.21258): attention weights, deviations of norms and slopes of activation functions are constants;
+- `relevance`: the same with LRP's coefficients in place of gradients, as relevance patching takes them (Rezaei Jafari
+  et al., 2025, arXiv 2508.21258): attention weights, deviations of norms, slopes of activation functions are constant;
 - `learned mask`: hard-concrete gates on all neurons, fitted to each image by gradient descent (Louizos et al., 2018,
   arXiv 1712.01312), so that removing about k neurons a block lowers the target most; the k largest of each block;
 - `exact on a shortlist`: block by block, one neuron after the other, that one of the eight with the largest
