@@ -19,6 +19,7 @@ import ast
 import copy
 import gzip
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -1151,6 +1152,7 @@ COMMANDS = {
     ),
     "sweep in each of several processes": (f"{TORCHRUN} search hydra.run.dir=there -m", r"(?P<without>leave out -m)"),
     "directory of several processes": (f"{TORCHRUN} search seed=0", r"add (?P<override>hydra\.run\.dir=DIR),"),
+    "texts of no model": ("embed-text cat", r"; (?P<command>neuron-path embed-text --help) shows"),
     "two models": ("models test_vit zzz", r": (?P<command>neuron-path models \S+)\.$"),
     "whose paths": ("evaluate", r"(?P<command>neuron-path evaluate run_dir=DIR)\."),
     "directory of the other command": ("search run_dir=DIR/x", r"is (?P<instead>hydra\.run\.dir=DIR)\."),
@@ -1209,6 +1211,10 @@ AFTER = {
         f"search -m seed=0 {NEW} quadrature.n_steps=1 resume=DIR",
         r"command and (?P<instead>hydra\.sweep\.dir=DIR)\.",
     ),
+    "run of an older version": (
+        f"search hydra.run.dir=OLD {NEW} quadrature.n_steps=1",
+        r"another directory with (?P<override>hydra\.run\.dir=DIR)\.",
+    ),
     "targets of two runs": ("analyze DIR OTHER --no-figures --by=target", r"by label: (?P<override>--by=label) \("),
 }
 
@@ -1217,9 +1223,11 @@ AFTER = {
 def test_the_advice_after_a_run_works(kind: str, finished: Path, tmp_path: Path) -> None:
     """Of commands that change a run, or need another one beside it."""
     typed, advice = AFTER[kind]
-    copies = {"DIR": tmp_path / "a run", "OTHER": tmp_path / "other", "NEW": tmp_path / "new"}
-    for copy_dir in (copies["DIR"], copies["OTHER"]):
-        shutil.copytree(finished, copy_dir)
+    copies = {"DIR": tmp_path / "a run", "OTHER": tmp_path / "other", "OLD": tmp_path / "old", "NEW": tmp_path / "new"}
+    for name in ("DIR", "OTHER", "OLD"):
+        shutil.copytree(finished, copies[name])
+    written = json.loads((copies["OLD"] / "run.json").read_text())
+    (copies["OLD"] / "run.json").write_text(json.dumps({**written, "identity": None}))
     (copies["DIR"] / "pruned").mkdir()
     (copies["DIR"] / "pruned" / "pruning.parquet").touch()
     table = pq.read_table(copies["OTHER"] / "paths.parquet")
@@ -1235,4 +1243,23 @@ def test_the_advice_after_a_run_works(kind: str, finished: Path, tmp_path: Path)
     assert found is not None, err
     given = followed(given, found, {"DIR": str(tmp_path / "new"), "SPLIT": "val"})
     code, _, err = call(*given)
+    assert code == 0, err
+
+
+def test_runs_of_one_target_function_are_compared_once_they_are_measured_again(tmp_path: Path) -> None:
+    options = shlex.split(f"{NEW} quadrature.n_steps=1 target=margin")
+    new, old = tmp_path / "new", tmp_path / "old"
+    for run_dir, scorer in ((new, "joint_attribution"), (old, "random")):
+        assert run_in(run_dir, "run", *options, f"scorer={scorer}").code == 0
+    effects = pq.read_table(old / "effects.parquet")
+    later = ["clean_value", "edited_value", "contrast_class"]
+    pq.write_table(effects.drop_columns(later), old / "effects.parquet")
+
+    code, _, err = call("compare", str(old), str(new))
+    assert code == 1
+    found = re.search(r"again with neuron-path (\w+ run_dir=)DIR\)", err)
+    assert found is not None, err
+    code, _, err = call(*f"{found[1]}{old}".split())
+    assert code == 0, err
+    code, _, err = call("compare", str(old), str(new))
     assert code == 0, err

@@ -24,7 +24,10 @@ from neuron_path.classes.distances import read_distances
 from neuron_path.classes.images import describe_image
 from neuron_path.classes.neurons import neuron_classes
 from neuron_path.classes.usage import count_usage
+from neuron_path.cli import models
+from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.summary import summarise_effects
+from neuron_path.estimate import estimate
 from neuron_path.evidence.strongest import Strongest
 from neuron_path.models.session import Session
 from neuron_path.pruning.allocation import keep_neurons
@@ -42,9 +45,10 @@ from neuron_path.scorers import Random
 from neuron_path.searches import Linearized
 from neuron_path.stats.crossed import crossed_means
 from neuron_path.stats.intervals import bootstrap_mean
+from neuron_path.store.evidence import load_evidence
 from neuron_path.store.layout import open_run_dir
 from neuron_path.store.merge import read_parts
-from neuron_path.store.reader import read_json
+from neuron_path.store.reader import load_effects, read_json
 from neuron_path.store.schema import path_schema
 from neuron_path.store.skipped import read_skipped
 from tests import tiny
@@ -64,6 +68,7 @@ from tests.bad_input.test_followed_advice import (
     score,
     weights,
 )
+from tests.command import call, run_in
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of random weights
@@ -115,6 +120,16 @@ def headless(folder: Path, model: Any) -> object:
     return find(model=model)
 
 
+def with_cosines(model: Any) -> object:
+    return neuron_path.attach_head(model, neuron_path.LinearHead(torch.eye(3, 16), torch.zeros(3), cosine=True))
+
+
+def of_two_layers() -> Any:
+    model: Any = tiny.make()
+    model.head = torch.nn.Sequential(model.head, torch.nn.ReLU())
+    return model
+
+
 def read_head(folder: Path, key: str) -> object:
     weights(folder, head={f"model.{one}.weight": torch.zeros(3, 4) for one in ("fc", "classifier")})
     return neuron_path.load_head(folder / "head.pt", key=key)
@@ -151,6 +166,22 @@ def plot(index: int) -> object:
 
 def written(folder: Path, formats: tuple[str, ...]) -> object:
     return save_figure(Figure(), folder / "figure", formats)
+
+
+def made(run_dir: Path, command: str, given: tuple[str, ...]) -> Path:
+    """A run of four digits."""
+    options = ("data.limit=4", "quadrature.n_steps=1", "baselines=[]", "report=false", "logger=none")
+    outcome = run_in(run_dir, command, *options, *given)
+    assert outcome.code == 0, outcome.err
+    return run_dir
+
+
+def evidence(folder: Path, given: tuple[str, ...]) -> object:
+    return load_evidence(made(folder, "search", given))
+
+
+def curves(folder: Path, given: tuple[str, ...]) -> object:
+    return edit_curves_figure(load_effects(made(folder / f"{len(given)} settings", "run", given)))
 
 
 def beginning(folder: Path, run_dir: str) -> object:
@@ -271,6 +302,12 @@ CALLS = {
     "image that is not in the result": Call(plot, {"index": 2}, UP_TO),
     # Heads
     "no classifier": Call(headless, {"model": tiny.make(num_classes=0)}, r"in Python: (?P<expression>.*)\)\.$"),
+    "classifier of two layers": Call(
+        with_cosines,
+        {"model": of_two_layers()},
+        r"load it with (?P<by_hand>num_classes=0)\.",
+        mend=lambda *_: tiny.make(num_classes=0),
+    ),
     "head of another name": Call(read_head, {"key": "zzz"}, r"\((?P<code>key='[\w.]+') in Python"),
     "ending of a head": Call(
         written_head, {"name": "mine.pt"}, r"name it (?P<by_hand>\S+\.safetensors)\.", mend=lambda _, name: name
@@ -303,6 +340,9 @@ CALLS = {
     # Evaluation and evidence
     "effects by something else": Call(
         partial(summarise_effects, EFFECTS, {}, n_resamples=9), {"by": "label"}, r"expected '(?P<value>\w+)'"
+    ),
+    "neurons' images that were not kept": Call(
+        evidence, {"given": ()}, r"again with (?P<by_hand>\S+=true)\.", mend=lambda given, found: (*given, found)
     ),
     "strongest images": Call(strongest, {"n_top": 0}, r"expected (?P<value>\d+) or more"),
     # Pruning
@@ -347,6 +387,18 @@ CALLS = {
     "neurons that are drawn": Call(
         partial(path_flow_figure, [[0, 1], [0, 2]], [0, 1]), {"per_block": 0}, r"expected (?P<value>\d+) or more"
     ),
+    "classes that are drawn": Call(
+        partial(path_flow_figure, np.zeros((7, 2), int), range(7)),
+        {"shown": None},
+        r"choose them with (?P<by_hand>shown=)\.",
+        mend=lambda *_: [0, 5],
+    ),
+    "sizes that are drawn": Call(
+        curves,
+        {"given": ()},
+        r"with top_k above 1, and evaluate with (?P<by_hand>.*)\.$",
+        mend=lambda _, found: ("top_k=2", *found.replace(",…", "").split()),
+    ),
     "values of an earlier evaluation": Call(
         partial(edit_curves_figure, pd.concat([EFFECTS.assign(size=0), EFFECTS])),
         {"quantity": "margin"},
@@ -390,6 +442,18 @@ def test_the_advice_for_a_call_works(kind: str, tmp_path: Path) -> None:
         names = {"neuron_path": neuron_path, "FILE": tmp_path / "head.pt"}
         row = Call(row.do, row.wrong, row.advice, names)
     follow(row, tmp_path)
+
+
+@pytest.mark.parametrize("refused", ["zzz", "resnet18"])
+def test_models_are_listed_by_the_command_that_is_named(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "supported_models", lambda: ["test_vit"])  # timm's hundreds take half a minute
+    with pytest.raises(NeuronPathError) as caught:
+        estimate(refused)
+    found = re.search(r"(neuron-path [\w-]+) lists the", str(caught.value))
+    assert found is not None
+    code, listed, _ = call(*found[1].split()[1:])
+    assert code == 0
+    estimate(listed.split()[0], seconds=0.01)
 
 
 def test_what_is_to_be_installed_is_there() -> None:
