@@ -40,6 +40,7 @@ from neuron_path.types import (
     TargetName,
     TokenScopeName,
     TokensName,
+    UnitsName,
 )
 
 # Nodes that a heat map begins and ends with, and what may be missing of it: from a blank image to the whole one f turns
@@ -64,6 +65,7 @@ def find_paths(
     target: TargetName | Callable[[Tensor], Tensor] = "probability",
     contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
     top_k: int = 1,
     per_block: bool = True,
     micro_batch: int | None = None,
@@ -105,6 +107,9 @@ def find_paths(
             function from (N, C) logits to (N,) differentiable values, which treats images apart.
         contrast_class: c, of all images; None: of each the runner-up, the class with the next largest logit.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
+        units: what a path consists of: "ffn", FFN neurons; "heads", attention heads, by their outputs at the tokens in
+            scope; or "ffn+heads", both, where each of the L transformer blocks counts as two, of its heads and then of
+            its FFN neurons (docs/measures.md). What is said of neurons then holds for heads.
         top_k: neurons per block.
         per_block: False: the `top_k` neurons may be of any blocks, a circuit in place of a path: with the search
             `linearized`, or by a scorer that rates each block on its own. What one in each block costs is then seen.
@@ -134,7 +139,7 @@ def find_paths(
     >>> tuple(result.paths.shape), tuple(result.scores.shape)
     ((2, 12), (2,))
     """
-    session, chosen = Session(model, token_scope), searches.create(search)
+    session, chosen = Session(model, token_scope, units), searches.create(search)
     for name, given in (("reference_images", reference_images), ("donor_images", donor_images)):
         if (chosen.borrows == name) != (given is not None):
             needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: leave them out"
@@ -186,6 +191,7 @@ def score_paths(
     target: TargetName | Callable[[Tensor], Tensor] = "probability",
     contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
     measure: Measure = "joint",
     return_convergence_delta: bool = False,
 ) -> Float[Tensor, "B"] | tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
@@ -197,7 +203,8 @@ def score_paths(
     f(clean) − f(path zeroed), and the convergence delta is what is missing from that.
 
     Args:
-        model, images, quadrature, n_steps, target, contrast_class, token_scope: as for `find_paths`.
+        model, images, quadrature, n_steps, target, contrast_class, token_scope, units: as for
+            `find_paths`.
         targets: (B,) class indices, or one for all; None takes the predicted classes.
         paths: (B, L) or (B, L, k) neuron indices, distinct within a block; −1 stands for none.
         measure: "joint" or "complete".
@@ -223,7 +230,7 @@ def score_paths(
         raise NeuronPathError(
             "The measure 'joint' is a product of sums and has no convergence delta: use measure='complete'."
         )
-    session, rule = Session(model, token_scope), Quadrature.of(quadrature, n_steps)
+    session, rule = Session(model, token_scope, units), Quadrature.of(quadrature, n_steps)
     wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
@@ -280,6 +287,7 @@ def intervene(
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
     *,
+    units: UnitsName = "ffn",
     factor: float | None = None,
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
@@ -295,6 +303,7 @@ def intervene(
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
     *,
+    units: UnitsName = "ffn",
     factor: float | None = None,
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
@@ -313,6 +322,7 @@ def intervene(
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
     *,
+    units: UnitsName = "ffn",
     factor: float | None = None,
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
@@ -330,7 +340,7 @@ def intervene(
     block's activations are those that the edits before it lead to.
 
     Args:
-        model, images, token_scope: as for `find_paths`.
+        model, images, token_scope, units: as for `find_paths`.
         paths: (B, L) or (B, L, k) neuron indices; one that a block names twice is edited once, −1 stands for none.
         operation: one of the five names above.
         factor: of `enhance`, by default 2.
@@ -376,7 +386,7 @@ def intervene(
         if (operation == wanted) != (given is not None):
             needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: they belong to '{wanted}'"
             raise NeuronPathError(f"The operation '{operation}' {needs}.")
-    session = Session(model, token_scope)
+    session = Session(model, token_scope, units)
     session.check_images(images)
     whole = session.check_paths(paths, len(images))
     if donor_images is not None:
@@ -449,6 +459,7 @@ def heat_map(
     target: TargetName | Callable[[Tensor], Tensor] = "probability",
     contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
 ) -> HeatMap:
     """Where in the picture a path, a block of it or one neuron looks: a number for each patch.
 
@@ -456,7 +467,8 @@ def heat_map(
     the path takes from the target function in the live network, at the tokens h that enter the first block. Along the
     straight line from the tokens h′ of a baseline image, patch t gets Σ_d (h − h′)_td · ∫ ∂e/∂h_td dα. The map sums to
     e(h) − e(h′), and the convergence delta is what is missing from that.
-    `activation`: the neurons' own clean activations at the token of each patch, summed over the neurons.
+    `activation`: the neurons' own clean activations (of heads the norms of their outputs) at the token of each patch,
+    summed over the neurons.
 
     All is computed in float64, because e is a small difference. An image's map depends on that image only.
 
@@ -495,7 +507,7 @@ def heat_map(
         fewest = fewest if n_steps is None else n_steps
         quadrature = Quadrature("adaptive", fewest, tolerance, max(fewest, most))
     rule = Quadrature.of(quadrature, n_steps)
-    session = Session(model, token_scope)
+    session = Session(model, token_scope, units)
     wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Measure = Literal["joint", "complete"]
 TokenScopeName = Literal["cls", "patch"]
 OperationName = Literal["remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"]
+UnitsName = Literal["ffn", "heads", "ffn+heads"]
 TokensName = Literal["scope", "all"]
 TargetName = Literal["probability", "logit", "margin", "sigmoid", "contrast"]
 QuantityName = Literal["effect", "activation"]

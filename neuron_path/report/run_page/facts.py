@@ -22,6 +22,7 @@ _FACTS: Final = {
     "n_steps": "Quadrature nodes",
     "target": "Target function",
     "token_scope": "Token scope",
+    "units": "Units",
     "top_k": "Neurons per block",
     "n_blocks": "Blocks",
     "ffn_width": "Neurons of a block",
