@@ -159,7 +159,9 @@ def find_paths(
     finder = PathFinder(session, method, settings, keep_candidates=keep_candidates, lender=lender)
     [found] = finder.find(images, targets)
     paths = found.paths.squeeze(2) if top_k == 1 else found.paths
-    return replace(found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks))
+    return replace(
+        found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks), units=units
+    )
 
 
 class _Given:

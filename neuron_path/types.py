@@ -106,6 +106,7 @@ class PathResult(_OfImages):
         candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
             narrower than the widest are padded with NaN.
         n_neurons: F of each block, of results of `neuron_path.find_paths`; else None.
+        units: what the neurons are, of such results.
     """
 
     paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"]
@@ -124,6 +125,7 @@ class PathResult(_OfImages):
     passes: Int[Tensor, "B"] | None = None
     candidate_scores: Float[Tensor, "B L F"] | None = None
     n_neurons: tuple[int, ...] | None = None
+    units: UnitsName = "ffn"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -229,6 +231,7 @@ class PathResult(_OfImages):
             score=float(own.scores[index]),
             sample_id=index if sample_id is None else sample_id,
             class_names=class_names,
+            units=self.units,
         )
 
 

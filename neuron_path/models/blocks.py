@@ -156,8 +156,8 @@ class Heads(Branch):
     ) -> None:
         if type(attn) not in _ATTENTIONS or not isinstance(attn.proj, nn.Linear):
             raise NeuronPathError(
-                f"Attention of this model is a {type(attn).__name__}, whose heads do not each write a part of their own "
-                "to an output projection, or not one that is known: use units=ffn."
+                f"Attention of this model is a {type(attn).__name__}, and it is not known which part of "
+                "its output projection's input each of its heads writes, or there is none: use units=ffn."
             )
         super().__init__(attn.proj, gamma)
         self.n_heads, self.after = int(attn.num_heads), after
@@ -219,8 +219,8 @@ class ResidualBlock(Block):
     def pullback(self, g: Tensor) -> Tensor:
         return self._ffn.pullback(g)
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        return self._ffn.columns(neurons)
+    def columns(self, places: Tensor) -> Tensor:
+        return self._ffn.columns(places)
 
 
 def pre_norm(block: Any, attend: Attend | None = None) -> ResidualBlock:
@@ -334,9 +334,9 @@ class ParallelBlock(Block):
     def pullback(self, g: Tensor) -> Tensor:
         return torch.cat([ffn.pullback(g) for _, ffn in self._ffns], dim=-1)
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        every = [ffn.columns(torch.arange(ffn.width, device=neurons.device)) for _, ffn in self._ffns]
-        return torch.cat(every)[neurons]
+    def columns(self, places: Tensor) -> Tensor:
+        every = [ffn.columns(torch.arange(ffn.width, device=places.device)) for _, ffn in self._ffns]
+        return torch.cat(every)[places]
 
 
 def _gate(mlp: Any) -> nn.Module:

@@ -38,7 +38,8 @@ class Session:
         units: what paths consist of, "ffn", "heads" or "ffn+heads".
 
     Raises:
-        NeuronPathError: unsupported model, scope or units, weights that are not finite, or a model made under inference mode.
+        NeuronPathError: unsupported model, scope or units, weights that are not finite, or a model made under inference
+            mode.
     """
 
     def __init__(self, model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> None:

@@ -26,8 +26,8 @@ from neuron_path.classes.neurons import neuron_classes
 from neuron_path.classes.usage import count_usage
 from neuron_path.cli import models
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.estimate import estimate
+from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.evidence.strongest import Strongest
 from neuron_path.models.session import Session
 from neuron_path.pruning.allocation import keep_neurons

@@ -85,6 +85,8 @@ def plain_number(value: object) -> str:
 
 
 def _fact(key: str, value: object) -> str:
+    if key == "units" and value == "ffn+heads":
+        return "heads and FFN neurons: block 2l has the heads of transformer block l, block 2l + 1 its FFN neurons"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {version}" for name, version in value.items()) if key == "versions" else ""
     if isinstance(value, str) or not isinstance(value, Iterable):
