@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from neuron_path.attribution.edges import path_edges as edges_of
 from neuron_path.attribution.exactness import exactness, settled
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
@@ -35,6 +36,7 @@ from neuron_path.types import (
     HeatMap,
     Measure,
     OperationName,
+    PathEdges,
     PathResult,
     QuantityName,
     TargetName,
@@ -236,13 +238,7 @@ def score_paths(
     wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
-    whole = session.check_paths(paths, len(images))
-    ordered = whole.sort(2).values
-    if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
-        raise NeuronPathError(
-            "A path names the same neuron twice in one block, and each can be counted once only: give −1, which stands "
-            "for none, in the place of the other."
-        )
+    whole = _distinct(session.check_paths(paths, len(images)))
     settings = (rule, wanted)
     parts = []
     with session.active():
@@ -251,6 +247,17 @@ def score_paths(
             parts.append(_score_chunk(session, images[run], own, whole[run], micro_batch, settings, measure))
     scores, *deltas = map(torch.cat, zip(*parts, strict=True))
     return (scores, deltas[0]) if return_convergence_delta else scores
+
+
+def _distinct(paths: Tensor) -> Tensor:
+    """The same paths, (B, L, k); raise a NeuronPathError if a block's neurons are not distinct."""
+    ordered = paths.sort(2).values
+    if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
+        raise NeuronPathError(
+            "A path names the same neuron twice in one block, and each can be counted once only: give −1, which stands "
+            "for none, in the place of the other."
+        )
+    return paths
 
 
 def _score_chunk(
@@ -542,6 +549,67 @@ def heat_map(
             delta = values.sum((1, 2)) - (mapped.effects - mapped.baseline_effects)
             found.append(HeatMap(values, "effect", problem.targets, mapped.effects, mapped.baseline_effects, delta))
     return HeatMap.cat(found).to(session.device, session.dtype)
+
+
+def path_edges(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    targets: Targets = None,
+    *,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+    token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
+) -> PathEdges:
+    """How the effect of each neuron of a path goes on: through which later ones of them, or straight to the output.
+
+    To first order at the clean point, in the graph in which all neurons at the tokens in scope are frozen but the
+    path's: of the effect w · ∂f/∂a of neuron i, what passes through the later neuron j and through none of the path in
+    between is w_i · (∂a_j/∂a_i) · df/da_j, summed over tokens, df/da_j by all ways on from j. What passes through each
+    and what passes through none adds up to the whole effect. One forward pass, and a backward pass for each neuron.
+
+    Args:
+        model, images, targets, target, contrast_class, token_scope, units: as for `find_paths`.
+        paths: (B, L) or (B, L, k) neuron indices, distinct within a block; −1 stands for none.
+
+    Returns:
+        Edges, what goes straight to the output, and the sums; a notebook shows the figure, which `plot` gives.
+
+    Raises:
+        NeuronPathError: as for `find_paths`; paths that do not fit the model.
+
+    >>> import neuron_path
+    >>> model = neuron_path.load_model("digits_vit")
+    >>> images, labels = neuron_path.load_digits("test")
+    >>> found = neuron_path.find_paths(model, images[:2], labels[:2])
+    >>> ways = neuron_path.path_edges(model, images[:2], found.paths, labels[:2])
+    >>> ways
+    PathEdges(images=2, blocks=12, top_k=1)
+    >>> tuple(ways.edges.shape), tuple(ways.to_output.shape), tuple(ways.totals.shape)
+    ((2, 12, 12), (2, 12), (2, 12))
+    """
+    session = Session(model, token_scope, units)
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    session.check_images(images)
+    checked = session.check_targets(targets, len(images))
+    is_single = torch.as_tensor(paths).ndim == 2
+    whole = _distinct(session.check_paths(paths, len(images)))
+    double = session if session.dtype == torch.float64 else session.double()
+    found: list[PathEdges] = []
+    with session.active(), double.active():
+        whole = whole.to(double.device)
+        checked = None if checked is None else checked.to(double.device)
+        for run, _ in chunks(double, images, 1):
+            mine = None if checked is None else checked[run]
+            problem = Problem.pose(
+                double.adapter, double.images(images[run]), mine, Quadrature("midpoint", 1), 1, wanted
+            )
+            edges, to_output = edges_of(problem, whole[run])
+            if is_single:
+                edges, to_output = edges.squeeze((2, 4)), to_output.squeeze(2)
+            found.append(PathEdges(edges, to_output, whole[run].view(to_output.shape), problem.targets, units))
+    return PathEdges.cat(found).to(session.device, session.dtype)
 
 
 def _paths_of(session: Session, paths: Tensor | tuple[int, int], block: int | None, n_images: int) -> Tensor:

@@ -143,8 +143,9 @@ def make(name: str, scope: Any, units: str, n: int = 2) -> Case:
     layers = []
     for block in model.blocks:
         width = block.attn.proj.in_features
-        layers.append(Layer(block.attn.proj, block.attn.num_heads, width // block.attn.num_heads))
-        if units == "ffn+heads":
+        if units != "ffn":
+            layers.append(Layer(block.attn.proj, block.attn.num_heads, width // block.attn.num_heads))
+        if units != "heads":
             layers.append(Layer(block.mlp.fc2, block.mlp.fc2.in_features, 1))
     images = specimen.images(n)
     targets = torch.arange(n) % zoo.N_CLASSES
