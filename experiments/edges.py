@@ -90,8 +90,8 @@ def main(settings: Edges) -> None:
     later = np.triu_indices(first.shape[1], 1)
     pairs = [(one[later], other[later]) for one, other in zip(first, exact, strict=True)]
     for name, measure in (("Pearson's", pearsonr), ("Spearman's", spearmanr)):
-        each = bootstrap_mean([measure(*pair).statistic for pair in pairs])
-        over_all = measure(first[:, *later].ravel(), exact[:, *later].ravel()).statistic
+        each = bootstrap_mean([float(measure(*pair)[0]) for pair in pairs])  # type: ignore[arg-type]
+        over_all = float(measure(first[:, *later].ravel(), exact[:, *later].ravel())[0])  # type: ignore[arg-type]
         print(f"{name} r over all {first[:, *later].size} edges: {over_all:.3f}; of an image {in_words(each)}")
     magnitudes = np.abs(first).sum((1, 2)), np.abs(edges.to_output.double().numpy()).sum(1)
     share = bootstrap_mean(100 * magnitudes[0] / (magnitudes[0] + magnitudes[1]))

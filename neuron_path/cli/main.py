@@ -31,6 +31,7 @@ COMMANDS = {
     "rerun": "run again what a run's record says, and compare",
     "models": "list the supported models, or explain one",
     "embed-text": "make classes of prompts: a zero-shot head for a CLIP or SigLIP tower",
+    "words": "name words for a run's neurons, by a vocabulary that embed-text has embedded",
 }
 
 _USAGE = """\

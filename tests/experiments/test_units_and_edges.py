@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +24,13 @@ def test_units_are_compared_by_what_their_removal_changes(capsys: pytest.Capture
     model, (images, _) = neuron_path.load_model(), neuron_path.load_digits("test")
     images = images[:: len(images) // 3][:3]
     search = neuron_path.searches.Linearized(measure="effect")
-    for line, (kind, units, size) in zip(
-        lines,
-        [("ffn", "ffn", 2), ("heads", "heads", 2), ("ffn+heads", "ffn+heads", 2), ("ffn, 16 for one", "ffn", 32)],
-        strict=False,
-    ):
+    kinds: list[tuple[str, Any, int]] = [
+        ("ffn", "ffn", 2),
+        ("heads", "heads", 2),
+        ("ffn+heads", "ffn+heads", 2),
+        ("ffn, 16 for one", "ffn", 32),
+    ]
+    for line, (kind, units, size) in zip(lines, kinds, strict=False):
         found = neuron_path.find_paths(model, images, search=search, top_k=size, per_block=False, units=units)
         clean = model(images).softmax(1).amax(1)
         edited = neuron_path.intervene(model, images, found.paths, units=units).softmax(1)

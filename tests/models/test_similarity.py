@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import pandas as pd
 import pytest
 import timm
 import tokenizers
@@ -24,11 +25,14 @@ from neuron_path.models.preprocessing import image_transform
 from neuron_path.models.text import embed_text
 from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pruning.saved import load_pruned, save_pruned
+from neuron_path.store.evidence import load_evidence
 from tests import oracle
 from tests.command import call, run_in
 from tests.pipeline.test_head import FEATURES, colours
 
 pytestmark = pytest.mark.filterwarnings("ignore:The weights of .* are random")
+_MADE = ["img_size=32", "patch_size=8", "embed_dim=32", "depth=2", "num_heads=2", "num_classes=16"]
+TOWER = ["model=timm", "model.name=vit_base_patch16_clip_224", *(f"+model.kwargs.{one}" for one in _MADE)]
 EMBEDDING = {"num_classes": 16}  # a tower whose last layer is a projection
 
 
@@ -216,11 +220,9 @@ def test_from_prompts_to_paths_on_the_command_line(clip: tuple[Any, Path], tmp_p
     code, said, err = call("embed-text", *options, "cat", "dog")
     assert (code, err) == (0, "")
     assert f"head=file head.path={out}" in said
-    made = ["img_size=32", "patch_size=8", "embed_dim=32", "depth=2", "num_heads=2", "num_classes=16"]
     outcome = run_in(
-        tmp_path / "run", "search", "model=timm", "model.name=vit_base_patch16_clip_224", f"model.checkpoint={file}",
-        *(f"+model.kwargs.{one}" for one in made), "head=file", f"head.path={out}", "data=image_folder",
-        f"data.root={data}", "data.num_workers=0",
+        tmp_path / "run", "search", *TOWER, f"model.checkpoint={file}", "head=file", f"head.path={out}",
+        "data=image_folder", f"data.root={data}", "data.num_workers=0",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     paths = neuron_path.load_paths(outcome.run_dir)
@@ -230,6 +232,62 @@ def test_from_prompts_to_paths_on_the_command_line(clip: tuple[Any, Path], tmp_p
     assert paths["prediction"].tolist() == expected.argmax(1).tolist()
     own = expected.softmax(1)[torch.arange(len(paths)), torch.tensor(paths["target"].to_numpy())]
     np.testing.assert_allclose(paths["target_probability"], own, rtol=1e-3)
+
+
+def test_words_are_those_nearest_to_the_images_of_a_neuron(clip: tuple[Any, Path], tmp_path: Path) -> None:
+    model, file = clip
+    data, vocabulary = colours(tmp_path / "data", each=4, names=("cat", "dog")), ["cat", "dog", "owl", "a b", "cat owl"]
+    heads = {}
+    for name, words in (("classes", ["cat", "dog"]), ("words", vocabulary)):
+        heads[name] = tmp_path / f"{name}.safetensors"
+        options = ["--model=tiny-clip", f"--pretrained={file}", f"--out={heads[name]}"]
+        assert call("embed-text", *options, *words)[0] == 0
+    outcome = run_in(tmp_path / "run", "search", *TOWER, f"model.checkpoint={file}", "head=file",
+        f"head.path={heads['classes']}", "data=image_folder", f"data.root={data}", "data.num_workers=0",
+        "evidence=true",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    code, said, err = call("words", str(outcome.run_dir), f"--words={heads['words']}", "--top=2")
+    assert (code, err) == (0, "")
+    assert f"Words: {outcome.run_dir / 'words.csv'}" in said
+    found = pd.read_csv(outcome.run_dir / "words.csv")
+
+    evidence = load_evidence(outcome.run_dir).query("kind == 'image'")
+    names = sorted(set(evidence["sample_id"]))
+    with torch.no_grad():
+        images = normalize(model.encode_image(tower_pixels(data, names)), dim=1)
+        texts = open_clip.get_tokenizer("tiny-clip")([f"a photo of a {word}." for word in vocabulary])
+        words = normalize(model.encode_text(texts), dim=1)
+    cosines = pd.DataFrame((images @ words.T).numpy(), index=names, columns=vocabulary)
+    for _, rows in evidence.groupby(["block", "neuron"]):
+        block, neuron = rows.iloc[0][["block", "neuron"]]
+        own = cosines.loc[rows["sample_id"]].mean()
+        above = (own - cosines.mean()).sort_values(ascending=False)[:2]
+        mine = found[(found["block"] == block) & (found["neuron"] == neuron)]
+        np.testing.assert_allclose(mine["above"], above, atol=1e-4)
+        np.testing.assert_allclose(mine["cosine"], own[mine["word"]], atol=1e-4)
+        assert mine["images"].tolist() == [len(rows)] * 2
+    assert len(found) == 2 * evidence.groupby(["block", "neuron"]).ngroups
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--words=HEAD"], "is no head of words' embeddings: make one of a list of words with neuron-path embed-text"),
+        (["--words=WORDS"], "holds no evidence.parquet: search again with evidence=true."),
+        (["--words=WORDS", "--top=9"], "9 words are asked for; expected 1 … 2, as there are."),
+        ([], "needs one run directory and --words=FILE"),
+    ],
+)
+def test_words_that_cannot_be_had(given: list[str], message: str, tmp_path: Path) -> None:
+    neuron_path.save_head(LinearHead(torch.zeros(2, 4), torch.zeros(2)), tmp_path / "head.safetensors")
+    neuron_path.save_head(similarity_head(torch.eye(2, 4), ["a", "b"]), tmp_path / "words.safetensors")
+    places = {"HEAD": tmp_path / "head.safetensors", "WORDS": tmp_path / "words.safetensors"}
+    for name, place in places.items():
+        given = [one.replace(name, str(place)) for one in given]
+    code, _, err = call("words", str(tmp_path), *given)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
 
 
 def tower_pixels(folder: Path, names: list[str]) -> Tensor:

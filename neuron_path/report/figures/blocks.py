@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from neuron_path.errors import unknown_name
 from neuron_path.report.style import MUTED, SKY, VERMILION, axes_in_inches
 
 if TYPE_CHECKING:
@@ -80,8 +81,18 @@ class BlockGrid:
         return (neurons.astype(np.float64) - self.y_limits[0]) / self.neurons_per_inch
 
 
-UNITS: Final = {"ffn": "FFN neuron index", "heads": "Attention head", "ffn+heads": "Head, FFN neuron, in turn"}
-"""What the neurons of a path are, as the label of their axis."""
+_UNITS: Final = {"ffn": "FFN neuron index", "heads": "Attention head", "ffn+heads": "Head, FFN neuron, in turn"}
+
+
+def axis_of(units: str) -> str:
+    """What the neurons of a path are, as the label of their axis.
+
+    Raises:
+        NeuronPathError: no such units.
+    """
+    if units not in _UNITS:
+        raise unknown_name("choice of units", units, _UNITS)
+    return _UNITS[units]
 
 
 def block_axes(figure: Figure, left: float, bottom: float, grid: BlockGrid, label: str = "Neuron index") -> Axes:

@@ -14,8 +14,8 @@ from matplotlib.patches import StepPatch
 from neuron_path.report.figures.blocks import (
     DIGIT,
     STRIP,
-    UNITS,
     BlockGrid,
+    axis_of,
     block_axes,
     draw_legend,
     draw_path,
@@ -35,7 +35,6 @@ from neuron_path.report.figures.inputs import (
 from neuron_path.report.figures.labels import label_neurons
 from neuron_path.report.figures.picture import NAME, SIDE, ClassNames, draw_picture, image_facts, picture_height
 from neuron_path.report.style import BLUE, FAINT, ORANGE, figure_style, new_figure
-from neuron_path.types import UnitsName
 
 _EDGE: Final = 0.12
 _GAP: Final = 0.72
@@ -61,7 +60,7 @@ def image_path_figure(
     score: float | None = None,
     sample_id: str | int | None = None,
     class_names: ClassNames | None = None,
-    units: UnitsName = "ffn",
+    units: str = "ffn",
 ) -> Figure:
     """Draw one image beside its neuron path: blocks from left to right, neuron indices upwards.
 
@@ -109,7 +108,7 @@ def image_path_figure(
     )
     with figure_style():
         figure, (left, top) = _draw_path_panel(
-            slots, widths, scores, gaps, room=picture_height(pixels, facts), label=UNITS[units]
+            slots, widths, scores, gaps, room=picture_height(pixels, facts), label=axis_of(units)
         )
         draw_picture(figure, pixels, left, top, name=None if sample_id is None else str(sample_id), facts=facts)
     return figure

@@ -13,6 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.report.figures.blocks import axis_of
 from neuron_path.report.figures.inputs import Floats, Neurons, check_paths
 from neuron_path.report.style import (
     BLUE,
@@ -24,7 +25,6 @@ from neuron_path.report.style import (
     figure_style,
     new_figure,
 )
-from neuron_path.types import UnitsName
 
 _EDGE: Final = 0.12
 _LEFT: Final = 0.95
@@ -47,7 +47,7 @@ def path_edges_figure(
     *,
     most: int = 20,
     sample_id: str | int | None = None,
-    units: UnitsName = "ffn",
+    units: str = "ffn",
 ) -> Figure:
     """Draw what of each neuron's effect passes through each later one, and beneath what goes straight to the output.
 
@@ -66,7 +66,8 @@ def path_edges_figure(
         The figure, to be shown or written with `save_figure`.
 
     Raises:
-        NeuronPathError: shapes that do not fit each other, a number that is not finite, or `most` below 1.
+        NeuronPathError: shapes that do not fit each other, a number that is not finite, `most` below 1, or no such
+            units.
     """
     slots = check_paths(path, 1, name="path", lowest=-1)
     numbers, straight = np.asarray(edges, np.float64), np.asarray(to_output, np.float64)
@@ -81,6 +82,7 @@ def path_edges_figure(
         raise NeuronPathError("edges or to_output holds NaN or infinite numbers; expected finite ones.")
     if most < 1:
         raise NeuronPathError(f"most is {most}; expected 1 or more edges to draw.")
+    axis_of(units)
     with figure_style():
         return _draw(slots, numbers.reshape(slots.size, slots.size), straight.reshape(-1), most, sample_id, units)
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from neuron_path.classes.grouping import group_paths
 from neuron_path.report.cells import method_name
-from neuron_path.report.figures.blocks import UNITS
+from neuron_path.report.figures.blocks import axis_of
 from neuron_path.report.run_page.packing import PER_BYTE, pack_floats, pack_integers
 
 MOST_BYTES: Final = 5_000_000
@@ -34,7 +34,7 @@ def explorer_data(
     n_neurons: Sequence[int] | None = None,
     class_names: Sequence[str] = (),
     own: str | None = None,
-    axis: str = UNITS["ffn"],
+    axis: str = axis_of("ffn"),
     most_bytes: int = MOST_BYTES,
     seed: int = 0,
 ) -> Data:

@@ -39,7 +39,8 @@ def test_arcs_are_as_wide_as_their_edges_and_on_the_side_of_their_sign() -> None
     assert f"3 of 5 edges are drawn, the largest, with {held:.0%} of all magnitudes." in words
     assert "a dog" in words
     bars = next(axes for axes in figure.axes if axes.get_ylabel() == "effect")
-    assert [bar.get_height() for bar in bars.patches] == STRAIGHT.tolist()
+    heights: list[Any] = list(bars.patches)
+    assert [bar.get_height() for bar in heights] == STRAIGHT.tolist()
     totals = next(line for line in bars.lines if line.get_marker() == "o").get_ydata()
     np.testing.assert_allclose(np.asarray(totals, float), STRAIGHT + EDGES.sum(1))
 
