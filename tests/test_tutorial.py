@@ -163,7 +163,7 @@ def headers(text: str) -> list[str]:
 @pytest.mark.slow
 def test_a_pretrained_model_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    small = {"img_size": 56, "depth": 2, "embed_dim": 48, "num_heads": 3}
+    small: dict[str, Any] = {"img_size": 56, "depth": 2, "embed_dim": 48, "num_heads": 3}
     torch.manual_seed(0)
     model = timm.create_model("vit_small_patch14_dinov2.lvd142m", num_classes=0, **small)
     torch.save(model.state_dict(), "tiny.pt")
