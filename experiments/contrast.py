@@ -5,60 +5,34 @@
 
 Of the images whose predicted class y leads its runner-up c by least, relative to the largest logit, the path of
 `target=contrast` (z_y − z_c) and the paths of y alone (`probability`, `logit`) are found and removed. Each time the
-change of z_y − z_c is measured, and the paths are compared image by image (sign-flip permutation test). `head` is for a
-model without classes, as the head.safetensors of a run with head=linear_probe; `checkpoint=FILE` has weights that do
-not come from timm's hub.
+change of z_y − z_c is measured, and the paths are compared image by image (sign-flip permutation test).
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 import neuron_path
-from neuron_path.data.folder import ImageFolderDataset
-from neuron_path.models.preprocessing import image_transform
-from neuron_path.report.effects import Interval
 from neuron_path.stats.intervals import bootstrap_mean
 from neuron_path.stats.paired import paired_test
+from subject import Subject, in_words
 
 OWN = ("probability", "logit")
 
 
 @dataclass
-class Contrast:
+class Contrast(Subject):
     """Settings; `images` is how many of the most confused ones are taken; `measure` is what the linearised search
     maximises: joint, complete or effect."""
 
-    model: str = "digits_vit"
-    checkpoint: str | None = None
-    image_size: int | None = None
-    head: str | None = None
-    photographs: str | None = None
     images: int = 60
     measure: str = "joint"
     top_k: int = 1
-
-
-def subject(settings: Contrast) -> tuple[nn.Module, Tensor]:
-    """The model and its images."""
-    if settings.photographs is None:
-        return neuron_path.load_model(settings.model), neuron_path.load_digits("test")[0]
-    size: dict[str, Any] = {} if settings.image_size is None else {"img_size": settings.image_size}
-    model = neuron_path.load_model(
-        settings.model, checkpoint=settings.checkpoint, pretrained=settings.checkpoint is None, **size
-    )
-    if settings.head is not None:
-        neuron_path.attach_head(model, neuron_path.load_head(settings.head))
-    transform, preprocessing = image_transform(model)
-    data = ImageFolderDataset(settings.photographs, transform, preprocessing=preprocessing)
-    pictures = (data[place]["image"] for place in range(len(data)))
-    return model, torch.stack([picture for picture in pictures if picture is not None])
 
 
 def most_confused(logits: Tensor, n: int) -> Tensor:
@@ -69,7 +43,7 @@ def most_confused(logits: Tensor, n: int) -> Tensor:
 
 def main(settings: Contrast) -> None:
     """Print the mean changes with their intervals, and the tests."""
-    model, images = subject(settings)
+    model, images = settings.load()
     with torch.no_grad():
         logits = torch.cat([model(part) for part in images.split(32)])
     images = images[most_confused(logits, settings.images)]
@@ -79,14 +53,11 @@ def main(settings: Contrast) -> None:
         found = neuron_path.find_paths(model, images, target=target, search=search, top_k=settings.top_k)
         _, before, after = neuron_path.intervene(model, images, found.paths, return_values=True, target="contrast")
         changes[target] = (after - before).double().numpy()
-        mean = bootstrap_mean(changes[target])
-        told = Interval(mean.mean, mean.low, mean.high).in_words(least=3)
+        told = in_words(bootstrap_mean(changes[target]))
         print(f"{target}: removing its path changes z_y − z_c by {told} logits, n = {len(images)}", flush=True)
     for target in OWN:
         test = paired_test(changes["contrast"], changes[target])
-        found = test.difference
-        told = Interval(found.mean, found.low, found.high).in_words(least=3)
-        print(f"contrast − {target}: {told}, p = {test.p:.2g}")
+        print(f"contrast − {target}: {in_words(test.difference)}, p = {test.p:.2g}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neuron_path.api import find_paths as find_paths
     from neuron_path.api import heat_map as heat_map
     from neuron_path.api import intervene as intervene
+    from neuron_path.api import path_edges as path_edges
     from neuron_path.api import save_head as save_head
     from neuron_path.api import score_paths as score_paths
     from neuron_path.attribution.quadrature import Quadrature as Quadrature
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from neuron_path.models.loading import load_model as load_model
     from neuron_path.store.reader import load_paths as load_paths
     from neuron_path.types import HeatMap as HeatMap
+    from neuron_path.types import PathEdges as PathEdges
     from neuron_path.types import PathResult as PathResult
 
 __version__ = "0.1.0"
@@ -42,6 +44,7 @@ _HOMES = {
     "HeatMap": "neuron_path.types",
     "LinearHead": "neuron_path.models.heads",
     "NeuronPathError": "neuron_path.errors",
+    "PathEdges": "neuron_path.types",
     "PathResult": "neuron_path.types",
     "Quadrature": "neuron_path.attribution.quadrature",
     "attach_head": "neuron_path.models.heads",
@@ -53,6 +56,7 @@ _HOMES = {
     "load_head": "neuron_path.models.heads",
     "load_model": "neuron_path.models.loading",
     "load_paths": "neuron_path.store.reader",
+    "path_edges": "neuron_path.api",
     "save_head": "neuron_path.api",
     "score_paths": "neuron_path.api",
     "scorers": "",
@@ -64,6 +68,7 @@ __all__ = [
     "HeatMap",
     "LinearHead",
     "NeuronPathError",
+    "PathEdges",
     "PathResult",
     "Quadrature",
     "__version__",
@@ -76,6 +81,7 @@ __all__ = [
     "load_head",
     "load_model",
     "load_paths",
+    "path_edges",
     "save_head",
     "score_paths",
     "scorers",

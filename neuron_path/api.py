@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from neuron_path.attribution.edges import path_edges as edges_of
 from neuron_path.attribution.exactness import exactness, settled
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
@@ -35,11 +36,13 @@ from neuron_path.types import (
     HeatMap,
     Measure,
     OperationName,
+    PathEdges,
     PathResult,
     QuantityName,
     TargetName,
     TokenScopeName,
     TokensName,
+    UnitsName,
 )
 
 # Nodes that a heat map begins and ends with, and what may be missing of it: from a blank image to the whole one f turns
@@ -64,6 +67,7 @@ def find_paths(
     target: TargetName | Callable[[Tensor], Tensor] = "probability",
     contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
     top_k: int = 1,
     per_block: bool = True,
     micro_batch: int | None = None,
@@ -105,6 +109,9 @@ def find_paths(
             function from (N, C) logits to (N,) differentiable values, which treats images apart.
         contrast_class: c, of all images; None: of each the runner-up, the class with the next largest logit.
         token_scope: "cls" or "patch": whose activations are neurons' values; None follows the model's head.
+        units: what a path consists of: "ffn", FFN neurons; "heads", attention heads, by their outputs at the tokens in
+            scope; or "ffn+heads", both, where each of the L transformer blocks counts as two, of its heads and then of
+            its FFN neurons (docs/measures.md). What is said of neurons then holds for heads.
         top_k: neurons per block.
         per_block: False: the `top_k` neurons may be of any blocks, a circuit in place of a path: with the search
             `linearized`, or by a scorer that rates each block on its own. What one in each block costs is then seen.
@@ -134,7 +141,7 @@ def find_paths(
     >>> tuple(result.paths.shape), tuple(result.scores.shape)
     ((2, 12), (2,))
     """
-    session, chosen = Session(model, token_scope), searches.create(search)
+    session, chosen = Session(model, token_scope, units), searches.create(search)
     for name, given in (("reference_images", reference_images), ("donor_images", donor_images)):
         if (chosen.borrows == name) != (given is not None):
             needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: leave them out"
@@ -154,7 +161,9 @@ def find_paths(
     finder = PathFinder(session, method, settings, keep_candidates=keep_candidates, lender=lender)
     [found] = finder.find(images, targets)
     paths = found.paths.squeeze(2) if top_k == 1 else found.paths
-    return replace(found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks))
+    return replace(
+        found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks), units=units
+    )
 
 
 class _Given:
@@ -186,6 +195,7 @@ def score_paths(
     target: TargetName | Callable[[Tensor], Tensor] = "probability",
     contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
     measure: Measure = "joint",
     return_convergence_delta: bool = False,
 ) -> Float[Tensor, "B"] | tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
@@ -197,7 +207,8 @@ def score_paths(
     f(clean) − f(path zeroed), and the convergence delta is what is missing from that.
 
     Args:
-        model, images, quadrature, n_steps, target, contrast_class, token_scope: as for `find_paths`.
+        model, images, quadrature, n_steps, target, contrast_class, token_scope, units: as for
+            `find_paths`.
         targets: (B,) class indices, or one for all; None takes the predicted classes.
         paths: (B, L) or (B, L, k) neuron indices, distinct within a block; −1 stands for none.
         measure: "joint" or "complete".
@@ -223,17 +234,11 @@ def score_paths(
         raise NeuronPathError(
             "The measure 'joint' is a product of sums and has no convergence delta: use measure='complete'."
         )
-    session, rule = Session(model, token_scope), Quadrature.of(quadrature, n_steps)
+    session, rule = Session(model, token_scope, units), Quadrature.of(quadrature, n_steps)
     wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
-    whole = session.check_paths(paths, len(images))
-    ordered = whole.sort(2).values
-    if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
-        raise NeuronPathError(
-            "A path names the same neuron twice in one block, and each can be counted once only: give −1, which stands "
-            "for none, in the place of the other."
-        )
+    whole = _distinct(session.check_paths(paths, len(images)))
     settings = (rule, wanted)
     parts = []
     with session.active():
@@ -242,6 +247,17 @@ def score_paths(
             parts.append(_score_chunk(session, images[run], own, whole[run], micro_batch, settings, measure))
     scores, *deltas = map(torch.cat, zip(*parts, strict=True))
     return (scores, deltas[0]) if return_convergence_delta else scores
+
+
+def _distinct(paths: Tensor) -> Tensor:
+    """The same paths, (B, L, k); raise a NeuronPathError if a block's neurons are not distinct."""
+    ordered = paths.sort(2).values
+    if bool(((ordered.diff(dim=2) == 0) & (ordered[:, :, 1:] >= 0)).any()):
+        raise NeuronPathError(
+            "A path names the same neuron twice in one block, and each can be counted once only: give −1, which stands "
+            "for none, in the place of the other."
+        )
+    return paths
 
 
 def _score_chunk(
@@ -280,6 +296,7 @@ def intervene(
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
     *,
+    units: UnitsName = "ffn",
     factor: float | None = None,
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
@@ -295,6 +312,7 @@ def intervene(
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
     *,
+    units: UnitsName = "ffn",
     factor: float | None = None,
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
@@ -313,6 +331,7 @@ def intervene(
     operation: OperationName = "remove",
     token_scope: TokenScopeName | None = None,
     *,
+    units: UnitsName = "ffn",
     factor: float | None = None,
     tokens: TokensName = "scope",
     reference_images: Float[Tensor, "R c H W"] | None = None,
@@ -330,7 +349,7 @@ def intervene(
     block's activations are those that the edits before it lead to.
 
     Args:
-        model, images, token_scope: as for `find_paths`.
+        model, images, token_scope, units: as for `find_paths`.
         paths: (B, L) or (B, L, k) neuron indices; one that a block names twice is edited once, −1 stands for none.
         operation: one of the five names above.
         factor: of `enhance`, by default 2.
@@ -376,7 +395,7 @@ def intervene(
         if (operation == wanted) != (given is not None):
             needs = f"needs {name}: {_AS[name]}" if given is None else f"takes no {name}: they belong to '{wanted}'"
             raise NeuronPathError(f"The operation '{operation}' {needs}.")
-    session = Session(model, token_scope)
+    session = Session(model, token_scope, units)
     session.check_images(images)
     whole = session.check_paths(paths, len(images))
     if donor_images is not None:
@@ -449,6 +468,7 @@ def heat_map(
     target: TargetName | Callable[[Tensor], Tensor] = "probability",
     contrast_class: int | None = None,
     token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
 ) -> HeatMap:
     """Where in the picture a path, a block of it or one neuron looks: a number for each patch.
 
@@ -456,7 +476,8 @@ def heat_map(
     the path takes from the target function in the live network, at the tokens h that enter the first block. Along the
     straight line from the tokens h′ of a baseline image, patch t gets Σ_d (h − h′)_td · ∫ ∂e/∂h_td dα. The map sums to
     e(h) − e(h′), and the convergence delta is what is missing from that.
-    `activation`: the neurons' own clean activations at the token of each patch, summed over the neurons.
+    `activation`: the neurons' own clean activations (of heads the norms of their outputs) at the token of each patch,
+    summed over the neurons.
 
     All is computed in float64, because e is a small difference. An image's map depends on that image only.
 
@@ -495,7 +516,7 @@ def heat_map(
         fewest = fewest if n_steps is None else n_steps
         quadrature = Quadrature("adaptive", fewest, tolerance, max(fewest, most))
     rule = Quadrature.of(quadrature, n_steps)
-    session = Session(model, token_scope)
+    session = Session(model, token_scope, units)
     wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
@@ -528,6 +549,67 @@ def heat_map(
             delta = values.sum((1, 2)) - (mapped.effects - mapped.baseline_effects)
             found.append(HeatMap(values, "effect", problem.targets, mapped.effects, mapped.baseline_effects, delta))
     return HeatMap.cat(found).to(session.device, session.dtype)
+
+
+def path_edges(
+    model: nn.Module,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"],
+    targets: Targets = None,
+    *,
+    target: TargetName | Callable[[Tensor], Tensor] = "probability",
+    contrast_class: int | None = None,
+    token_scope: TokenScopeName | None = None,
+    units: UnitsName = "ffn",
+) -> PathEdges:
+    """How the effect of each neuron of a path goes on: through which later ones of them, or straight to the output.
+
+    To first order at the clean point, in the graph in which all neurons at the tokens in scope are frozen but the
+    path's: of the effect w · ∂f/∂a of neuron i, what passes through the later neuron j and through none of the path in
+    between is w_i · (∂a_j/∂a_i) · df/da_j, summed over tokens, df/da_j by all ways on from j. What passes through each
+    and what passes through none adds up to the whole effect. One forward pass, and a backward pass for each neuron.
+
+    Args:
+        model, images, targets, target, contrast_class, token_scope, units: as for `find_paths`.
+        paths: (B, L) or (B, L, k) neuron indices, distinct within a block; −1 stands for none.
+
+    Returns:
+        Edges, what goes straight to the output, and the sums; a notebook shows the figure, which `plot` gives.
+
+    Raises:
+        NeuronPathError: as for `find_paths`; paths that do not fit the model.
+
+    >>> import neuron_path
+    >>> model = neuron_path.load_model("digits_vit")
+    >>> images, labels = neuron_path.load_digits("test")
+    >>> found = neuron_path.find_paths(model, images[:2], labels[:2])
+    >>> ways = neuron_path.path_edges(model, images[:2], found.paths, labels[:2])
+    >>> ways
+    PathEdges(images=2, blocks=12, top_k=1)
+    >>> tuple(ways.edges.shape), tuple(ways.to_output.shape), tuple(ways.totals.shape)
+    ((2, 12, 12), (2, 12), (2, 12))
+    """
+    session = Session(model, token_scope, units)
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    session.check_images(images)
+    checked = session.check_targets(targets, len(images))
+    is_single = torch.as_tensor(paths).ndim == 2
+    whole = _distinct(session.check_paths(paths, len(images)))
+    double = session if session.dtype == torch.float64 else session.double()
+    found: list[PathEdges] = []
+    with session.active(), double.active():
+        whole = whole.to(double.device)
+        checked = None if checked is None else checked.to(double.device)
+        for run, _ in chunks(double, images, 1):
+            mine = None if checked is None else checked[run]
+            problem = Problem.pose(
+                double.adapter, double.images(images[run]), mine, Quadrature("midpoint", 1), 1, wanted
+            )
+            edges, to_output = edges_of(problem, whole[run])
+            if is_single:
+                edges, to_output = edges.squeeze((2, 4)), to_output.squeeze(2)
+            found.append(PathEdges(edges, to_output, whole[run].view(to_output.shape), problem.targets, units))
+    return PathEdges.cat(found).to(session.device, session.dtype)
 
 
 def _paths_of(session: Session, paths: Tensor | tuple[int, int], block: int | None, n_images: int) -> Tensor:

@@ -262,6 +262,7 @@ class Config:
     target: str = Target.name
     contrast_class: int | None = Target.contrast_class
     token_scope: str | None = None
+    units: str = "ffn"
     top_k: int = SearchSettings.top_k
     per_block: bool = SearchSettings.per_block
     micro_batch: int | None = SearchSettings.micro_batch

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Measure = Literal["joint", "complete"]
 TokenScopeName = Literal["cls", "patch"]
 OperationName = Literal["remove", "enhance", "mean_ablation", "resample_ablation", "keep_only"]
+UnitsName = Literal["ffn", "heads", "ffn+heads"]
 TokensName = Literal["scope", "all"]
 TargetName = Literal["probability", "logit", "margin", "sigmoid", "contrast"]
 QuantityName = Literal["effect", "activation"]
@@ -105,6 +106,7 @@ class PathResult(_OfImages):
         candidate_scores: (B, L, F) the scorer's objective for every candidate neuron, or None when not kept. Blocks
             narrower than the widest are padded with NaN.
         n_neurons: F of each block, of results of `neuron_path.find_paths`; else None.
+        units: what the neurons are, of such results.
     """
 
     paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"]
@@ -123,6 +125,7 @@ class PathResult(_OfImages):
     passes: Int[Tensor, "B"] | None = None
     candidate_scores: Float[Tensor, "B L F"] | None = None
     n_neurons: tuple[int, ...] | None = None
+    units: UnitsName = "ffn"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -228,6 +231,7 @@ class PathResult(_OfImages):
             score=float(own.scores[index]),
             sample_id=index if sample_id is None else sample_id,
             class_names=class_names,
+            units=self.units,
         )
 
 
@@ -291,4 +295,71 @@ class HeatMap(_OfImages):
             self.values[index].detach().cpu().numpy(),
             quantity=self.quantity,
             sample_id=index if sample_id is None else sample_id,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class PathEdges(_OfImages):
+    """How the effect of each neuron of a path goes on, of a batch of images; see `neuron_path.path_edges`.
+
+    Attributes:
+        edges: (B, L, L), of k neurons a block (B, L, k, L, k): from the neuron of one block, the first index, through
+            that of a later one; 0 else. In units of the target function.
+        to_output: (B, L) or (B, L, k): what reaches the output through no other neuron of the path.
+        paths: (B, L) or (B, L, k) the neurons.
+        targets: (B,) the class whose target function it is.
+        units: what the neurons are.
+    """
+
+    edges: Float[Tensor, "B L *k L *k"]
+    to_output: Float[Tensor, "B L *k"]
+    paths: Int[Tensor, "B L *k"]
+    targets: Int[Tensor, "B"]
+    units: UnitsName = "ffn"
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def __repr__(self) -> str:
+        n_images, n_blocks, *k = self.to_output.shape
+        return f"PathEdges(images={n_images}, blocks={n_blocks}, top_k={k[0] if k else 1})"
+
+    @property
+    def totals(self) -> Float[Tensor, "B L *k"]:
+        """The first-order effect of each neuron by all ways."""
+        n_images, *shape = self.to_output.shape
+        return self.to_output + self.edges.view(n_images, *shape, -1).sum(-1)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from neuron_path.report.notebook import figure_as_html
+
+        return figure_as_html(self.plot(), "Edges of the path of image 0") if len(self) else repr(self)
+
+    def plot(self, index: int = 0, *, most: int = 20, sample_id: str | int | None = None) -> Figure:
+        """Draw the edges of one image: `neuron_path.report.figures.path_edges_figure`.
+
+        Args:
+            index: which image of the batch, 0 … B−1.
+            most: so many edges are drawn, the largest.
+            sample_id: the image's name; by default its index.
+
+        Returns:
+            The figure, which a notebook shows and `neuron_path.report.style.save_figure` writes.
+
+        Raises:
+            NeuronPathError: no image of that index, or `most` below 1.
+        """
+        from neuron_path.report.figures.path_edges import path_edges_figure
+
+        if not 0 <= index < len(self):
+            raise NeuronPathError(f"There is no image {index} in this result; expected 0 … {len(self) - 1}.")
+        own = self.to(torch.device("cpu"), torch.float64)
+        return path_edges_figure(
+            own.paths[index].numpy(),
+            own.edges[index].numpy(),
+            own.to_output[index].numpy(),
+            most=most,
+            sample_id=index if sample_id is None else sample_id,
+            units=self.units,
         )

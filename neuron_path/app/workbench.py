@@ -130,6 +130,8 @@ class Workbench:
     """
 
     def __init__(self, config: Config, overrides: Sequence[str] = (), run_dir: str | None = None) -> None:
+        if config.units != "ffn":
+            raise NeuronPathError(f"The page shows paths of FFN neurons, and units is {config.units}: use units=ffn.")
         on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
         self._config, self._overrides = config, list(overrides)

@@ -22,7 +22,7 @@ class CleanPass:
 
     Attributes:
         embedded: (B, T, D) the residual stream that enters block 0.
-        activations: per block (B, S, F): w, the clean activations in scope.
+        activations: per block (B, S, W): w, the clean activations in scope.
         projected: per block (B, S, D): what the FFN's second layer makes of them.
         logits: (B, C).
         graph: the projections and the logits in a graph that can be gone through backwards once, of the images and,
@@ -30,7 +30,7 @@ class CleanPass:
     """
 
     embedded: Float[Tensor, "B T D"]
-    activations: list[Float[Tensor, "B S F"]]
+    activations: list[Float[Tensor, "B S W"]]
     projected: list[Float[Tensor, "B S D"]]
     logits: Float[Tensor, "B C"]
     graph: tuple[list[Float[Tensor, "n S D"]], Float[Tensor, "n C"]] | None = None
@@ -41,17 +41,17 @@ class CleanPass:
         return CleanPass(self.embedded[rows], activations, projected, self.logits[rows])
 
     def chosen(
-        self, index: int, neurons: Int[Tensor, "n k"], rows: Int[Tensor, "n"] | None = None
-    ) -> Float[Tensor, "n S k"]:
-        """Clean activations of the given neurons of block `index`, for the images `rows`; of every one by default.
+        self, index: int, places: Int[Tensor, "n c"], rows: Int[Tensor, "n"] | None = None
+    ) -> Float[Tensor, "n S c"]:
+        """Clean activations at the given places of block `index`, for the images `rows`; of every one by default.
 
-        An index of −1 stands for no neuron, and gives 0."""
+        A place of −1 stands for none, and gives 0."""
         w = self.activations[index]
         if rows is None:
-            return taken(w, neurons)
+            return taken(w, places)
         tokens = torch.arange(w.shape[1], device=w.device)
-        chosen = w[rows.view(-1, 1, 1), tokens.view(1, -1, 1), neurons.clamp(min=0).unsqueeze(1)]
-        return chosen * (neurons >= 0).unsqueeze(1)
+        chosen = w[rows.view(-1, 1, 1), tokens.view(1, -1, 1), places.clamp(min=0).unsqueeze(1)]
+        return chosen * (places >= 0).unsqueeze(1)
 
 
 def clean_pass(

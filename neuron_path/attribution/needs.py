@@ -100,8 +100,8 @@ def measure_needs(
     # Twice: beside those of all paths together there are those of each pass.
     rated = 2 * n_rated * sum(z.numel() * size for z in clean.projected)
     if every_block:
-        sequence += 2 * size * sum(max(n_scoped * width, block.n_neurons) for block in adapter.blocks)
-        sequence += 4 * size * n_scoped * max(block.n_neurons for block in adapter.blocks)
+        sequence += 2 * size * sum(max(n_scoped * width, block.width) for block in adapter.blocks)
+        sequence += 4 * size * n_scoped * max(block.width for block in adapter.blocks)
     is_single = session.dtype == torch.float32
     weights = sum(weight.numel() * weight.element_size() for weight in session.model.state_dict().values())
     factor = 2 if in_double and is_single else 1

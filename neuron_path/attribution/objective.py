@@ -116,14 +116,17 @@ class Objective:
         """What is integrated, from the gradients at the projections of every block, node by node."""
         by_block = []
         for index, gradient in enumerate(gradients):  # (m·n, S, D), all paths at the first node, then at the second, …
-            neurons = paths[:, index]
-            w = self.problem.clean.chosen(index, neurons, rows)  # (n, S, k)
+            neurons, block = paths[:, index], self.problem.adapter.blocks[index]
+            places = block.places(neurons)
+            w = self.problem.clean.chosen(index, places, rows)  # (n, S, c), c = k where each neuron has one activation
             # −1 stands for no neuron: it has no activation, and its column is to have no part either.
-            is_one = (neurons >= 0).unsqueeze(2)
-            columns = self.problem.adapter.blocks[index].columns(neurons) * is_one  # (n, k, D)
-            g = gradient.unflatten(0, (-1, len(rows))) @ columns.mT  # (m, n, S, k)
+            columns = block.columns(places) * (places >= 0).unsqueeze(2)  # (n, c, D)
+            g = gradient.unflatten(0, (-1, len(rows))) @ columns.mT  # (m, n, S, c)
+            complete = (w * g).sum((-2, -1))
+            if self.problem.adapter.gated:  # the values are 1, and their gradients w · ∂f/∂a
+                g, w = w * g, (neurons >= 0).to(w).unsqueeze(1)
             weight, slope = (self.problem.pooled(values).sum(-1) for values in (w, g))
-            by_block.append((weight, slope, (w * g).sum((-2, -1))))
+            by_block.append((weight, slope, complete))
         # (n, s), (m, n, s) and (m, n): sums over the blocks, s = 1 where tokens are pooled.
         weight, slope, complete = (torch.stack(values).sum(0) for values in zip(*by_block, strict=True))
         return Along((weight * slope).mean(-1), complete)
@@ -143,8 +146,9 @@ class Objective:
         """The score to first order around the point where the gradients at every block's projection are these."""
         clean, blocks = self.problem.clean, self.problem.adapter.blocks
         w = [values[rows] for values in clean.activations]
-        if self.measure == "complete":
-            return Sum([(a * block.pullback(g)).sum(1) for block, a, g in zip(blocks, w, gradients, strict=True)])
+        parts = zip(blocks, w, gradients, strict=True)
+        if self.measure == "complete" or self.problem.adapter.gated:  # of which the joint score is a multiple
+            return Sum([block.per_neuron((a * block.pullback(g)).sum(1)) for block, a, g in parts])
         w, gradients = ([self.problem.pooled(values) for values in every] for every in (w, gradients))
         own = []
         if w[0].shape[1] > 1:
@@ -165,9 +169,9 @@ class Objective:
         leaves: list[Tensor] = []
 
         def project(index: int, _: Tensor) -> Tensor:
-            written = problem.clean.chosen(index, paths[:, index], rows) @ adapter.blocks[index].columns(
-                paths[:, index]
-            )
+            block = adapter.blocks[index]
+            places = block.places(paths[:, index])
+            written = problem.clean.chosen(index, places, rows) @ block.columns(places)
             z = problem.clean.projected[index][images] - missing * written.repeat(len(alpha), 1, 1)
             leaves.append(z.requires_grad_())
             return z

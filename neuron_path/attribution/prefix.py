@@ -56,10 +56,12 @@ class Prefix(ABC):
 
     def _written(
         self, index: int, neurons: Int[Tensor, "B k"]
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B 1 D"]]:
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B _s D"]]:
         """What path neurons add to their block's projection: at their clean activations, and per unit of the path sum,
-        the same at every token."""
-        columns = self.adapter.blocks[index].columns(neurons)
-        w = self.problem.clean.chosen(index, neurons)
+        the same at every token unless neurons are gated."""
+        block = self.adapter.blocks[index]
+        places = block.places(neurons)
+        columns, w = block.columns(places), self.problem.clean.chosen(index, places)
         n_pooled = w.shape[1] if self.scope.pooled else 1
-        return w @ columns, columns.sum(1, keepdim=True) / n_pooled
+        written = w @ columns
+        return written, (written if self.adapter.gated else columns.sum(1, keepdim=True)) / n_pooled

@@ -18,7 +18,7 @@ from neuron_path.attribution.arithmetic import Arithmetic
 from neuron_path.attribution.forward import CleanPass, clean_pass
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.target import PROBABILITY, Target
-from neuron_path.models.adapter import Adapter, Scope
+from neuron_path.models.adapter import Adapter, Scope, taken
 
 EXACT = Arithmetic()
 
@@ -130,12 +130,32 @@ class Problem:
         """See `Target.against`."""
         return self.target.against(self.clean.logits, self.targets)
 
-    def values(self, index: int) -> Float[Tensor, "B S F"]:
-        """Clean activations of block `index` as the joint objective takes them: where tokens are pooled, their mean."""
-        return self.pooled(self.clean.activations[index])
+    def values(self, index: int) -> Float[Tensor, "B s F"]:
+        """Clean values of block `index`'s neurons as the joint objective takes them: activations, where tokens are
+        pooled their mean; where the neurons are gated, 1."""
+        a = self.pooled(self.clean.activations[index])
+        return torch.ones_like(a[..., : self.adapter.blocks[index].n_neurons]) if self.adapter.gated else a
+
+    def slopes(
+        self, index: int, gradient: Float[Tensor, "*terms b S D"], rows: Int[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "*terms b s F"]:
+        """Gradients with respect to those values, from that at the projection of block `index`.
+
+        Args:
+            index: the block.
+            gradient: ∂f/∂z, in scope.
+            rows: of these images only.
+        """
+        block = self.adapter.blocks[index]
+        if not self.adapter.gated:
+            return block.pullback(self.pooled(gradient))
+        a = self.clean.activations[index]
+        return self.pooled(block.per_neuron((a if rows is None else a[rows]) * block.pullback(gradient)))
 
     def chosen_sum(self, index: int, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B S"]:
         """Sum of those values over the given neurons of block `index`."""
+        if self.adapter.gated:
+            return taken(self.values(index), neurons).sum(2)
         return self.pooled(self.clean.chosen(index, neurons)).sum(2)
 
     def pooled(self, values: Float[Tensor, "*B S n"]) -> Float[Tensor, "*B s n"]:
@@ -147,7 +167,7 @@ class Problem:
     ) -> Float[Tensor, "n S D"]:
         """The projection of block `index`, all its neurons scaled by α: it is affine, so two values give it."""
         block = self.adapter.blocks[index]
-        bias = block.project(self.clean.embedded.new_zeros(1, 1, block.n_neurons))
+        bias = block.project(self.clean.embedded.new_zeros(1, 1, block.width))
         return torch.lerp(bias, self.clean.projected[index][images], alpha.view(-1, 1, 1))
 
     def take(self, rows: Int[Tensor, "b"], quadrature: Quadrature) -> Problem:

@@ -126,6 +126,6 @@ class ReversePrefix(Prefix):
         outs, at_outs = zip(*pairs, strict=True)
         at_leaves = torch.autograd.grad(outs, visited.leaves, at_outs, retain_graph=is_kept)
         for (_, direction), gradient in zip(self._chosen, at_leaves, strict=True):
-            # ⟨∂f/∂z, column⟩ summed over the block's chosen neurons, token by token: (n, S, D) · (n, 1, D) → (n, S).
+            # ⟨∂f/∂z, column⟩ summed over the block's chosen neurons, by token: (n, S, D) · (n, 1 or S, D) → (n, S).
             total = total + (gradient * direction[visited.images]).sum(-1)
         return total

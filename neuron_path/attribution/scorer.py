@@ -52,6 +52,7 @@ class Scorer(ABC):
         by_nodes: whether its ratings are integrals over the problem's nodes; else it is much cheaper.
         in_double: whether it works in float64 whatever the model's type, because float32 would lose its ratings.
         shortlist: at most how many neurons of a block it rates; None: all. The ratings of the others are −∞.
+        for_heads: whether it can rate attention heads.
         keeps_every_block: whether it holds something of every block for each sequence until the integral is taken.
         reference: the scorer whose paths it needs, in `Problem.reference`; None: none.
     """
@@ -60,6 +61,7 @@ class Scorer(ABC):
     blockwise: ClassVar[bool] = True
     by_nodes: ClassVar[bool] = True
     in_double: ClassVar[bool] = False
+    for_heads: ClassVar[bool] = True
     keeps_every_block: ClassVar[bool] = False
     shortlist: int | None = None
     reference: str | None = None

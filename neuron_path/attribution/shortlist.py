@@ -47,9 +47,9 @@ class Shortlist:
 
     def written(self, rows: Int[Tensor, "r"]) -> Float[Tensor, "r S D"]:
         """What each row's neuron adds to its block's projection, at its clean activation."""
-        neuron, images = self.neurons.flatten()[rows], self.image(rows)
-        w = self.problem.clean.activations[self.index][images, :, neuron]
-        return w.unsqueeze(2) * self.problem.adapter.blocks[self.index].columns(neuron.unsqueeze(1))
+        block = self.problem.adapter.blocks[self.index]
+        places = block.places(self.neurons.flatten()[rows].unsqueeze(1))
+        return self.problem.clean.chosen(self.index, places, self.image(rows)) @ block.columns(places)
 
     def spread(self, scores: Float[Tensor, "r"]) -> Float[Tensor, "B F"]:
         """The rows' scores in their neurons' places; −∞ for neurons that are not listed."""

@@ -59,7 +59,7 @@ class TangentPrefix(Prefix):
         # With the chosen neurons at α·w the projection lacks (1 − α) of what they write; the others stay clean.
         missing = (1 - self.sequences.alpha).repeat_interleave(self.problem.n_images).view(-1, 1, 1)
         z = self.problem.clean.projected[self.depth].repeat(n_nodes, 1, 1) - missing * written.repeat(n_nodes, 1, 1)
-        # The tangent's direction: 1 in every chosen activation, the same at all nodes and tokens.
+        # The tangent's direction: 1 in every chosen neuron's value, the same at all nodes.
         dz = direction.expand_as(written).repeat(n_nodes, 1, 1)
         z, dz = push(self.adapter.blocks[self.depth].after, z, dz)
         # Only the tokens in scope receive z; the live ones have been through their FFN already.

@@ -36,6 +36,7 @@ def settings_of(method: Method) -> dict[str, Any]:
     config = _flat(method.provenance.get("config") or {})
     found = {name: method.provenance.get(name) for name in _TOP} | {name: config.get(name) for name in _CONFIG}
     found["token_scope"] = method.token_scope
+    found["units"] = method.provenance.get("units", "ffn")
     return {name: value for name, value in _flat(found).items() if not _is_free(name)}
 
 

@@ -101,8 +101,9 @@ class Strongest:
     def _take(
         self, index: int, a: Float[Tensor, "N T F"], codes: NDArray[np.int64], patches: slice | None
     ) -> dict[str, NDArray[Any]]:
-        scope, feeds_all = self._session.adapter.scope, self._session.adapter.blocks[index].feeds_all
-        chosen = a[:, :, torch.from_numpy(self.neurons[index]).to(a.device)]
+        scope, block = self._session.adapter.scope, self._session.adapter.blocks[index]
+        feeds_all = block.feeds_all
+        chosen = block.strength(a)[:, :, torch.from_numpy(self.neurons[index]).to(a.device)]
         scoped = chosen[:, scope.tokens] if feeds_all else chosen
         shape = (len(codes), chosen.shape[2])
         best, token = np.full(shape, np.nan), np.full(shape, -1)

@@ -51,8 +51,9 @@ def live_logits(
     """
 
     def edited(index: int, u: Tensor, *, in_scope: bool) -> Tensor:
-        a = adapter.blocks[index].activations(u)
-        return a if operation is None else operation.edit(index, a, paths[:, index], in_scope=in_scope)
+        block = adapter.blocks[index]
+        a = block.activations(u)
+        return a if operation is None else operation.edit(index, a, block.places(paths[:, index]), in_scope=in_scope)
 
     def scoped(index: int, u: Tensor) -> Tensor:
         return adapter.blocks[index].project(edited(index, u, in_scope=True))
@@ -72,7 +73,7 @@ def donate(
     others: list[Tensor] = []
 
     def chosen(a: Tensor, index: int) -> Tensor:
-        return taken(a, paths[:, index])
+        return taken(a, adapter.blocks[index].places(paths[:, index]))
 
     def scoped(index: int, u: Tensor) -> Tensor:
         a = adapter.blocks[index].activations(u)

@@ -53,7 +53,7 @@ def activation_map(
     for index, block in enumerate(adapter.blocks):
         u = block.mix(h)
         a = block.activations(u)
-        total += (a * listed(paths[:, index], a.shape[2])).sum(2)
+        total += (block.strength(a) * listed(paths[:, index], block.n_neurons)).sum(2)
         h = block.residual(u) + block.after(block.project(a))
     return total
 

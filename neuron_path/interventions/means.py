@@ -24,7 +24,7 @@ class MeanActivations:
     def __init__(self, session: Session) -> None:
         self._session = session if session.dtype == torch.float64 else session.double()
         blocks = self._session.adapter.blocks
-        self._sums = [[torch.zeros(block.n_neurons, dtype=torch.float64) for _ in range(2)] for block in blocks]
+        self._sums = [[torch.zeros(block.width, dtype=torch.float64) for _ in range(2)] for block in blocks]
         self._counts = [[0, 0] for _ in blocks]
 
     def update(self, images: Float[Tensor, "B c H W"]) -> None:

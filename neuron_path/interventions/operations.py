@@ -27,11 +27,10 @@ class Operation(ABC):
 
     @abstractmethod
     def edit(
-        self, index: int, a: Float[Tensor, "B n F"], neurons: Int[Tensor, "B k"], *, in_scope: bool
-    ) -> Float[Tensor, "B n F"]:
-        """Block `index`'s activations with the path's neurons edited, at the n tokens in scope or at the other ones.
-
-        An index of −1 stands for no neuron."""
+        self, index: int, a: Float[Tensor, "B n W"], places: Int[Tensor, "B c"], *, in_scope: bool
+    ) -> Float[Tensor, "B n W"]:
+        """Block `index`'s activations with those at the path's places edited, at the n tokens in scope or at the other
+        ones. A place of −1 stands for none."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +43,17 @@ class Scale(Operation):
 
     factor: float
 
-    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+    def edit(self, index: int, a: Tensor, places: Tensor, *, in_scope: bool) -> Tensor:
         """Multiply the path's neurons."""
-        return a * torch.ones_like(a[:, :1]).masked_fill(listed(neurons, a.shape[2]), self.factor)
+        return a * torch.ones_like(a[:, :1]).masked_fill(listed(places, a.shape[2]), self.factor)
 
 
 class KeepOnly(Operation):
     """Silence all other neurons of all blocks."""
 
-    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+    def edit(self, index: int, a: Tensor, places: Tensor, *, in_scope: bool) -> Tensor:
         """Multiply the other neurons by 0."""
-        return a * listed(neurons, a.shape[2])
+        return a * listed(places, a.shape[2])
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class MeanAblation(Operation):
 
     means: Sequence[tuple[Float[Tensor, "F"], Float[Tensor, "F"]]]
 
-    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+    def edit(self, index: int, a: Tensor, places: Tensor, *, in_scope: bool) -> Tensor:
         """Put the means in the path neurons' places, the same at every token."""
-        return torch.where(listed(neurons, a.shape[2]), self.means[index][0 if in_scope else 1].to(a), a)
+        return torch.where(listed(places, a.shape[2]), self.means[index][0 if in_scope else 1].to(a), a)
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,11 @@ class ResampleAblation(Operation):
 
     donated: Sequence[tuple[Float[Tensor, "B S k"], Float[Tensor, "B R k"]]]
 
-    def edit(self, index: int, a: Tensor, neurons: Tensor, *, in_scope: bool) -> Tensor:
+    def edit(self, index: int, a: Tensor, places: Tensor, *, in_scope: bool) -> Tensor:
         """Put the donors' activations in the path neurons' places."""
-        # The place behind the last neuron takes what stands for none.
-        places = torch.where(neurons < 0, a.shape[2], neurons).unsqueeze(1).expand(-1, a.shape[1], -1)
-        return F.pad(a, (0, 1)).scatter(2, places, self.donated[index][0 if in_scope else 1])[..., :-1]
+        # The place behind the last one takes what stands for none.
+        index_of = torch.where(places < 0, a.shape[2], places).unsqueeze(1).expand(-1, a.shape[1], -1)
+        return F.pad(a, (0, 1)).scatter(2, index_of, self.donated[index][0 if in_scope else 1])[..., :-1]
 
 
 def factor_of(operation: str, factor: float | None = None) -> float:

@@ -23,7 +23,7 @@ from neuron_path.models.guard import check_not_quantised
 from neuron_path.models.unsupported import why_not
 from neuron_path.models.wrappers import unwrapped
 from neuron_path.registry import Registry
-from neuron_path.types import TokenScopeName
+from neuron_path.types import TokenScopeName, UnitsName
 
 
 def _resized(size: Sequence[int]) -> str:
@@ -35,17 +35,43 @@ class Block(ABC):
     """One transformer block, cut at its neurons: ``block(x) = residual(u) + after(project(a))`` with ``u = mix(x)`` and
     ``a = activations(u)``.
 
+    What is said of neurons here and wherever paths are searched holds for attention heads, where these are the units:
+    of them `channels` activations that lie side by side are one.
+
     Contract: `mix` is where tokens exchange information (attention and its residual); all else acts on each token
     alone. `project` is affine. All methods are differentiable in both modes and never change the model.
 
     Attributes:
-        n_neurons: F.
+        n_neurons: F, from which a path takes its own.
+        channels: activations that each neuron has: 1, of an attention head as many as it writes.
         feeds_all: whether the FFN sees every token; else those in scope alone, as in class attention, and the others
             leave `mix` as they leave the block.
     """
 
     n_neurons: int
+    channels: int = 1
     feeds_all: ClassVar[bool] = True
+
+    @property
+    def width(self) -> int:
+        """W = F · channels, the number of activations at each token."""
+        return self.n_neurons * self.channels
+
+    def places(self, neurons: Int[Tensor, "n k"]) -> Int[Tensor, "n c"]:
+        """Where among the W activations those of the given neurons are; −1 stands for none."""
+        if self.channels == 1:
+            return neurons
+        first = neurons.unsqueeze(2) * self.channels
+        every = first + torch.arange(self.channels, device=neurons.device)
+        return every.where(first >= 0, -1).flatten(1)
+
+    def per_neuron(self, values: Float[Tensor, "*N W"]) -> Float[Tensor, "*N F"]:
+        """Of values of each activation the sum over each neuron's own."""
+        return values if self.channels == 1 else values.unflatten(-1, (-1, self.channels)).sum(-1)
+
+    def strength(self, a: Float[Tensor, "*N W"]) -> Float[Tensor, "*N F"]:
+        """How active each neuron is: its activation, of several their Euclidean norm."""
+        return a if self.channels == 1 else a.unflatten(-1, (-1, self.channels)).norm(dim=-1)
 
     @abstractmethod
     def mix(self, x: Float[Tensor, "N T D"], rows: slice | None = None) -> Float[Tensor, "N R E"]:
@@ -59,20 +85,20 @@ class Block(ABC):
         return u
 
     @abstractmethod
-    def activations(self, u: Float[Tensor, "N R E"]) -> Float[Tensor, "N R F"]:
-        """The neurons: the input of the FFN's second linear layer."""
+    def activations(self, u: Float[Tensor, "N R E"]) -> Float[Tensor, "N R W"]:
+        """The neurons: the input of the FFN's second linear layer; of heads, that of the output projection."""
 
     @abstractmethod
-    def project(self, a: Float[Tensor, "N R F"]) -> Float[Tensor, "N R D"]:
+    def project(self, a: Float[Tensor, "N R W"]) -> Float[Tensor, "N R D"]:
         """The second linear layer, bias and layer scale included."""
 
     @abstractmethod
-    def pullback(self, g: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
+    def pullback(self, g: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """Gradient with respect to the activations, from that with respect to their projection."""
 
     @abstractmethod
-    def columns(self, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B k D"]:
-        """What one unit of each neuron's activation adds to the projection."""
+    def columns(self, places: Int[Tensor, "B c"]) -> Float[Tensor, "B c D"]:
+        """What one unit of each activation adds to the projection."""
 
     def after(self, z: Float[Tensor, "N R D"]) -> Float[Tensor, "N R D"]:
         """What the projection passes before it is added, where that is not affine: a norm."""
@@ -83,18 +109,18 @@ class Block(ABC):
         return self.residual(u) + self.after(self.project(self.activations(u)))
 
 
-def taken(a: Float[Tensor, "n S F"], neurons: Int[Tensor, "n k"]) -> Float[Tensor, "n S k"]:
-    """The given neurons' activations; 0 where the index is −1, for no neuron."""
-    places = neurons.clamp(min=0).unsqueeze(1).expand(-1, a.shape[1], -1)
-    return a.gather(2, places) * (neurons >= 0).unsqueeze(1)
+def taken(a: Float[Tensor, "n S W"], places: Int[Tensor, "n c"]) -> Float[Tensor, "n S c"]:
+    """The activations at the given places; 0 where that is −1, for none."""
+    index = places.clamp(min=0).unsqueeze(1).expand(-1, a.shape[1], -1)
+    return a.gather(2, index) * (places >= 0).unsqueeze(1)
 
 
-def listed(neurons: Int[Tensor, "n k"], n_neurons: int) -> Bool[Tensor, "n 1 F"]:
-    """Which of a block's neurons are given; −1 stands for none."""
-    # The place behind the last neuron takes what stands for none.
-    places = torch.where(neurons < 0, n_neurons, neurons).unsqueeze(1)
-    mask = torch.zeros((len(neurons), 1, n_neurons + 1), dtype=torch.bool, device=neurons.device)
-    return mask.scatter(2, places, True)[..., :n_neurons]
+def listed(places: Int[Tensor, "n c"], width: int) -> Bool[Tensor, "n 1 W"]:
+    """Which of a block's activations are at the given places; −1 stands for none."""
+    # The place behind the last one takes what stands for none.
+    index = torch.where(places < 0, width, places).unsqueeze(1)
+    mask = torch.zeros((len(places), 1, width + 1), dtype=torch.bool, device=places.device)
+    return mask.scatter(2, index, True)[..., :width]
 
 
 @dataclass(frozen=True)
@@ -147,6 +173,7 @@ class Adapter(ABC):
         scope: the tokens that count.
         n_classes: C.
         head_rows: the tokens whose final values the head reads (None: all), so that the last block can skip the rest.
+        units: what a path consists of.
 
     Raises:
         NeuronPathError: names the part of the model that is not supported, or a scope that it does not have.
@@ -160,6 +187,7 @@ class Adapter(ABC):
     scope: Scope
     n_classes: int
     head_rows: slice | None = None
+    units: UnitsName = "ffn"
 
     @classmethod
     @abstractmethod
@@ -192,6 +220,12 @@ class Adapter(ABC):
     def tolerance(self, dtype: torch.dtype) -> float:
         """How nearly logits of a type must agree with the model's own."""
         return 1e-2 if dtype in (torch.float16, torch.bfloat16) else self.closeness
+
+    @property
+    def gated(self) -> bool:
+        """Whether a neuron's value is a factor on all its activations, 1 at every token of the untouched network,
+        because there is no one activation to take for it: where heads are among the units."""
+        return self.units != "ffn"
 
     def input_shape(self) -> tuple[int, int | None, int | None]:
         """Channels, height and width of the images that the model takes; None where any will do."""
@@ -277,16 +311,24 @@ class Adapter(ABC):
 families: Registry[Adapter] = Registry("model family", "neuron_path.models.families")
 
 
-def adapt(model: nn.Module, token_scope: str | None = None) -> Adapter:
+def adapt(model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> Adapter:
     """Wrap a model, looked through what wraps it, in its family's adapter.
 
+    Args:
+        model: the model.
+        token_scope: "cls", "patch", or None for what follows from the model's head.
+        units: "ffn", "heads" or "ffn+heads".
+
     Raises:
-        NeuronPathError: no family handles the model; the message says why and which ones there are.
+        NeuronPathError: no family handles the model, or its heads; the message says why and which ones there are.
     """
+    from neuron_path.models.attention import with_heads  # which is built on this module
+
     model = unwrapped(model)
     if isinstance(model, nn.Module):
         check_not_quantised(model)
-    return check_supported(model)(model, token_scope)
+    adapter = check_supported(model)(model, token_scope)
+    return adapter if units == "ffn" else with_heads(adapter, units)
 
 
 def check_supported(model: nn.Module) -> type[Adapter]:

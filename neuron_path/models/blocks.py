@@ -5,15 +5,20 @@ The classes here know timm's layers (`timm.layers`), the families know timm's mo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers.attention import Attention
+from timm.layers.attention import Attention, AttentionRope
 from timm.layers.mlp import GatedMlp, GluMlp, Mlp, SwiGLU
+from timm.models.beit import Attention as BeitAttention
+from timm.models.eva import EvaAttention
 from timm.models.gemma4_vit import Gemma4GatedMlp
+from timm.models.vision_transformer_relpos import RelPosAttention
 from timm.models.vitamin import GeGluMlp
 from torch import Tensor, nn
 
@@ -21,6 +26,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Block
 
 Map = Callable[[Tensor], Tensor]
+Attend = Callable[[Any, Tensor], Tensor]  # of a layer of attention and its input
 Gamma = Callable[[], "Tensor | None"]
 
 
@@ -58,7 +64,39 @@ _FFNS: dict[type[nn.Module], tuple[Callable[[Any, Tensor], Tensor], str]] = {
 }
 
 
-class Ffn:
+class Branch:
+    """The end of a block's branch, a linear layer and a layer scale γ: ``γ · linear(a)`` is added to the stream.
+
+    Args:
+        linear: the layer.
+        gamma: gives the layer scale of this moment; None where there is none.
+    """
+
+    def __init__(self, linear: nn.Linear, gamma: Gamma) -> None:
+        self.linear, self.gamma = linear, gamma
+
+    @property
+    def width(self) -> int:
+        """W, of its input."""
+        return self.linear.in_features
+
+    def project(self, a: Tensor) -> Tensor:
+        """(…, D) what is added."""
+        gamma, out = self.gamma(), self.linear(a)
+        return out if gamma is None else out * gamma
+
+    def pullback(self, g: Tensor) -> Tensor:
+        """(…, W) gradient at the input."""
+        gamma = self.gamma()
+        return (g if gamma is None else g * gamma) @ self.linear.weight
+
+    def columns(self, places: Tensor) -> Tensor:
+        """(B, c, D) what one unit of each input adds."""
+        gamma, columns = self.gamma(), self.linear.weight.t()[places]
+        return columns if gamma is None else columns * gamma
+
+
+class Ffn(Branch):
     """An FFN cut at its neurons: ``a = neurons(y)``, then ``γ · linear(a)`` is added to the residual stream.
 
     Args:
@@ -83,33 +121,54 @@ class Ffn:
                 f"An FFN of this model is a {type(mlp).__name__} whose neurons are not known; supported are timm's "
                 f"token-wise {known} with linear layers."
             )
+        super().__init__(linear, gamma)
         self.mlp, (self._neurons, _) = mlp, kind
-        self.linear: nn.Linear = linear
-        self.gamma = gamma
-
-    @property
-    def width(self) -> int:
-        """F."""
-        return self.linear.in_features
 
     def neurons(self, y: Tensor) -> Tensor:
         """(…, F) activations."""
         return self._neurons(self.mlp, y)
 
-    def project(self, a: Tensor) -> Tensor:
-        """(…, D) the second layer's output."""
-        gamma, out = self.gamma(), self.linear(a)
-        return out if gamma is None else out * gamma
 
-    def pullback(self, g: Tensor) -> Tensor:
-        """(…, F) gradient at the neurons."""
-        gamma = self.gamma()
-        return (g if gamma is None else g * gamma) @ self.linear.weight
+# Layers of attention whose output projection reads the heads' outputs side by side; others mix heads or channels, keep
+# what they computed in a pass, or are called on something else than tokens.
+_ATTENTIONS = (Attention, AttentionRope, EvaAttention, BeitAttention, RelPosAttention)
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        """(B, k, D) what one unit of each neuron adds."""
-        gamma, columns = self.gamma(), self.linear.weight.t()[neurons]
-        return columns if gamma is None else columns * gamma
+
+class Heads(Branch):
+    """Attention cut at its heads: ``a = outputs(y)``, then ``after(γ · linear(a))`` is added to the residual stream.
+
+    Args:
+        attn: one of timm's layers of attention.
+        attend: how it is called, on its normalised input; None: on that alone.
+        gamma: gives the layer scale of this moment; None where there is none.
+        after: a norm behind it, or None.
+
+    Attributes:
+        n_heads: how many there are; head h writes the h-th slice of a.
+        after: as given.
+
+    Raises:
+        NeuronPathError: attention of another kind.
+    """
+
+    def __init__(
+        self, attn: Any, attend: Attend | None = None, gamma: Gamma = lambda: None, after: Map | None = None
+    ) -> None:
+        if type(attn) not in _ATTENTIONS or not isinstance(attn.proj, nn.Linear):
+            raise NeuronPathError(
+                f"Attention of this model is a {type(attn).__name__}, and it is not known which part of "
+                "its output projection's input each of its heads writes, or there is none: use units=ffn."
+            )
+        super().__init__(attn.proj, gamma)
+        self.n_heads, self.after = int(attn.num_heads), after
+        # The same layer, on the same weights, without its last part.
+        bare = copy.copy(attn)
+        bare._modules = {**attn._modules, "proj": nn.Identity(), "proj_drop": nn.Identity()}
+        self._attend = bare if attend is None else partial(attend, bare)
+
+    def outputs(self, y: Tensor, rows: slice | None = None) -> Tensor:
+        """(N, R, W) every head's output, at the tokens `rows` (all by default)."""
+        return self._attend(y) if rows is None else attend_from(self._attend, y, rows)
 
 
 class ResidualBlock(Block):
@@ -120,13 +179,21 @@ class ResidualBlock(Block):
         ffn: the FFN with its layer scale.
         before1, after1, before2: norms and layer scales, at each token.
         after2: a norm behind the FFN, or None.
+        heads: makes the cut of the attention at its heads; None: it is not known.
     """
 
     def __init__(
-        self, attend: Map, ffn: Ffn, before1: Map, after1: Map, before2: Map, after2: Map | None = None
+        self,
+        attend: Map,
+        ffn: Ffn,
+        before1: Map,
+        after1: Map,
+        before2: Map,
+        after2: Map | None = None,
+        heads: Callable[[], Heads] | None = None,
     ) -> None:
-        self._attend, self._ffn = attend, ffn
-        self._before1, self._after1, self._before2, self._after2 = before1, after1, before2, after2
+        self._attend, self._ffn, self.heads = attend, ffn, heads
+        self.before1, self._after1, self._before2, self._after2 = before1, after1, before2, after2
         self.n_neurons = ffn.width
 
     @property
@@ -135,7 +202,7 @@ class ResidualBlock(Block):
         return [self._ffn]
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
-        y = self._before1(x)
+        y = self.before1(x)
         if rows is None:
             return x + self._after1(self._attend(y))
         return x[:, rows] + self._after1(attend_from(self._attend, y, rows))
@@ -152,19 +219,38 @@ class ResidualBlock(Block):
     def pullback(self, g: Tensor) -> Tensor:
         return self._ffn.pullback(g)
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        return self._ffn.columns(neurons)
+    def columns(self, places: Tensor) -> Tensor:
+        return self._ffn.columns(places)
 
 
-def pre_norm(block: Any, attend: Map | None = None) -> ResidualBlock:
-    """timm's usual block: `norm1`, `attn`, `norm2`, `mlp`, each branch with a layer scale or none."""
-    ffn = Ffn(block.mlp, gamma_of(block, 2))
-    return ResidualBlock(attend or block.attn, ffn, block.norm1, scale(gamma_of(block, 1)), block.norm2)
+def pre_norm(block: Any, attend: Attend | None = None) -> ResidualBlock:
+    """timm's usual block: `norm1`, `attn`, `norm2`, `mlp`, each branch with a layer scale or none.
+
+    `attend` says how the block's attention is called, if not on its input alone.
+    """
+    attn, gamma = block.attn, gamma_of(block, 1)
+    return ResidualBlock(
+        attn if attend is None else partial(attend, attn),
+        Ffn(block.mlp, gamma_of(block, 2)),
+        block.norm1,
+        scale(gamma),
+        block.norm2,
+        heads=lambda: Heads(attn, attend, gamma),
+    )
 
 
-def post_norm(block: Any, attend: Map | None = None) -> ResidualBlock:
-    """A block whose norms come after attention and FFN, before the residuals."""
-    return ResidualBlock(attend or block.attn, Ffn(block.mlp), identity, block.norm1, identity, block.norm2)
+def post_norm(block: Any, attend: Attend | None = None) -> ResidualBlock:
+    """A block whose norms come after attention and FFN, before the residuals; `attend` as for `pre_norm`."""
+    attn = block.attn
+    return ResidualBlock(
+        attn if attend is None else partial(attend, attn),
+        Ffn(block.mlp),
+        identity,
+        block.norm1,
+        identity,
+        block.norm2,
+        lambda: Heads(attn, attend, after=block.norm1),
+    )
 
 
 # timm's names, then those of open_clip and Hugging Face.
@@ -248,9 +334,9 @@ class ParallelBlock(Block):
     def pullback(self, g: Tensor) -> Tensor:
         return torch.cat([ffn.pullback(g) for _, ffn in self._ffns], dim=-1)
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        every = [ffn.columns(torch.arange(ffn.width, device=neurons.device)) for _, ffn in self._ffns]
-        return torch.cat(every)[neurons]
+    def columns(self, places: Tensor) -> Tensor:
+        every = [ffn.columns(torch.arange(ffn.width, device=places.device)) for _, ffn in self._ffns]
+        return torch.cat(every)[places]
 
 
 def _gate(mlp: Any) -> nn.Module:

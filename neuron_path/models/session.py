@@ -35,13 +35,15 @@ class Session:
     Args:
         model: a vision transformer of a supported family, on any device, in any floating dtype.
         token_scope: "cls", "patch", or None for what follows from the model's head.
+        units: what paths consist of, "ffn", "heads" or "ffn+heads".
 
     Raises:
-        NeuronPathError: unsupported model or scope, weights that are not finite, or a model made under inference mode.
+        NeuronPathError: unsupported model, scope or units, weights that are not finite, or a model made under inference
+            mode.
     """
 
-    def __init__(self, model: nn.Module, token_scope: str | None = None) -> None:
-        self.adapter = adapt(model, token_scope)
+    def __init__(self, model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> None:
+        self.adapter = adapt(model, token_scope, units)
         self.model: nn.Module = self.adapter.model
         check_weights(self.model)
         self._double: Session | None = None
@@ -83,7 +85,7 @@ class Session:
         if self._double is None:
             device = "cpu" if self.device.type == "mps" else self.device
             double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
-            self._double = Session(double, self.adapter.scope.name)
+            self._double = Session(double, self.adapter.scope.name, self.adapter.units)
         else:
             self._double.model.load_state_dict(self.model.state_dict())
             for mine, theirs in zip(self.model.buffers(), self._double.model.buffers(), strict=True):
@@ -98,7 +100,7 @@ class Session:
             images = images.clone()
         if images.shape[1:] not in self._verified:
             known, stands = _verified.setdefault(self.model, set()), standing(self.model)
-            key = images.shape[1:], self.adapter.scope.name, self.dtype, self.device, stands
+            key = images.shape[1:], self.adapter.scope.name, self.adapter.units, self.dtype, self.device, stands
             if stands is None or key not in known:
                 self._verify(images[:1])
                 known.add(key)
@@ -243,7 +245,7 @@ class Session:
     def _verify_ffn(self, index: int, block: Block, tolerance: float) -> None:
         """The FFN's weights must tell what it adds: a hook on its second layer would silently bend the scores."""
         like = next(self.model.parameters())
-        silent, active = like.new_zeros(1, 1, block.n_neurons), like.new_ones(1, 1, block.n_neurons)
+        silent, active = like.new_zeros(1, 1, block.width), like.new_ones(1, 1, block.width)
         added = (block.project(active) - block.project(silent))[0, 0]
         # In a few directions: all columns would take longer than the passes themselves.
         signs = torch.randint(2, (_DIRECTIONS, len(added)), generator=torch.Generator().manual_seed(index)) * 2 - 1

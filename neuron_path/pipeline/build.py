@@ -99,7 +99,7 @@ def build_study(config: Config, device: torch.device = _CPU) -> Study:
     data = build_data(config, model, is_fitted=is_fitted)
     if is_fitted:  # after the data: a mistake in it is reported before a head is fitted
         head = build_head(config, model, device)
-    session = Session(model, config.token_scope)
+    session = Session(model, config.token_scope, config.units)
     return Study(session, data, build_targets(config, session.adapter.n_classes, data, class_names(model)), head)
 
 

@@ -62,6 +62,7 @@ def _examples(
             score=float(row["score"]),
             sample_id=row["sample_id"],
             class_names=provenance["classes"] or None,
+            units=provenance.get("units", "ffn"),
         )
         caption = f"Neuron path of {row['sample_id']}, before the scores of all candidates"
         yield keep_figure(run_dir, f"path_{number}", figure, caption, _table(scores, row["path"]))

@@ -68,6 +68,7 @@ def provenance_of(config: Config, work: Work, command: str) -> dict[str, Any]:
         quadrature=settings.quadrature.rule,
         n_steps=settings.quadrature.n_steps,
         token_scope=study.session.adapter.scope.name,
+        **({} if config.units == "ffn" else {"units": config.units}),
         top_k=settings.top_k,
         n_neurons=[block.n_neurons for block in study.session.adapter.blocks],
     )

@@ -70,6 +70,11 @@ class PathFinder:
         self.settings = replace(settings, target=Target.of(settings.target, n_classes=session.adapter.n_classes))
         for one in self.methods:
             one.check(self.settings)
+            if session.adapter.gated and not one.scorer.for_heads:
+                raise NeuronPathError(
+                    f"'{one.scorer.name}' follows the gradient at single activations, and a head has many "
+                    f"(units={session.adapter.units}): use another scorer, such as gradient_x_activation."
+                )
         self.keep_candidates, self.lender = keep_candidates, lender
         self.planner = Planner(session, self.methods, self.settings)
         self._arithmetic_on: dict[torch.device, Arithmetic] = {}

@@ -20,6 +20,7 @@ from neuron_path.attribution.objective import Objective
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import FEWEST, NODES
+from neuron_path.attribution.scorers.activation import activation
 from neuron_path.interventions.operations import factor_of
 from neuron_path.models.adapter import taken
 from neuron_path.search.choice import in_blocks
@@ -138,7 +139,7 @@ class Score(Goal):
     def starts(self) -> Iterator[Linear]:
         problem = self.problem
         yield Objective(problem, "complete").linear(problem.every_image, problem.clean_gradients)
-        yield _activations(problem)
+        yield Sum(activation(problem))
         if self.measure == "joint":
             yield Objective(problem).linear(problem.every_image, problem.clean_gradients)
 
@@ -196,9 +197,9 @@ class Effect(Goal):
         problem, gains = self.problem, []
         for index, (block, gradient) in enumerate(zip(problem.adapter.blocks, problem.clean_gradients, strict=True)):
             change = self._change(index, problem.clean.activations[index], problem.every_image)
-            gains.append(self.sign * (change * block.pullback(gradient)).sum(1))
+            gains.append(self.sign * block.per_neuron((change * block.pullback(gradient)).sum(1)))
         yield Sum(gains)
-        yield _activations(problem)
+        yield Sum(activation(problem))
 
     def rate(self, rows: Tensor, paths: Tensor) -> Rating:
         nodes, weights = (
@@ -242,7 +243,7 @@ class Effect(Goal):
         gradients = torch.autograd.grad(total, projections)
         gains = []
         for block, change, gradient in zip(self.problem.adapter.blocks, changes, gradients, strict=True):
-            added = (change * block.pullback(gradient)).sum(1).unflatten(0, (len(nodes), -1))
+            added = block.per_neuron((change * block.pullback(gradient)).sum(1)).unflatten(0, (len(nodes), -1))
             gains.append(self.sign * torch.tensordot(weights, added, dims=1))
         return values.detach()[-len(rows) :], gains
 
@@ -254,12 +255,13 @@ class Effect(Goal):
         images, t = rows.repeat(len(nodes)), nodes.repeat_interleave(len(rows)).view(-1, 1, 1)
 
         def project(index: int, u: Tensor) -> Tensor:
-            block, neurons = adapter.blocks[index], paths[:, index].repeat(len(nodes), 1)
+            block = adapter.blocks[index]
+            places = block.places(paths[:, index]).repeat(len(nodes), 1)
             a = block.activations(u)
             change = self._change(index, a, images)
             changes.append(change.detach())
-            chosen = taken(change, neurons)
-            z = block.project(a) + t * (chosen @ block.columns(neurons))
+            chosen = taken(change, places)
+            z = block.project(a) + t * (chosen @ block.columns(places))
             # No gradient is asked for before the first projection: there the graph begins.
             projections.append(z if projections or not torch.is_grad_enabled() else z.detach().requires_grad_())
             return projections[-1]
@@ -268,15 +270,11 @@ class Effect(Goal):
         h = through(adapter, scoped, project, first=(scoped, live))
         return problem.target_values(adapter.head(h), images)
 
-    def _change(self, index: int, a: Float[Tensor, "n S F"], rows: Int[Tensor, "n"]) -> Float[Tensor, "n S F"]:
-        """b − a of every neuron of a block."""
+    def _change(self, index: int, a: Float[Tensor, "n S W"], rows: Int[Tensor, "n"]) -> Float[Tensor, "n S W"]:
+        """b − a of every activation of a block."""
         if self.operation in ("remove", "enhance"):
             return (factor_of(self.operation, self.factor) - 1) * a
         replacements = self.problem.replacements
         assert replacements is not None, "images to borrow from are needed"
         b = replacements[index]
         return (b if len(b) == 1 else b[rows]) - a
-
-
-def _activations(problem: Problem) -> Sum:
-    return Sum([values.sum(1) for values in problem.clean.activations])

@@ -26,8 +26,8 @@ from neuron_path.classes.neurons import neuron_classes
 from neuron_path.classes.usage import count_usage
 from neuron_path.cli import models
 from neuron_path.errors import NeuronPathError
-from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.estimate import estimate
+from neuron_path.evaluation.summary import summarise_effects
 from neuron_path.evidence.strongest import Strongest
 from neuron_path.models.session import Session
 from neuron_path.pruning.allocation import keep_neurons
@@ -51,7 +51,7 @@ from neuron_path.store.merge import read_parts
 from neuron_path.store.reader import load_effects, read_json
 from neuron_path.store.schema import path_schema
 from neuron_path.store.skipped import read_skipped
-from tests import tiny
+from tests import tiny, zoo
 from tests.bad_input.test_followed_advice import (
     DID_YOU_MEAN,
     FOUND,
@@ -243,6 +243,14 @@ CALLS = {
     ),
     "path of no neuron": Call(
         score, {"paths": put(FOUND, -1, 0)}, r"(?P<by_hand>name one)", mend=lambda paths, _: paths.clamp(min=0)
+    ),
+    "heads that are not known": Call(
+        find,
+        {"model": zoo.SPECIMENS["xcit-cls"].make(), "images": zoo.SPECIMENS["xcit-cls"].images(1), "units": "heads"},
+        r"use units=(?P<value>\w+)\.$",
+    ),
+    "scorer of heads": Call(
+        find, {"units": "heads", "scorer": "influence_pattern"}, r"another scorer, such as (?P<value>\w+)\.$"
     ),
     "compile": Call(find, {"compile": "yes"}, r"or (?P<value>False)\."),
     "per_block": Call(find, {"per_block": "no"}, r"expected (?P<value>True) or"),

@@ -12,6 +12,7 @@ from neuron_path.attribution.draws import uniform
 from neuron_path.attribution.exactness import ranked
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.scorer import BlockwiseScoring, Scorer, scorers
+from neuron_path.attribution.scorers.activation import activation
 from neuron_path.errors import NeuronPathError
 
 
@@ -49,14 +50,13 @@ class ActivationMatchedRandom(Scorer):
     def start(self, problem: Problem) -> BlockwiseScoring:
         """Draw every image's neurons from a generator of its own."""
         assert problem.reference is not None, "the finder gives the reference path"
-        draws = uniform(problem, f"{self.name}/{self.seed}")
-        return BlockwiseScoring(
-            problem,
-            [
-                self._matched(problem.clean.activations[index].sum(1), problem.reference[:, index], draws[index])
-                for index in range(len(draws))
-            ],
+        parts = zip(
+            activation(problem),
+            problem.reference.unbind(1),
+            uniform(problem, f"{self.name}/{self.seed}"),
+            strict=True,
         )
+        return BlockwiseScoring(problem, [self._matched(*part) for part in parts])
 
     def _matched(
         self, w: Float[Tensor, "B F"], reference: Int[Tensor, "B k"], draw: Float[Tensor, "B F"]

@@ -38,9 +38,8 @@ class CompleteAttributionScoring:
     def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
         """The objective of block `index`."""
         _, at_projection = self._prefix.candidate_gradients(rows)
-        gradient = self.problem.adapter.blocks[index].pullback(at_projection)
-        w = self.problem.clean.activations[index]
-        return ((w if rows is None else w[rows]) * gradient).sum(-2)
+        block, w = self.problem.adapter.blocks[index], self.problem.clean.activations[index]
+        return block.per_neuron(((w if rows is None else w[rows]) * block.pullback(at_projection)).sum(-2))
 
     def choose(self, index: int, neurons: Tensor) -> None:
         """Scale the chosen neurons from now on."""

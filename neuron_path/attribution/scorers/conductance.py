@@ -51,4 +51,4 @@ def _flows(problem: Problem, images: Tensor, alpha: Tensor) -> list[Tensor]:
     (embedded, *_), (_, *speeds) = push(activations, x * alpha.view(-1, 1, 1, 1), x)
     gradients = live_gradients(problem, embedded, images)
     blocks = zip(adapter.blocks, gradients, speeds, strict=True)
-    return [(block.pullback(gradient) * speed).sum(1) for block, gradient, speed in blocks]
+    return [block.per_neuron((block.pullback(gradient) * speed).sum(1)) for block, gradient, speed in blocks]

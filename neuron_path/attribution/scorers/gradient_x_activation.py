@@ -29,4 +29,4 @@ class GradientXActivation(Scorer):
 def gradient_x_activation(problem: Problem) -> list[Float[Tensor, "B F"]]:
     """The ratings of all blocks."""
     parts = zip(problem.adapter.blocks, problem.clean.activations, problem.clean_gradients, strict=True)
-    return [(w * block.pullback(gradient)).sum(1) for block, w, gradient in parts]
+    return [block.per_neuron((w * block.pullback(gradient)).sum(1)) for block, w, gradient in parts]

@@ -29,6 +29,7 @@ class GuidedInfluencePattern(Scorer):
     blockwise = False
     in_double = True
 
+    for_heads: ClassVar[bool] = False
     keeps_every_block: ClassVar[bool] = True
 
     def start(self, problem: Problem) -> GuidedInfluencePatternScoring:

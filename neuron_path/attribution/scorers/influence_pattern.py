@@ -21,6 +21,7 @@ class InfluencePattern(Scorer):
     One forward and one backward pass serve all blocks.
     """
 
+    for_heads: ClassVar[bool] = False
     keeps_every_block: ClassVar[bool] = True
 
     def start(self, problem: Problem) -> BlockwiseScoring:

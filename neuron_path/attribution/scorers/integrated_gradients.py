@@ -29,6 +29,7 @@ class IntegratedGradients(Scorer):
             for _, images, alpha in sequences.passes():
                 z = problem.scaled_projection(index, images, alpha)
                 parts.append(tail_gradients(problem, index, residual[images], live[images], z, images)[1])
-            gradient = problem.adapter.blocks[index].pullback(sequences.integrate(torch.cat(parts)))
-            scores.append((problem.clean.activations[index] * gradient).sum(-2))
+            block = problem.adapter.blocks[index]
+            gradient = block.pullback(sequences.integrate(torch.cat(parts)))
+            scores.append(block.per_neuron((problem.clean.activations[index] * gradient).sum(-2)))
         return BlockwiseScoring(problem, scores)

@@ -42,7 +42,7 @@ class JointAttributionScoring:
     def candidates(self, index: int, rows: Tensor | None = None) -> Tensor:
         """The objective of block `index`."""
         path_sum, at_projection = self._prefix.candidate_gradients(rows)
-        gradient = self.problem.adapter.blocks[index].pullback(self.problem.pooled(at_projection))
+        gradient = self.problem.slopes(index, at_projection, rows)
         w = self._chosen_sum.unsqueeze(-1) + self.problem.values(index)
         w = w if rows is None else w[rows]
         return (w * (path_sum.unsqueeze(-1) + gradient)).mean(-2)

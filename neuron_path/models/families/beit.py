@@ -42,4 +42,4 @@ class BeitAdapter(Adapter):
         return self.model.forward_head(self.model.norm(h))
 
     def _cut(self, block: Any) -> Block:
-        return pre_norm(block, lambda y: block.attn(y, shared_rel_pos_bias=self._bias))
+        return pre_norm(block, lambda attn, y: attn(y, shared_rel_pos_bias=self._bias))

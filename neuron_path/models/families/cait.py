@@ -74,6 +74,6 @@ class ClassAttentionBlock(ResidualBlock):
         super().__init__(block.attn, ffn, block.norm1, scale(gamma_of(block, 1)), block.norm2)
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
-        cls_token = x[:, :1] + self._after1(self._attend(self._before1(x)))
+        cls_token = x[:, :1] + self._after1(self._attend(self.before1(x)))
         u = torch.cat((cls_token, x[:, 1:]), dim=1)
         return u if rows is None else u[:, rows]

@@ -44,4 +44,4 @@ class DeepseekAdapter(Adapter):
         return self.model.in_chans, None, None
 
     def _cut(self, block: Any) -> Block:
-        return pre_norm(block, lambda y: block.attn(y, rope=self._rope))
+        return pre_norm(block, lambda attn, y: attn(y, rope=self._rope))

@@ -48,8 +48,8 @@ class EvaAdapter(Adapter):
 def cut(block: Any, rope: Callable[[], Tensor | None]) -> Block:
     """An EVA block of either kind; `rope` gives the angles of the moment."""
 
-    def attend(y: Tensor) -> Tensor:
-        return block.attn(y, rope=rope())
+    def attend(attn: Any, y: Tensor) -> Tensor:
+        return attn(y, rope=rope())
 
     if type(block) is EvaBlock:
         return pre_norm(block, attend)

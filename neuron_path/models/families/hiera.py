@@ -55,7 +55,7 @@ class PoolingBlock(ResidualBlock):
         self._block = block
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
-        y = self._before1(x)
+        y = self.before1(x)
         u = self._shortcut(x, y) + self._after1(self._attend(y))
         return u if rows is None else u[:, rows]
 

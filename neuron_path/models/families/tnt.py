@@ -80,8 +80,8 @@ class OuterBlock(ResidualBlock):
     def pullback(self, g: Tensor) -> Tensor:
         return super().pullback(g[..., : self._width])
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        return self._widen(super().columns(neurons))
+    def columns(self, places: Tensor) -> Tensor:
+        return self._widen(super().columns(places))
 
     def _widen(self, z: Tensor) -> Tensor:
         """Zeros where the pixels are."""

@@ -99,8 +99,8 @@ class ScalingBlock(Block):
     def pullback(self, g: Tensor) -> Tensor:
         return self._scale(g) @ self._second_layer()[0]
 
-    def columns(self, neurons: Tensor) -> Tensor:
-        return self._scale(self._second_layer()[0].t()[neurons])
+    def columns(self, places: Tensor) -> Tensor:
+        return self._scale(self._second_layer()[0].t()[places])
 
     def _read(self, x: Tensor, outputs: slice) -> Tensor:
         """Some outputs of the joint first layer."""

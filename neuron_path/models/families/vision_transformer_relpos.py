@@ -42,8 +42,8 @@ class RelPosAdapter(Adapter):
         return self.model.forward_head(self.model.norm(h))
 
     def _cut(self, block: Any) -> Block:
-        def attend(y: Tensor) -> Tensor:
-            return block.attn(y, shared_rel_pos=self._bias)
+        def attend(attn: Any, y: Tensor) -> Tensor:
+            return attn(y, shared_rel_pos=self._bias)
 
         if type(block) is RelPosBlock:
             return pre_norm(block, attend)

@@ -53,11 +53,11 @@ class SamAdapter(Adapter):
             raise NeuronPathError(f"A block of this model is a {type(block).__name__}, whose neurons are not known.")
         size = block.window_size
 
-        def attend(y: Tensor) -> Tensor:
+        def attend(attn: Any, y: Tensor) -> Tensor:
             y = y.unflatten(1, self._grid)
             if size == 0:
-                return block.attn(y).flatten(1, 2)
+                return attn(y).flatten(1, 2)
             windows, padded = window_partition(y, size)
-            return window_unpartition(block.attn(windows), size, self._grid, padded).flatten(1, 2)
+            return window_unpartition(attn(windows), size, self._grid, padded).flatten(1, 2)
 
         return pre_norm(block, attend)

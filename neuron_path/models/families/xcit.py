@@ -90,7 +90,7 @@ class ClassAttentionBlock(ResidualBlock):
         self._block = block
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
-        block, y = self._block, self._before1(x)
+        block, y = self._block, self.before1(x)
         x = x + self._after1(torch.cat((self._attend(y), y[:, 1:]), dim=1))
         patches = block.norm2(x[:, 1:]) if block.tokens_norm else x[:, 1:]
         u = torch.cat((block.norm2(x[:, :1]), 2 * patches), dim=1)

@@ -151,6 +151,11 @@ def open_run(
         NeuronPathError: whatever is wrong with any of them.
     """
     stored = stored_config(read_provenance(run_dir)["config"])
+    if stored.units != "ffn":
+        raise NeuronPathError(
+            f"Run directory {run_dir!r} holds paths of units={stored.units}, and FFN neurons are pruned: give a run of "
+            "units=ffn."
+        )
     given = replace(stored, run_dir=run_dir, trainer=trainer or stored.trainer, logger=logger or stored.logger)
     opened = open_study(given, ())
     study, provenance = opened.work.study, opened.provenance

@@ -39,6 +39,7 @@ def identity_of(config: Config, work: Work, weights: str) -> dict[str, Any]:
             name: value for name, value in dataset.preprocessing.items() if (name, value) != ("orientation", "stored")
         },
         "token_scope": study.session.adapter.scope.name,
+        **({} if config.units == "ffn" else {"units": config.units}),  # runs of before had no such word
         "scorer": asdict(config.scorer),
         "search": asdict(config.search),
         "baselines": [baseline.scorer.name for baseline in finder.baselines],
@@ -48,7 +49,7 @@ def identity_of(config: Config, work: Work, weights: str) -> dict[str, Any]:
         **({} if config.contrast_class is None else {"contrast_class": config.contrast_class}),
         "target_class": config.target_class,
         "top_k": config.top_k,
-        **({} if config.per_block else {"per_block": False}),  # runs of before had no such word
+        **({} if config.per_block else {"per_block": False}),
         "precision": config.precision,
         "seed": config.seed,
     }

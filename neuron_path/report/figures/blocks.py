@@ -80,7 +80,11 @@ class BlockGrid:
         return (neurons.astype(np.float64) - self.y_limits[0]) / self.neurons_per_inch
 
 
-def block_axes(figure: Figure, left: float, bottom: float, grid: BlockGrid) -> Axes:
+UNITS: Final = {"ffn": "FFN neuron index", "heads": "Attention head", "ffn+heads": "Head, FFN neuron, in turn"}
+"""What the neurons of a path are, as the label of their axis."""
+
+
+def block_axes(figure: Figure, left: float, bottom: float, grid: BlockGrid, label: str = "Neuron index") -> Axes:
     """Add the panel in which paths are drawn, its lower left corner at (left, bottom) inches."""
     axes = axes_in_inches(figure, left, bottom, grid.width, grid.height)
     axes.set_xlim(grid.x_limits)
@@ -89,7 +93,7 @@ def block_axes(figure: Figure, left: float, bottom: float, grid: BlockGrid) -> A
     axes.spines["bottom"].set_visible(False)
     axes.spines["left"].set_bounds(-0.5, float(grid.widths.max()) - 0.5)
     axes.set_yticks(_index_ticks(int(grid.widths.max())))
-    axes.set_ylabel("FFN neuron index")
+    axes.set_ylabel(label)
     return axes
 
 

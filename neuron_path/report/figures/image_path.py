@@ -14,6 +14,7 @@ from matplotlib.patches import StepPatch
 from neuron_path.report.figures.blocks import (
     DIGIT,
     STRIP,
+    UNITS,
     BlockGrid,
     block_axes,
     draw_legend,
@@ -34,6 +35,7 @@ from neuron_path.report.figures.inputs import (
 from neuron_path.report.figures.labels import label_neurons
 from neuron_path.report.figures.picture import NAME, SIDE, ClassNames, draw_picture, image_facts, picture_height
 from neuron_path.report.style import BLUE, FAINT, ORANGE, figure_style, new_figure
+from neuron_path.types import UnitsName
 
 _EDGE: Final = 0.12
 _GAP: Final = 0.72
@@ -59,6 +61,7 @@ def image_path_figure(
     score: float | None = None,
     sample_id: str | int | None = None,
     class_names: ClassNames | None = None,
+    units: UnitsName = "ffn",
 ) -> Figure:
     """Draw one image beside its neuron path: blocks from left to right, neuron indices upwards.
 
@@ -83,6 +86,7 @@ def image_path_figure(
         score: the path's final score.
         sample_id: the image's name.
         class_names: names by class index.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
@@ -104,13 +108,15 @@ def image_path_figure(
         class_names=class_names,
     )
     with figure_style():
-        figure, (left, top) = _draw_path_panel(slots, widths, scores, gaps, room=picture_height(pixels, facts))
+        figure, (left, top) = _draw_path_panel(
+            slots, widths, scores, gaps, room=picture_height(pixels, facts), label=UNITS[units]
+        )
         draw_picture(figure, pixels, left, top, name=None if sample_id is None else str(sample_id), facts=facts)
     return figure
 
 
 def _draw_path_panel(
-    slots: Neurons, widths: Neurons, scores: Floats | None, gaps: Floats | None, *, room: float
+    slots: Neurons, widths: Neurons, scores: Floats | None, gaps: Floats | None, *, room: float, label: str
 ) -> tuple[Figure, tuple[float, float]]:
     """Draw all but the picture, and leave `room` inches beneath the panel's upper edge for it.
 
@@ -131,7 +137,7 @@ def _draw_path_panel(
     figure = new_figure(
         left + max(grid.width, _LEGEND if scores is not None else 0.7 * _LEGEND) + _EDGE, bottom + _PANEL + head
     )
-    panel = block_axes(figure, left, bottom, grid)
+    panel = block_axes(figure, left, bottom, grid, label)
     _draw_columns(panel, grid, scores)
     if n_others:
         panel.plot(

@@ -22,6 +22,7 @@ _FACTS: Final = {
     "n_steps": "Quadrature nodes",
     "target": "Target function",
     "token_scope": "Token scope",
+    "units": "Units",
     "top_k": "Neurons per block",
     "n_blocks": "Blocks",
     "ffn_width": "Neurons of a block",
@@ -84,6 +85,8 @@ def plain_number(value: object) -> str:
 
 
 def _fact(key: str, value: object) -> str:
+    if key == "units" and value == "ffn+heads":
+        return "heads and FFN neurons: block 2l has the heads of transformer block l, block 2l + 1 its FFN neurons"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {version}" for name, version in value.items()) if key == "versions" else ""
     if isinstance(value, str) or not isinstance(value, Iterable):

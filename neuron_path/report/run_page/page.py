@@ -16,6 +16,7 @@ from neuron_path.report.classes.words import classes_in_words
 from neuron_path.report.comparison.sections import Section, legend, make_sections
 from neuron_path.report.comparison.sentences import in_words
 from neuron_path.report.effects import Effect, read_effects
+from neuron_path.report.figures.blocks import UNITS
 from neuron_path.report.run_page.drawings import draw_figures
 from neuron_path.report.run_page.evidence import (
     MOST_MAP_BYTES,
@@ -73,6 +74,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
         n_neurons=run.provenance.get("n_neurons"),
         class_names=run.class_names,
         own=run.classes.scorer,
+        axis=UNITS[run.provenance.get("units", "ffn")],
     )
     data = {"explorer": explorer, "evidence": None, "pictures": {}, "order": None}
     if run.analysis is not None:

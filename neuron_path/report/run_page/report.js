@@ -492,7 +492,7 @@
     const wide = parts.plot.clientWidth > 45 * L;
     const layout = layoutOf({
       xaxis: { title: { text: "Block" }, range: [-0.6, L - 0.4], dtick: L > 14 ? Math.ceil(L / 12) : 1, tick0: 0, fixedrange: true },
-      yaxis: { title: { text: "FFN neuron index" }, range: [-0.04 * highest, 1.07 * highest], nticks: 8 },
+      yaxis: { title: { text: data.explorer.axis }, range: [-0.04 * highest, 1.07 * highest], nticks: 8 },
       annotations: marks.length ? [] : [{ text: "No such image here", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }],
     });
     Plotly.react(parts.plot, tracesOf(side, view, state.filter, marks, wide), layout, CONFIG);

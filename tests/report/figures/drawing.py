@@ -25,7 +25,7 @@ def random_search(n_blocks: int, n_neurons: int, k: int, seed: int = 0) -> tuple
 
 def panel(figure: Figure) -> Axes:
     """The axes in which the path is drawn."""
-    return next(axes for axes in figure.axes if axes.get_ylabel() == "FFN neuron index")
+    return next(axes for axes in figure.axes if axes.get_ylabel().endswith("euron index"))
 
 
 def path_line(figure: Figure) -> Line2D:

@@ -1,0 +1,47 @@
+"""Runs of attention heads on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neuron_path.store.reader import load_effects, load_paths, read_provenance
+from tests.command import call, run_in
+
+SMALL = ["data.limit=6", "quadrature.n_steps=1", "baselines=[activation]", "logger=none"]
+EFFECT = ["search=linearized", "search.measure=effect"]
+UNITS = {"heads": [3] * 12, "ffn+heads": [3, 192] * 12}
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_a_run_of_heads_is_complete(units: str, tmp_path: Path) -> None:
+    outcome = run_in(tmp_path / "run", "run", f"units={units}", *SMALL, *EFFECT, "evidence=true")
+    assert (outcome.code, outcome.err) == (0, "")
+    provenance = read_provenance(outcome.run_dir)
+    assert (provenance["units"], provenance["identity"]["units"]) == (units, units)
+    assert provenance["n_neurons"] == UNITS[units]
+    paths = load_paths(outcome.run_dir)
+    own = paths.loc[paths["scorer"] == "joint_attribution", "path"].tolist()
+    assert all(0 <= unit < width for path in own for unit, width in zip(path, UNITS[units], strict=True))
+    effects = load_effects(outcome.run_dir).query("operation == 'remove'").groupby("scorer")
+    changes = effects["edited_probability"].mean() / effects["clean_probability"].mean() - 1
+    assert changes["joint_attribution"] < changes["activation"] < 0
+    assert "Units" in (outcome.run_dir / "report.html").read_text(encoding="utf-8")
+    code, out, err = call("verify", str(outcome.run_dir), "--sample=3")
+    assert (code, err) == (0, "")
+    assert "6 paths identical" in out
+
+
+def test_what_takes_neurons_only_refuses_a_run_of_heads(tmp_path: Path) -> None:
+    outcome = run_in(tmp_path / "run", "search", "units=heads", *SMALL)
+    other = run_in(tmp_path / "other", "search", *SMALL)
+    assert (outcome.code, other.code) == (0, 0)
+    assert "units" not in read_provenance(other.run_dir)["identity"]
+    code, _, err = call("prune", f"run_dir={outcome.run_dir}")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "holds paths of units=heads, and FFN neurons are pruned: give a run of units=ffn." in err
+    code, _, err = call("search", f"hydra.run.dir={outcome.run_dir}", *SMALL)
+    assert (code, "of another search: units" in err) == (1, True), err
+    code, _, err = call("app", "units=heads")
+    assert (code, "use units=ffn" in err) == (1, True)
