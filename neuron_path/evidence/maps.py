@@ -41,9 +41,10 @@ def activation_maps(
     with session.active(), torch.no_grad():
         embedded = session.adapter.embed(session.images(image))
         for index, (a, _) in enumerate(block_activations(session.adapter, embedded)):
-            if session.adapter.blocks[index].feeds_all:
+            block = session.adapter.blocks[index]
+            if block.feeds_all:
                 own = torch.from_numpy(neurons[index]).to(a.device)
-                values = a[0, patches][:, own].T.cpu().numpy()
+                values = block.strength(a)[0, patches][:, own].T.cpu().numpy()
                 found += [_in_bytes(index, int(one), row) for one, row in zip(neurons[index], values, strict=True)]
     return found
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import neuron_path
 from neuron_path.evidence.maps import activation_maps
 from neuron_path.models.session import Session
 from tests import tiny
@@ -35,6 +36,14 @@ def test_every_patch_has_the_activation_that_a_hook_sees(dtype: torch.dtype) -> 
         assert one["largest"] == pytest.approx(np.abs(expected).max(), rel=1e-5)
         np.testing.assert_allclose(read(one), expected, atol=one["largest"] / 254 * 1.001)
         assert np.abs(read(one)).max() == pytest.approx(one["largest"])
+
+
+def test_heads_are_mapped_as_heat_map_does() -> None:
+    model, image = tiny.make(), tiny.make_images(1)
+    heads = [np.array([1])] * 3
+    for block, one in enumerate(activation_maps(Session(model, units="heads"), image, heads)):
+        expected = neuron_path.heat_map(model, image, (block, 1), quantity="activation", units="heads").values
+        np.testing.assert_allclose(read(one), expected.flatten(), atol=one["largest"] / 254 * 1.001)
 
 
 def test_a_neuron_that_is_never_active_is_zero() -> None:
