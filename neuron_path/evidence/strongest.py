@@ -84,7 +84,7 @@ class Strongest:
             `block`, `neuron`, `activation`, `patch_activation` and `patch_token`, NaN and -1 where there is no patch.
         """
         codes = np.array([self._codes[name] for name in sample_ids], dtype=np.int64)
-        session = _exact(self._session)
+        session = exact(self._session)
         patches = patch_tokens(session)
         with session.active(), torch.no_grad():
             for run, _ in chunks(session, images, 1):
@@ -169,12 +169,13 @@ def rank_candidates(
 
 def exact_grid(session: Session, image: Float[Tensor, "1 c H W"]) -> tuple[int, int] | None:
     """Rows and columns of the patches, found in float64 on a preprocessed image; see :func:`patch_grid`."""
-    session = _exact(session)
+    session = exact(session)
     with session.active(), torch.no_grad():
         return patch_grid(session, session.images(image))
 
 
-def _exact(session: Session) -> Session:
+def exact(session: Session) -> Session:
+    """The session in float64."""
     return session if session.dtype == torch.float64 else session.double()
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from neuron_path.evidence.choice import choose_neurons
+from neuron_path.evidence.maps import activation_maps
 from neuron_path.evidence.strongest import exact_grid, rank_candidates
 from neuron_path.evidence.thumbnails import thumbnail
 from neuron_path.lightning.evidence import Evidence
@@ -31,6 +32,8 @@ N_TOP: Final = 5
 """Images and patches kept for each neuron."""
 N_NEURONS: Final = 200
 """Neurons of a block at most; of more on paths, the most used."""
+MAP_BYTES: Final = 750_000
+"""What the maps of activations may take, a byte for each patch; so many images have some."""
 
 
 def evidence_of(work: Work, run_dir: Path, given: Mapping[str, Any]) -> Evidence:
@@ -62,6 +65,7 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     grid = exact_grid(work.study.session, reader(dataset)(names[:1]))
     columns = rank_candidates(_candidates(rows), N_TOP, grid)
     columns["thumbnail"] = _thumbnails(work.study, columns["sample_id"])
+    columns["maps"] = _maps(work.study, paths, columns["sample_id"], grid)
     evidence = {
         "n_top": N_TOP,
         "n_neurons": [len(part) for part in neurons],
@@ -105,4 +109,28 @@ def _thumbnails(study: Study, sample_ids: list[str]) -> list[bytes | None]:
         seen.add(name)
         pixels = dataset[places[name]]["image"].numpy() if is_first else None
         made.append(None if pixels is None else thumbnail(picture(pixels, dataset.preprocessing)))
+    return made
+
+
+def _maps(
+    study: Study, paths: pd.DataFrame, sample_ids: list[str], grid: tuple[int, int] | None
+) -> list[list[dict[str, Any]] | None]:
+    """Where the neurons on an image's own paths are active in it, in the image's first row: of as many of the images
+    as may be, spread evenly over the run."""
+    made: list[list[dict[str, Any]] | None] = [None] * len(sample_ids)
+    if grid is None:
+        return made
+    known = set(sample_ids)
+    own = {
+        str(name): np.stack(rows.tolist(), axis=1).reshape(len(rows.iloc[0]), -1)
+        for name, rows in paths.groupby("sample_id", sort=False)["path"]
+        if name in known
+    }
+    size = grid[0] * grid[1] * max(each.size for each in own.values())
+    chosen = np.linspace(0, len(own) - 1, min(len(own), MAP_BYTES // size)).astype(int)
+    read = reader(study.data.dataset)
+    with study.session.active():  # its weights are copied to float64 once
+        for name in [[*own][place] for place in chosen]:
+            neurons = [np.unique(of_block).astype(np.int64) for of_block in own[name]]
+            made[sample_ids.index(name)] = activation_maps(study.session, read([name]), neurons)
     return made

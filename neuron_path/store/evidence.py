@@ -30,6 +30,10 @@ EVIDENCE_FILE: Final = "evidence.parquet"
 KINDS: Final = ("image", "patch")
 CANDIDATE: Final = ("block", "neuron", "activation", "patch_activation", "patch_token")
 """What is known of an image and a neuron before they are ranked."""
+MAP: Final = ("block", "neuron", "largest", "values")
+"""What is kept of a neuron's activations at the patches of an image."""
+MAP_ZERO: Final = 128
+"""The byte that stands for an activation of 0."""
 PATCHES_ARE: Final = "patches by this neuron's activation at patch tokens"
 """What must stand beside patches: in scope ``cls`` a path counts the class token's activation only."""
 
@@ -50,6 +54,10 @@ def evidence_schema() -> pa.Schema:
     - ``left``, ``top``, ``right``, ``bottom``: the patch's box, as shares in [0, 1] of the picture's width and height.
     - ``thumbnail``: a PNG file of what the model saw, normalisation undone, gray or RGB; in the image's first row of
       the table only, null in its others, see :func:`thumbnails_of`.
+    - ``maps``: of some images, likewise in the first row only, the activations at all patches of the neurons on the
+      image's own paths: for each ``block``, ``neuron``, ``largest``, its largest magnitude there, and ``values``, a
+      byte for each patch, row by row in the grid of the provenance, in steps of ``largest`` / 127 from
+      :data:`MAP_ZERO`.
 
     >>> evidence_schema().names[:5]
     ['block', 'neuron', 'kind', 'rank', 'sample_id']
@@ -72,6 +80,7 @@ def evidence_schema() -> pa.Schema:
         "right": pa.float64(),
         "bottom": pa.float64(),
         "thumbnail": pa.binary(),
+        "maps": pa.list_(pa.struct(dict(zip(MAP, (pa.int32(), pa.int32(), pa.float64(), pa.binary()), strict=True)))),
     }
     return pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in needed.items()]
@@ -111,7 +120,7 @@ def load_evidence(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns:
         The columns of :func:`evidence_schema`; integers that may be missing are a nullable Int32, a missing
-        ``thumbnail`` is None. ``attrs["provenance"]`` says what made them.
+        ``thumbnail`` or ``maps`` is None. ``attrs["provenance"]`` says what made them.
 
     Raises:
         NeuronPathError: when there is none, or the file is torn or foreign.
@@ -130,6 +139,7 @@ def load_evidence(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
     frame = held.to_pandas()
     for name in ("patch_token", "patch_row", "patch_column"):
         frame[name] = pd.array(held[name].to_pylist(), dtype="Int32")
+    frame["maps"] = pd.Series(held["maps"].to_pylist(), index=frame.index, dtype=object)
     frame.attrs["provenance"] = provenance
     return frame
 

@@ -17,8 +17,8 @@ KEY_COLUMNS = ("sample_id", "scorer", "search")
 """What names a row of the path table: an image and a method."""
 VALUE_COLUMNS = ("clean_value", "edited_value")
 """What an edit did to the target function itself, in tables of runs that attribute no probability."""
-_LATER = ("complete", "rounding", "passes")
-"""Columns of the path table that version 0.1 did not write, in their order."""
+_LATER = ("complete", "rounding", "passes", "maps")
+"""Columns that version 0.1 did not write, in their order: of the path table, and the last one of evidence."""
 _GONE = ("greedy_objective", "search_cost")
 """Columns that it wrote, and that are passed over."""
 
@@ -159,7 +159,8 @@ def build_table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
         raise NeuronPathError(f"Column(s) {', '.join(missing)} missing from the rows to store; give every column.")
     for name in schema.names:
         # A string has a length too, but as a column it is one value where N belong.
-        if isinstance(columns[name], str | bytes) or np.ndim(columns[name]) == 0:
+        given = columns[name]
+        if isinstance(given, str | bytes) or (not isinstance(given, list) and np.ndim(given) == 0):
             raise NeuronPathError(f"Column '{name}' is the single value {columns[name]!r}; give one value per row.")
     lengths = {name: len(columns[name]) for name in schema.names}
     if len(set(lengths.values())) > 1:

@@ -325,6 +325,31 @@ def test_evidence_is_shown_with_its_patches(report: Path, open_page: Opener) -> 
     expect(panel(page, "a").locator("[data-role=subject]")).to_contain_text(name)
 
 
+def test_a_map_of_an_image_s_neuron_is_shown(report: Path, paths: pd.DataFrame, open_page: Opener) -> None:
+    page = open_page(report)
+    row = rows_of(paths).iloc[14]
+    neuron = int(row["path"][2])
+    expect(page.locator("#neuron canvas")).to_have_count(0)
+    page.goto(f"{report.as_uri()}#a=image%3Aclass_002%2F00014.png&a.method=joint_attribution&neuron=2.{neuron}")
+    canvas = page.locator("#neuron canvas")
+    expect(canvas).to_have_attribute("aria-label", re.compile(r"highest 15 in row 3, column 3, lowest −15$"))
+    seen = canvas.evaluate("it => [...it.getContext('2d').getImageData(0, 0, it.width, it.height).data]")
+    colours = np.array(seen).reshape(4, 4, 4)
+    assert colours[0, 0].tolist() == pytest.approx([0, 114, 178, 184], abs=2)
+    assert colours[3, 3].tolist() == pytest.approx([213, 94, 0, 184], abs=2)
+    rows = table_of(download(page, page.locator("#neuron figure").get_by_role("button", name="Data (CSV)")))
+    values = [15 * (byte - 128) / 127 for byte in [*range(1, 255, 17), 255]]
+    np.testing.assert_allclose([float(each["activation"]) for each in rows], values)
+    assert [rows[6][name] for name in ("row", "column", "block", "neuron")] == ["1", "2", "2", str(neuron)]
+    other = next(
+        one for one in range(40) if one not in stacked(paths.loc[paths["sample_id"] == row["sample_id"]])[:, 2]
+    )
+    page.goto(f"{page.url.partition('&neuron')[0]}&neuron=2.{other}")
+    expect(page.locator("#neuron .maps")).to_have_text(
+        f"No map of {row['sample_id']}: the neuron is not on its path, or sees no patch there."
+    )
+
+
 def test_charts_and_figures_can_be_saved(report: Path, run_dir: Path, open_page: Opener) -> None:
     page = open_page(report)
     picture = download(page, panel(page, "a").get_by_role("button", name="Picture (PNG)"))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuron_path.data.digits import load_digits
+import neuron_path
+from neuron_path.data.digits import DigitsDataset, load_digits
+from neuron_path.pipeline import evidence
 from neuron_path.store.evidence import EVIDENCE_FILE, load_evidence, thumbnails_of
 from neuron_path.store.reader import load_paths
 from tests.command import Outcome, run_in
@@ -55,6 +57,30 @@ def test_thumbnails_are_the_images(searched: Outcome) -> None:
     mean, std = (np.ravel(provenance[name])[0] for name in ("mean", "std"))
     expected = images[0, 0].numpy() * std + mean
     np.testing.assert_allclose(pixels / 255, expected, atol=0.003)
+
+
+def test_maps_are_of_the_neurons_on_an_image_s_own_paths(searched: Outcome) -> None:
+    frame, paths = load_evidence(searched.run_dir), load_paths(searched.run_dir).set_index("sample_id")
+    held = frame.loc[frame["maps"].notna()].set_index("sample_id")["maps"]
+    assert sorted(held.index) == sorted(thumbnails_of(frame))
+    images, model = load_digits("test")[0], neuron_path.load_model("digits_vit")
+    places = {name: place for place, name in enumerate(DigitsDataset("test").sample_ids)}
+    name = held.index[-1]
+    for block, one in enumerate(held[name]):
+        neuron = int(paths.loc[name, "path"][block])
+        assert (one["block"], one["neuron"]) == (block, neuron)
+        image = images[places[name] : places[name] + 1]
+        expected = neuron_path.heat_map(model, image, (block, neuron), quantity="activation").values[0].numpy()
+        found = (np.frombuffer(one["values"], dtype=np.uint8).reshape(4, 4).astype(float) - 128) / 127 * one["largest"]
+        np.testing.assert_allclose(found, expected, atol=one["largest"] / 254 * 1.01)
+
+
+def test_maps_are_of_as_many_images_as_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MAP_BYTES", 2 * 12 * 16 + 5)  # of two images
+    outcome = run_in(tmp_path / "run", "search", "data.limit=4", "evidence=true")
+    frame, names = load_evidence(outcome.run_dir), load_paths(outcome.run_dir)["sample_id"].tolist()
+    assert set(frame["sample_id"]) == set(names)
+    assert set(frame.loc[frame["maps"].notna(), "sample_id"]) == {names[0], names[-1]}
 
 
 def test_without_being_asked_it_writes_none(finished: Outcome) -> None:

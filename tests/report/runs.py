@@ -196,10 +196,19 @@ def _write_evidence(
                 found |= {"sample_id": name, "activation": 3.0 - rank / 2, "patch_activation": 4.0 - rank / 2}
                 found |= {"patch_token": 4 * row + column, "patch_row": row, "patch_column": column}
                 found |= {"left": column / 4, "top": row / 4, "right": (column + 1) / 4, "bottom": (row + 1) / 4}
-                rows.append(found | {"thumbnail": None if name in seen else picture_of(place)})
+                if name not in seen:
+                    found |= {"thumbnail": picture_of(place), "maps": _maps(paths[place], place)}
+                rows.append(found)
                 seen.add(name)
     table = pa.Table.from_pylist(rows, schema=evidence_schema())
-    write_evidence(run_dir, table, made | {"evidence": {"n_top": n_top}})
+    write_evidence(run_dir, table, made | {"evidence": {"n_top": n_top, "patch_grid": [4, 4]}})
+
+
+def _maps(path: np.ndarray, number: int) -> list[dict[str, Any]]:
+    """Of the neurons of a path, (L, k): each patch a step more than the one before, from the lowest byte on."""
+    values = bytes([*range(1, 255, 17), 255])
+    found = [{"block": block, "neuron": int(neuron)} for block, own in enumerate(path) for neuron in np.unique(own)]
+    return [one | {"largest": 1.0 + number, "values": values} for one in found]
 
 
 def picture_of(number: int, side: int = 48) -> bytes:

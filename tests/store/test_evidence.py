@@ -10,6 +10,7 @@ import pytest
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.evidence import EVIDENCE_FILE, evidence_schema, load_evidence, thumbnails_of, write_evidence
+from neuron_path.store.parquet import write_parquet
 from neuron_path.store.schema import build_table
 
 
@@ -19,6 +20,7 @@ def columns(**changed: Any) -> dict[str, Any]:
         "activation": [0.5, 0.25], "patch_activation": [None, 1.5], "patch_token": [None, 6], "patch_row": [None, 1],
         "patch_column": [None, 2], "left": [None, 0.5], "top": [None, 0.25], "right": [None, 0.75],
         "bottom": [None, 0.5], "thumbnail": [b"png", None],
+        "maps": [[{"block": 0, "neuron": 3, "largest": 0.5, "values": b"\x01\xff"}], None],
     } | changed  # fmt: skip
 
 
@@ -32,6 +34,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         assert frame["patch_row"].dtype == "Int32"
         assert frame["thumbnail"].tolist() == [b"png", None]
         assert thumbnails_of(frame) == {"a": b"png"}
+        assert frame["maps"].tolist() == columns()["maps"]
+
+
+def test_a_file_without_maps_is_read(tmp_path: Path) -> None:
+    table = build_table(evidence_schema(), columns()).drop_columns("maps")
+    write_parquet(tmp_path / EVIDENCE_FILE, table, {})
+    frame = load_evidence(tmp_path)
+    assert frame["maps"].tolist() == [None, None]
+    assert thumbnails_of(frame) == {"a": b"png"}
 
 
 def test_what_is_no_evidence_is_refused(tmp_path: Path) -> None:

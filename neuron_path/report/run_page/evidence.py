@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -11,14 +12,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from neuron_path.report.run_page.packing import pack_floats, pack_integers
-from neuron_path.store.evidence import KINDS, PATCHES_ARE
+from neuron_path.report.run_page.packing import PER_BYTE, pack_floats, pack_integers
+from neuron_path.store.evidence import KINDS, MAP, MAP_ZERO, PATCHES_ARE
 
 MOST_ROWS: Final = 30_000
 """Rows of evidence in the page, at some 36 letters each; of more, the highest ranks."""
 MOST_PICTURE_BYTES: Final = 4_000_000
-"""Letters that pictures may take in the page."""
+"""Letters that pictures and maps of activations may take in the page."""
+MOST_MAP_BYTES: Final = 1_100_000
+"""Letters that the maps may take of these."""
 
+_PER_MAP: Final = 10
 _LIGHT: Final = 2500
 _SIDE: Final = 96
 _QUALITY: Final = 80
@@ -67,6 +71,40 @@ def evidence_data(evidence: pd.DataFrame, *, most_rows: int = MOST_ROWS) -> Data
         "patchActivation": pack_floats(rows["patch_activation"].to_numpy(dtype=np.float64)),
         "box": pack_integers(np.rint(np.where(whole, boxes, 0).clip(0, 1) * _STEPS)),
     }
+
+
+def maps_data(evidence: pd.DataFrame, *, most_bytes: int = MOST_MAP_BYTES) -> Data | None:
+    """Put the maps of activations into columns for the page, until they take what they may.
+
+    Args:
+        evidence: what :func:`neuron_path.store.evidence.load_evidence` returns.
+        most_bytes: letters for all of them.
+
+    Returns:
+        None where there are none, else ``rows`` and ``columns`` of patches, ``zero``: the byte of an activation of 0,
+        ``ids`` of the images, and packed, a row for each neuron of an image, ``image`` (place in ``ids``), ``block``,
+        ``neuron``, ``largest`` and ``values`` (rows × patches).
+    """
+    grid = evidence.attrs.get("provenance", {}).get("evidence", {}).get("patch_grid")
+    size = 0 if grid is None else grid[0] * grid[1]
+    room = float(most_bytes)
+    ids: list[str] = []
+    found: dict[str, list[Any]] = {name: [] for name in ("image", *MAP)}
+    for sample_id, maps in evidence.loc[evidence["maps"].notna(), ["sample_id", "maps"]].itertuples(index=False):
+        own = [one for one in maps if len(one["values"]) == size]
+        room -= PER_BYTE * (size + _PER_MAP) * len(own) + len(json.dumps(sample_id)) + 1
+        if room < 0:
+            break
+        found["image"] += [len(ids)] * len(own)
+        for name in MAP:
+            found[name] += [one[name] for one in own]
+        ids.append(sample_id)
+    if grid is None or not found["image"]:
+        return None
+    data = {name: pack_integers(found[name]) for name in ("image", "block", "neuron")}
+    values = np.frombuffer(b"".join(found["values"]), dtype=np.uint8)
+    data |= {"largest": pack_floats(found["largest"]), "values": pack_integers(values)}
+    return {"rows": grid[0], "columns": grid[1], "zero": MAP_ZERO, "ids": ids} | data
 
 
 def picture_uris(

@@ -18,7 +18,13 @@ from neuron_path.report.comparison.sentences import in_words
 from neuron_path.report.effects import Effect, read_effects
 from neuron_path.report.figures.blocks import axis_of
 from neuron_path.report.run_page.drawings import draw_figures
-from neuron_path.report.run_page.evidence import evidence_data, picture_uris
+from neuron_path.report.run_page.evidence import (
+    MOST_MAP_BYTES,
+    MOST_PICTURE_BYTES,
+    evidence_data,
+    maps_data,
+    picture_uris,
+)
 from neuron_path.report.run_page.explorer import explorer_data
 from neuron_path.report.run_page.facts import run_facts, run_metrics
 from neuron_path.report.run_page.figures import Shown, show_figures
@@ -74,9 +80,11 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
     if run.analysis is not None:
         data["order"] = run.analysis.tree.order.tolist()
     if run.evidence is not None:
-        data["evidence"] = evidence_data(run.evidence)
+        maps = maps_data(run.evidence)
+        data["evidence"] = evidence_data(run.evidence) | {"maps": maps}
         wanted = [*run.evidence.sort_values("rank", kind="stable")["sample_id"], *explorer["images"]["id"]]
-        data["pictures"] = picture_uris(thumbnails_of(run.evidence), wanted)
+        room = MOST_PICTURE_BYTES - (MOST_MAP_BYTES if maps else 0)
+        data["pictures"] = picture_uris(thumbnails_of(run.evidence), wanted, most_bytes=room)
     data["tables"] = {figure.name: figure.table for figure in figures if figure.table}
     return render_page(_content(run, figures, len(explorer["images"]["id"])), data)
 

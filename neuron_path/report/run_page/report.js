@@ -581,7 +581,7 @@
     place.hidden = false;
     const head = element("h3", {}, `Neuron ${neuron} of block ${block}`);
     const columns = element("div", { className: "columns" }, neuronStatistics(block, neuron), neuronClasses(block, neuron));
-    place.replaceChildren(...[head, columns, neuronEvidence(block, neuron)].filter(Boolean));
+    place.replaceChildren(...[head, columns, neuronMaps(block, neuron), neuronEvidence(block, neuron)].filter(Boolean));
     for (const side of panels.keys()) markNeuron(side, block, neuron);
   }
 
@@ -640,6 +640,44 @@
       if (!evidenceRows.has(key)) evidenceRows.set(key, []);
       evidenceRows.get(key).push(row);
     });
+  }
+
+  const maps = evidence?.maps && unpackAll(evidence.maps);
+  const mapRows = new Map(maps ? Array.from(maps.block, (block, row) => [`${maps.ids[maps.image[row]]} ${block}.${maps.neuron[row]}`, row]) : []);
+
+  /** Where the neuron is active in the images that are chosen. */
+  function neuronMaps(block, neuron) {
+    const chosen = ["a", "b"].filter((side) => state[side] && state[side].image !== null).map((side) => images.id[state[side].image]);
+    if (!maps || !chosen.length) return null;
+    const figures = [...new Set(chosen)].map((id) => {
+      const row = mapRows.get(`${id} ${block}.${neuron}`);
+      return row === undefined
+        ? element("p", { className: "note" }, `No map of ${id}: ${maps.ids.includes(id) ? "the neuron is not on its path, or sees no patch there" : `${plural(maps.ids.length, "image")} of this report have some`}.`)
+        : heatMap(row, id);
+    });
+    const note = element("p", { className: "note" }, "The neuron's activation at each patch: orange above 0, blue below, the stronger the larger. It says where the neuron is active, not what each patch adds to the effect of the path, which neuron_path.heat_map computes from the model.");
+    const all = element("div", {}, element("h4", {}, "Where it is active in the chosen image"), element("div", { className: "maps" }, ...figures), note);
+    return element("div", { className: "columns answers" }, all);
+  }
+
+  function heatMap(row, id) {
+    const size = maps.rows * maps.columns;
+    const steps = Array.from(maps.values.subarray(row * size, (row + 1) * size), (byte) => (byte - maps.zero) / 127);
+    const values = steps.map((step) => step * maps.largest[row]);
+    const over = pictures[id] ? 0.72 : 1; // how much of the picture the strongest patch hides
+    const canvas = element("canvas", { width: maps.columns, height: maps.rows });
+    const pixels = new ImageData(maps.columns, maps.rows);
+    steps.forEach((step, patch) => pixels.data.set([...(step < 0 ? [0, 114, 178] : [213, 94, 0]), 255 * over * Math.abs(step)], 4 * patch));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    const best = values.indexOf(Math.max(...values));
+    const words = `highest ${number(values[best])} in row ${Math.floor(best / maps.columns)}, column ${best % maps.columns}, lowest ${number(Math.min(...values))}`;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `Activation at each patch of ${id}: ${words}`);
+    const frame = thumbnail(id, { large: true });
+    frame.append(canvas);
+    const rows = values.map((value, patch) => [id, maps.block[row], maps.neuron[row], Math.floor(patch / maps.columns), patch % maps.columns, value]);
+    const csv = element("button", { type: "button", onclick: () => save(`${fileName("map", id, maps.block[row], maps.neuron[row])}.csv`, toCsv(["sample_id", "block", "neuron", "row", "column", "activation"], rows)) }, "Data (CSV)");
+    return element("figure", {}, frame, element("figcaption", {}, element("p", {}, element("strong", {}, id)), element("p", { className: "note" }, `${words.replace("h", "H")}.`), csv));
   }
 
   function neuronEvidence(block, neuron) {

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from neuron_path.report.run_page import evidence, explorer, figures
-from neuron_path.report.run_page.evidence import evidence_data, picture_uris
+from neuron_path.report.run_page.evidence import evidence_data, maps_data, picture_uris
 from neuron_path.report.run_page.explorer import draw, explorer_data
 from neuron_path.report.run_page.figures import show_figures
 from neuron_path.report.run_page.gallery import Entry
@@ -120,6 +120,38 @@ def test_a_place_in_no_grid_has_an_empty_box(seen: pd.DataFrame) -> None:
     data = evidence_data(lacking)
     assert not unpack(data["box"]).any()
     assert np.isnan(unpack(data["patchActivation"])).all()
+
+
+def test_maps_come_back_neuron_by_neuron(seen: pd.DataFrame) -> None:
+    rows = seen.loc[seen["maps"].notna()]
+    data = maps_data(seen)
+    assert data is not None
+    assert (data["rows"], data["columns"], data["ids"]) == (4, 4, rows["sample_id"].tolist())
+    ids = np.array(data["ids"])[unpack(data["image"])].tolist()
+    found = zip(ids, *(unpack(data[name]).tolist() for name in ("block", "neuron", "largest")), strict=True)
+    expected = [
+        (name, one["block"], one["neuron"], one["largest"])
+        for name, maps in zip(rows["sample_id"], rows["maps"], strict=True)
+        for one in maps
+    ]
+    assert list(found) == expected
+    whole = unpack(data["values"]).tobytes()
+    assert whole == b"".join(one["values"] for maps in rows["maps"] for one in maps)
+
+
+def test_maps_fit_and_what_is_of_another_grid_is_left_out(seen: pd.DataFrame) -> None:
+    whole = maps_data(seen)
+    half = maps_data(seen, most_bytes=len(json.dumps(whole)) // 2)
+    assert whole is not None
+    assert half is not None
+    assert half["ids"] == whole["ids"][: len(half["ids"])]
+    assert 0.3 < len(half["ids"]) / len(whole["ids"]) < 0.6
+    assert len(json.dumps(half)) < len(json.dumps(whole)) / 2 + 400  # the names of the columns
+    other = seen.copy()
+    for told in (None, [3, 4]):
+        other.attrs = {"provenance": {"evidence": {"patch_grid": told}}}
+        assert maps_data(other) is None
+    assert maps_data(seen.assign(maps=None)) is None
 
 
 def test_pictures_fit_and_the_first_come_first(seen: pd.DataFrame) -> None:
