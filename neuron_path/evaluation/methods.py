@@ -36,7 +36,7 @@ class Method:
         run_dir: where it is stored.
         provenance: what made its effects.
         scorer: its scorer.
-        search: its search.
+        search: its search, with what that maximises where it is not the joint score: "linearized, effect of remove".
         top_k: neurons per block.
         token_scope: the scope of its paths.
         images: (n,) sample ids, ascending: the order of all that follows.
@@ -113,7 +113,7 @@ def read_methods(run_dir: Path) -> tuple[list[Method], list[str]]:
         key = group[names].iloc[0].tolist()
         methods.append(_read(shown, group, _of(paths, key, names), _of(scores, key, names), provenance))
     if paths is not None:
-        found = {method.key for method in methods}
+        found = set(effects[names].itertuples(index=False, name=None))
         for scorer, search, top_k in sorted({*zip(*(paths[name].tolist() for name in names), strict=True)} - found):
             notes.append(f"{shown} holds paths of {scorer} ({search}, top_k {top_k}), but no effects of them.")
     return methods, notes
@@ -168,7 +168,7 @@ def _read(
         run_dir=run_dir,
         provenance=provenance,
         scorer=str(first["scorer"]),
-        search=str(first["search"]),
+        search=_search(str(first["search"]), provenance),
         top_k=top_k,
         token_scope=str(first["token_scope"]),
         images=images,
@@ -179,6 +179,12 @@ def _read(
         values=values,
         quantity=quantity,
     )
+
+
+def _search(name: str, provenance: Mapping[str, Any]) -> str:
+    """See `Method.search`; a run's baselines have another search than its own, or are rated by their scorer."""
+    measure = provenance.get("measure", "joint")
+    return name if measure == "joint" or name != provenance.get("search") else f"{name}, {measure}"
 
 
 def _rows(name: str, effects: pd.DataFrame) -> tuple[NDArray[np.str_], dict[tuple[str, str, int], NDArray[np.int64]]]:

@@ -68,7 +68,7 @@ def write_run(
     `searched` has columns of the paths that another search has. `valued` effects have the log-odds beside the
     probability.
     """
-    made = provenance(top_k=top_k, seed=seed, **changed)
+    made = provenance(top_k=top_k, seed=seed, search=search, **changed)
     ids = [f"image/{index}.png" for index in range(n)]
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "run.json").write_text(json.dumps(made))

@@ -451,3 +451,18 @@ def test_no_table_mixes_a_probability_with_a_margin(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert f"The effects in '{tmp_path / 'a'}' are changes of the target's probability, those in " in message
     assert f"'{tmp_path / 'b'}' of its margin (logits), and a table holds one of them: compare runs of one " in message
+
+
+def test_searches_that_maximise_something_else_are_other_methods(tmp_path: Path) -> None:
+    for name, measure in (("a", "joint"), ("b", "effect of remove"), ("c", "complete")):
+        strength = {"joint_attribution": len(measure) / 40}
+        write_run(tmp_path / name, ["joint_attribution"], search="linearized", measure=measure, strength=strength)
+    write_run(tmp_path / "d", ["activation"])
+    found = compare([tmp_path], **FAST)
+    assert set(found.cells["search"]) == {
+        "linearized",
+        "linearized, effect of remove",
+        "linearized, complete",
+        "greedy",
+    }
+    assert not found.notes
