@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neuron_path.store.reader import load_effects, load_paths, read_provenance
@@ -24,8 +25,11 @@ def test_a_run_of_heads_is_complete(units: str, tmp_path: Path) -> None:
     paths = load_paths(outcome.run_dir)
     own = paths.loc[paths["scorer"] == "joint_attribution", "path"].tolist()
     assert all(0 <= unit < width for path in own for unit, width in zip(path, UNITS[units], strict=True))
-    effects = load_effects(outcome.run_dir).query("operation == 'remove'").groupby("scorer")
-    changes = effects["edited_probability"].mean() / effects["clean_probability"].mean() - 1
+    effects = load_effects(outcome.run_dir)
+    changes = {}
+    for scorer in ("joint_attribution", "activation"):
+        own = effects[(effects["operation"] == "remove") & (effects["scorer"] == scorer)]
+        changes[scorer] = float(np.mean(own["edited_probability"] / own["clean_probability"])) - 1
     assert changes["joint_attribution"] < changes["activation"] < 0
     assert "Units" in (outcome.run_dir / "report.html").read_text(encoding="utf-8")
     code, out, err = call("verify", str(outcome.run_dir), "--sample=3")
