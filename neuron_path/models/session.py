@@ -84,7 +84,8 @@ class Session:
             return self._double
         if self._double is None:
             device = "cpu" if self.device.type == "mps" else self.device
-            double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
+            with torch.inference_mode(False):  # the caller's, which would keep gradients from the copy
+                double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
             self._double = Session(double, self.adapter.scope.name, self.adapter.units)
         else:
             self._double.model.load_state_dict(self.model.state_dict())
