@@ -449,9 +449,10 @@ def _means_of(session: Session, references: Tensor) -> MeanAblation:
     if not len(references):
         raise NeuronPathError(f"reference_images is empty: {_AS['reference_images']}.")
     session.check_images(references)
-    means = MeanActivations(session)
-    means.update(references)
-    return means.operation()
+    with session.active():
+        means = MeanActivations(session)
+        means.update(references)
+        return means.operation()
 
 
 def heat_map(
@@ -593,8 +594,8 @@ def path_edges(
     wanted = Target.of(target, contrast_class, session.adapter.n_classes)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
-    is_single = torch.as_tensor(paths).ndim == 2
     whole = _distinct(session.check_paths(paths, len(images)))
+    is_single = torch.as_tensor(paths).ndim == 2
     double = session if session.dtype == torch.float64 else session.double()
     found: list[PathEdges] = []
     with session.active(), double.active():

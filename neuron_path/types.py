@@ -327,8 +327,7 @@ class PathEdges(_OfImages):
     @property
     def totals(self) -> Float[Tensor, "B L *k"]:
         """The first-order effect of each neuron by all ways."""
-        n_images, *shape = self.to_output.shape
-        return self.to_output + self.edges.view(n_images, *shape, -1).sum(-1)
+        return self.to_output + self.edges.sum(tuple(range(self.to_output.ndim, self.edges.ndim)))
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

@@ -333,10 +333,28 @@ def test_bad_paths(paths: Any, told: str, model: VisionTransformer, images: Tens
     for call in (
         lambda: neuron_path.score_paths(model, images, None, paths),
         lambda: neuron_path.intervene(model, images, paths),
+        lambda: neuron_path.path_edges(model, images, paths),
     ):
         with pytest.raises(neuron_path.NeuronPathError) as error:
             call()
         assert_one_line(error, told)
+
+
+def test_the_callers_inference_mode_changes_nothing(images: Tensor) -> None:
+    model, paths = tiny.make(dtype=torch.float32), tiny.random_paths(tiny.make(), 3, 1)
+    references = images.flip(0)
+
+    def every() -> list[Tensor]:
+        return [
+            neuron_path.intervene(model, images, paths, "mean_ablation", reference_images=references),
+            neuron_path.heat_map(model, images, paths).values,
+            neuron_path.path_edges(model, images, paths).edges,
+        ]
+
+    expected = every()
+    with torch.inference_mode():
+        found = every()
+    assert all(map(torch.equal, found, expected))
 
 
 def test_a_neuron_cannot_be_counted_twice(model: VisionTransformer, images: Tensor) -> None:

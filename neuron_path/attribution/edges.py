@@ -65,4 +65,4 @@ def path_edges(
 
 def _by_neuron(values: Float[Tensor, "B S c"], n_slots: int) -> Float[Tensor, "B k"]:
     """The sum over tokens, and over each neuron's own activations."""
-    return values.unflatten(2, (n_slots, -1)).sum((1, 3))
+    return values.unflatten(2, (n_slots, values.shape[2] // max(1, n_slots))).sum((1, 3))

@@ -161,8 +161,9 @@ class Heads(Branch):
             )
         super().__init__(attn.proj, gamma)
         self.n_heads, self.after = int(attn.num_heads), after
-        # The same layer, on the same weights, without its last part.
+        # The same layer, on the same weights, without its last part, and in eval mode, which a copy does not follow.
         bare = copy.copy(attn)
+        bare.training = False
         bare._modules = {**attn._modules, "proj": nn.Identity(), "proj_drop": nn.Identity()}
         self._attend = bare if attend is None else partial(attend, bare)
 

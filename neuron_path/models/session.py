@@ -84,7 +84,8 @@ class Session:
             return self._double
         if self._double is None:
             device = "cpu" if self.device.type == "mps" else self.device
-            double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
+            with torch.inference_mode(False):  # the caller's, which would keep gradients from the copy
+                double = copy.deepcopy(self.model).to(device=device, dtype=torch.float64)
             self._double = Session(double, self.adapter.scope.name, self.adapter.units)
         else:
             self._double.model.load_state_dict(self.model.state_dict())
@@ -240,10 +241,10 @@ class Session:
                 "changes the forward pass (a subclass or a hook) in a way that NeuronPath cannot follow."
             )
         for index, block in enumerate(self.adapter.blocks):
-            self._verify_ffn(index, block, tolerance)
+            self._verify_projection(index, block, tolerance)
 
-    def _verify_ffn(self, index: int, block: Block, tolerance: float) -> None:
-        """The FFN's weights must tell what it adds: a hook on its second layer would silently bend the scores."""
+    def _verify_projection(self, index: int, block: Block, tolerance: float) -> None:
+        """The weights must tell what the neurons add: a hook on the layer behind would silently bend the scores."""
         like = next(self.model.parameters())
         silent, active = like.new_zeros(1, 1, block.width), like.new_ones(1, 1, block.width)
         added = (block.project(active) - block.project(silent))[0, 0]
@@ -252,8 +253,9 @@ class Session:
         directions = signs.to(added) / len(added) ** 0.5
         expected, found = block.pullback(directions).sum(1), directions @ added
         if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(added.norm())):
+            part, layer = ("FFN", "second layer") if block.channels == 1 else ("attention", "output projection")
             raise NeuronPathError(
-                f"The FFN of block {index} adds something else than its weights tell: a hook on its second layer, or a "
+                f"The {part} of block {index} adds something else than its weights tell: a hook on its {layer}, or a "
                 "wrapper around it, changes the activations. Remove it first."
             )
 

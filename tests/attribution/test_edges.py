@@ -133,6 +133,12 @@ def test_edges_do_not_depend_on_the_batch_and_are_in_the_targets_unit() -> None:
     assert not torch.allclose(other.to_output, whole.to_output)
 
 
+def test_paths_without_neurons_have_no_edges() -> None:
+    model = tiny.make()
+    found = neuron_path.path_edges(model, tiny.make_images(2), torch.zeros(2, 3, 0, dtype=torch.int64))
+    assert (found.edges.shape, found.to_output.shape, found.totals.shape) == ((2, 3, 0, 3, 0), (2, 3, 0), (2, 3, 0))
+
+
 def test_a_neuron_twice_in_a_block_is_refused() -> None:
     model = tiny.make()
     paths = tiny.random_paths(model, 1, 1).repeat(1, 1, 2)

@@ -17,7 +17,7 @@ from neuron_path.attribution.scorer import scorers
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import adapt
 from neuron_path.searches import Exhaustive, Linearized
-from tests import zoo
+from tests import tiny, zoo
 
 Edit = Callable[[Tensor], Tensor]
 SPECIMENS = [
@@ -343,6 +343,23 @@ def test_a_result_does_not_depend_on_the_batch() -> None:
     for at in range(5):
         one = neuron_path.find_paths(model, case.images[at : at + 1], case.targets[at : at + 1], **options)
         assert torch.equal(one.paths[0], whole.paths[at])
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_a_model_in_train_mode_gives_the_same(units: str) -> None:
+    model = tiny.make(attn_drop_rate=0.5, proj_drop_rate=0.5)
+    images, paths = tiny.make_images(2), torch.zeros(2, 3 if units == "heads" else 6, dtype=torch.int64)
+    expected = neuron_path.intervene(model, images, paths, units=units)
+    found = neuron_path.intervene(model.train(), images, paths, units=units)
+    assert torch.equal(found, expected)
+    assert model.blocks[0].attn.training
+
+
+def test_a_hook_on_the_output_projection_is_refused() -> None:
+    model = tiny.make()
+    model.blocks[1].attn.proj.register_forward_hook(lambda _, __, out: 2 * out)
+    with pytest.raises(NeuronPathError, match=r"attention of block 1 adds something else .* on its output projection"):
+        neuron_path.find_paths(model, tiny.make_images(1), units="heads")
 
 
 @pytest.mark.parametrize(
