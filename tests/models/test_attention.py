@@ -347,7 +347,7 @@ def test_a_result_does_not_depend_on_the_batch() -> None:
 
 @pytest.mark.parametrize("units", UNITS)
 def test_a_model_in_train_mode_gives_the_same(units: str) -> None:
-    model = tiny.make(attn_drop_rate=0.5, proj_drop_rate=0.5)
+    model: Any = tiny.make(attn_drop_rate=0.5, proj_drop_rate=0.5)
     images, paths = tiny.make_images(2), torch.zeros(2, 3 if units == "heads" else 6, dtype=torch.int64)
     expected = neuron_path.intervene(model, images, paths, units=units)
     found = neuron_path.intervene(model.train(), images, paths, units=units)
@@ -356,7 +356,7 @@ def test_a_model_in_train_mode_gives_the_same(units: str) -> None:
 
 
 def test_a_hook_on_the_output_projection_is_refused() -> None:
-    model = tiny.make()
+    model: Any = tiny.make()
     model.blocks[1].attn.proj.register_forward_hook(lambda _, __, out: 2 * out)
     with pytest.raises(NeuronPathError, match=r"attention of block 1 adds something else .* on its output projection"):
         neuron_path.find_paths(model, tiny.make_images(1), units="heads")
