@@ -37,7 +37,7 @@ class Problem:
         clean: the clean forward pass of these images.
         sample_ids: B names, where the scorer draws at random: drawn by name, no result depends on the batch.
         reference: (B, L, k) paths of the scorer's reference method, where it has one.
-        replacements: per block (B or 1, S or 1, F) what neurons are set to, where a search maximises the effect of a
+        replacements: per block (B or 1, S or 1, W) what neurons are set to, where a search maximises the effect of a
             mean or resample ablation.
         arithmetic: how the tails are computed.
         keeps_graphs: whether there is memory to keep the graphs of all sequences through visited blocks.
@@ -52,7 +52,7 @@ class Problem:
     clean: CleanPass
     sample_ids: Sequence[str]
     reference: Int[Tensor, "B L k"] | None = None
-    replacements: Sequence[Float[Tensor, "_b _s F"]] | None = None
+    replacements: Sequence[Float[Tensor, "_b _s W"]] | None = None
     arithmetic: Arithmetic = EXACT
     keeps_graphs: bool = True
 

@@ -99,7 +99,7 @@ class Strongest:
                 yield run, {name: values[order] for name, values in joined.items()}
 
     def _take(
-        self, index: int, a: Float[Tensor, "N T F"], codes: NDArray[np.int64], patches: slice | None
+        self, index: int, a: Float[Tensor, "N T W"], codes: NDArray[np.int64], patches: slice | None
     ) -> dict[str, NDArray[Any]]:
         scope, block = self._session.adapter.scope, self._session.adapter.blocks[index]
         feeds_all = block.feeds_all

@@ -61,10 +61,10 @@ class MeanAblation(Operation):
     """Set the path's neurons to their mean over reference images.
 
     Attributes:
-        means: per block the means (F,) over images and tokens, of the tokens in scope and of the other ones.
+        means: per block the means (W,) over images and tokens, of the tokens in scope and of the other ones.
     """
 
-    means: Sequence[tuple[Float[Tensor, "F"], Float[Tensor, "F"]]]
+    means: Sequence[tuple[Float[Tensor, "W"], Float[Tensor, "W"]]]
 
     def edit(self, index: int, a: Tensor, places: Tensor, *, in_scope: bool) -> Tensor:
         """Put the means in the path neurons' places, the same at every token."""
@@ -76,10 +76,10 @@ class ResampleAblation(Operation):
     """Set the path's neurons to their activations on another image, token by token.
 
     Attributes:
-        donated: per block the donors' activations (B, n, k) of the path's neurons, in scope and at the other tokens.
+        donated: per block the donors' activations (B, n, c) at the path's places, in scope and at the other tokens.
     """
 
-    donated: Sequence[tuple[Float[Tensor, "B S k"], Float[Tensor, "B R k"]]]
+    donated: Sequence[tuple[Float[Tensor, "B S c"], Float[Tensor, "B R c"]]]
 
     def edit(self, index: int, a: Tensor, places: Tensor, *, in_scope: bool) -> Tensor:
         """Put the donors' activations in the path neurons' places."""
