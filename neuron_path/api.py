@@ -610,7 +610,8 @@ def path_edges(
             if is_single:
                 edges, to_output = edges.squeeze((2, 4)), to_output.squeeze(2)
             found.append(PathEdges(edges, to_output, whole[run].view(to_output.shape), problem.targets, units))
-    return PathEdges.cat(found).to(session.device, session.dtype)
+    # No narrower than float32: the effects of single neurons are small.
+    return PathEdges.cat(found).to(session.device, torch.promote_types(session.dtype, torch.float32))
 
 
 def _paths_of(session: Session, paths: Tensor | tuple[int, int], block: int | None, n_images: int) -> Tensor:

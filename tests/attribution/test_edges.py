@@ -133,6 +133,13 @@ def test_edges_do_not_depend_on_the_batch_and_are_in_the_targets_unit() -> None:
     assert not torch.allclose(other.to_output, whole.to_output)
 
 
+def test_edges_of_a_model_in_half_precision_keep_their_digits() -> None:
+    model, paths = tiny.make(dtype=torch.float16), torch.zeros(1, 3, dtype=torch.int64)
+    found = neuron_path.path_edges(model, tiny.make_images(1), paths)
+    assert found.edges.dtype == torch.float32
+    assert (found.to_output != 0).all()
+
+
 def test_paths_without_neurons_have_no_edges() -> None:
     model = tiny.make()
     found = neuron_path.path_edges(model, tiny.make_images(2), torch.zeros(2, 3, 0, dtype=torch.int64))

@@ -346,7 +346,7 @@ def test_a_result_does_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.parametrize("units", UNITS)
-def test_a_model_in_train_mode_gives_the_same(units: str) -> None:
+def test_a_model_in_train_mode_gives_the_same(units: Any) -> None:
     model: Any = tiny.make(attn_drop_rate=0.5, proj_drop_rate=0.5)
     images, paths = tiny.make_images(2), torch.zeros(2, 3 if units == "heads" else 6, dtype=torch.int64)
     expected = neuron_path.intervene(model, images, paths, units=units)

@@ -80,7 +80,7 @@ def path_edges_figure(
         )
     if not (np.isfinite(numbers).all() and np.isfinite(straight).all()):
         raise NeuronPathError("edges or to_output holds NaN or infinite numbers; expected finite ones.")
-    if most < 1:
+    if not isinstance(most, int) or most < 1:
         raise NeuronPathError(f"most is {most}; expected 1 or more edges to draw.")
     axis_of(units)
     with figure_style():

@@ -77,6 +77,7 @@ def test_colours_tell_signs() -> None:
         ({"to_output": np.zeros(3)}, "to_output"),
         ({"edges": np.full((4, 4), np.nan)}, "NaN"),
         ({"most": 0}, "most is 0; expected 1 or more"),
+        ({"most": 2.5}, "most is 2.5; expected 1 or more"),
         ({"path": np.zeros((2, 2, 2), int)}, "path has shape"),
     ],
 )
