@@ -107,12 +107,15 @@ def circuits_figure(curve: pd.DataFrame) -> Figure:
             axes.fill_between(own["share"], own["low"], own["high"], color=look.colour, alpha=0.12, linewidth=0)
         for height in (0, 1):
             axes.axhline(height, color=MUTED, linewidth=0.6, linestyle=(0, (4, 2)), zorder=1)
+        lines = curve.loc[curve["size"] > 0, "faithfulness"]
+        room = max(1.0, float(lines.max() - lines.min()) / 2)  # a ratio of small means has intervals of any width
+        axes.set_ylim(min(0.0, float(lines.min())) - room, max(1.0, float(lines.max())) + room)
         axes.set_xscale("log")
         axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.1 %", "1 %", "10 %", "all"])
         axes.set_xlabel("share of each block's neurons kept, the others another picture's")
         axes.set_ylabel("faithfulness")
         axes.grid(axis="y", linewidth=0.4, color="#E4E7EB")
         axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.02), borderaxespad=0)
-        note = f"Of the target's lead over the next class; n = {curve['n'].iloc[0]}, 95 % intervals shaded."
+        note = f"Of the target's lead over the next class; n = {curve['n'].iloc[0]}, 95 % intervals shaded, cut where they are wide."
         figure.text(0.05, 0.04, note, fontsize=6.5, color=MUTED)
     return figure

@@ -222,3 +222,12 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
     assert str(tmp_path) not in page
     assert write_page(tmp_path / "found", tmp_path / "docs/again.md") == page
     assert len(set(pd.read_csv(tmp_path / "found/areas.csv")["measure"].tolist())) == 4
+
+
+def test_the_page_in_the_docs_is_that_of_the_tables_in_the_repository(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    (tmp_path / "docs").mkdir()
+    made = write_page(root / "experiments/results/real_model", tmp_path / "docs/real-model.md")
+    assert made.replace(str(root), "..") == (root / "docs/real-model.md").read_text(encoding="utf-8")
+    figures = sorted(file.name for file in (root / "docs/images/real-model").iterdir())
+    assert figures == sorted(file.name for file in (tmp_path / "docs/images/real-model").iterdir())
