@@ -116,6 +116,7 @@ def circuits_figure(curve: pd.DataFrame) -> Figure:
         axes.set_ylabel("faithfulness")
         axes.grid(axis="y", linewidth=0.4, color="#E4E7EB")
         axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.02), borderaxespad=0)
-        note = f"Of the target's lead over the next class; n = {curve['n'].iloc[0]}, 95 % intervals shaded, cut where they are wide."
+        n = curve["n"].iloc[0]
+        note = f"Of the target's lead over the next class; n = {n}, 95 % intervals shaded, cut where they are wide."
         figure.text(0.05, 0.04, note, fontsize=6.5, color=MUTED)
     return figure

@@ -447,9 +447,9 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
         "## Make it again",
         f"Measured on {about['date']} with {versions}; {about['cpu_hours']:.1f} hours of one CPU core. Quadrature: "
         f"{about['n_steps']} Gauss–Legendre nodes, 4 for integrated gradients. Means are of {about['references']} "
-        "training "
-        f"photographs; donors and random sets are drawn by seed {about['seed']}. The numbers are in "
-        "[experiments/results/real_model](../experiments/results/real_model).",
+        "training photographs; "
+        f"donors and random sets are drawn by seed {about['seed']}. The numbers are in "
+        "`experiments/results/real_model`.",
         "```bash\n"
         "git clone --depth 1 https://github.com/marcusklasson/GroceryStoreDataset\n"
         "for split in train test; do   # a folder for each coarse class\n"
