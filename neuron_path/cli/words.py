@@ -8,6 +8,7 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from neuron_path.cli.arguments import parse_arguments, whole_number
 from neuron_path.errors import NeuronPathError
@@ -41,15 +42,18 @@ def show(arguments: list[str]) -> None:
     """
     directories, options = parse_arguments("words", arguments, ("--words", "--top"))
     if len(directories) != 1 or "--words" not in options:
-        raise NeuronPathError("neuron-path words needs one run directory and --words=FILE; neuron-path words --help.")
+        raise NeuronPathError(
+            "neuron-path words needs one run directory and --words=FILE; neuron-path words --help shows how."
+        )
     n_words = whole_number("--top", options["--top"]) if "--top" in options else None
     file = find_words(directories[0], options["--words"], n_words)
     found = pd.read_csv(file, keep_default_na=False)
     table = Table("block", "neuron", "words, and how much nearer than to all images", box=box.SIMPLE_HEAD)
     groups = found.groupby(["block", "neuron"], sort=True)
     for (block, neuron), rows in list(groups)[:_SHOWN]:  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
-        words = ", ".join(f"{word} {above:+.3f}" for word, above in zip(rows["word"], rows["above"], strict=True))
-        table.add_row(str(block), str(neuron), words.replace("-0", "−0"))
+        numbers = [f"{above:+.3f}".replace("-", "−") for above in rows["above"]]
+        words = ", ".join(f"{word} {number}" for word, number in zip(rows["word"], numbers, strict=True))
+        table.add_row(str(block), str(neuron), Text(words))  # a word may hold what looks like markup
     Console(file=sys.stdout).print(table)
     more = len(groups) - _SHOWN
-    print(f"Words: {file}" + (f", also of {more} neurons more" if more > 0 else ""))
+    print(f"Words: {file}" + (f", which also has {more} further neurons" if more > 0 else ""))

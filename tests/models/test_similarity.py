@@ -236,7 +236,10 @@ def test_from_prompts_to_paths_on_the_command_line(clip: tuple[Any, Path], tmp_p
 
 def test_words_are_those_nearest_to_the_images_of_a_neuron(clip: tuple[Any, Path], tmp_path: Path) -> None:
     model, file = clip
-    data, vocabulary = colours(tmp_path / "data", each=4, names=("cat", "dog")), ["cat", "dog", "owl", "a b", "cat owl"]
+    data, vocabulary = (
+        colours(tmp_path / "data", each=4, names=("cat", "dog")),
+        ["cat", "dog", "owl-0", "a b", "[cat] owl"],
+    )
     heads = {}
     for name, words in (("classes", ["cat", "dog"]), ("words", vocabulary)):
         heads[name] = tmp_path / f"{name}.safetensors"
@@ -251,6 +254,8 @@ def test_words_are_those_nearest_to_the_images_of_a_neuron(clip: tuple[Any, Path
     assert (code, err) == (0, "")
     assert f"Words: {outcome.run_dir / 'words.csv'}" in said
     found = pd.read_csv(outcome.run_dir / "words.csv")
+    shown = "".join(said.split())  # a narrow table breaks its lines
+    assert all(word.replace(" ", "") in shown for word in found["word"].head(2))
 
     evidence = load_evidence(outcome.run_dir).query("kind == 'image'")
     names = sorted(set(evidence["sample_id"]))
