@@ -47,7 +47,8 @@ class RealModel:
     compute: bool
     logger: str
     out: str
-    results: str
+    resume: str | None
+    tables: str
     page: str | None
     note: str | None
 
@@ -60,6 +61,8 @@ def compute(settings: RealModel) -> bool:
     options = asdict(LoggerConfig(name=settings.logger))
     check_options(options)
     store = Store(settings.out)
+    if settings.resume is not None:
+        store.unpack(settings.resume)
     names = Source.__dataclass_fields__
     subject = Subject(Source(**{name: getattr(settings, name) for name in names}), store)
     n_images = min(settings.images or len(subject.order), len(subject.order))
@@ -94,9 +97,9 @@ def main(config: Any) -> None:
     try:
         if settings.compute:
             compute(settings)
-        gather(Store(settings.out), settings.results, settings.sizes, settings.methods, settings.note)
+        gather(Store(settings.out), settings.tables, settings.sizes, settings.methods, settings.note)
         if settings.page is not None:
-            write_page(settings.results, settings.page)
+            write_page(settings.tables, settings.page)
     except NeuronPathError as error:
         sys.exit(f"real_model: error: {error}")
 

@@ -23,7 +23,7 @@ def gather(
 
     Args:
         store: of the cells.
-        folder: of the tables.
+        folder: of the tables; the cells that they are made of are packed into its folder `cells`.
         sizes: that were wanted, neurons a block.
         methods: that were wanted.
         note: what readers should know of weights and photographs.
@@ -60,6 +60,7 @@ def gather(
             write_text(Path(folder) / f"{name}.csv", text)
         else:
             (Path(folder) / f"{name}.csv").unlink(missing_ok=True)
+    store.pack(Path(folder) / "cells")
     about = {name: identity[name] for name in _KEPT}
     about |= {
         "n_classes": len(identity["classes"]),

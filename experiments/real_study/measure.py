@@ -55,7 +55,9 @@ class Measurements:
             self._current = cell.chunk
         kinds: dict[str, Callable[[Cell], Arrays]] = {
             "clean": self._clean,
+            "ratings": self._ratings,
             "paths": self._paths,
+            "reasons": self._reasons,
             "effects": self._effects,
             "transfer": self._transfer,
             "circuits": self._circuits,
@@ -63,6 +65,7 @@ class Measurements:
             "minimality": self._minimality,
             "changed": self._changed,
             "truth": self._truth,
+            "rated": self._rated,
             "rules": self._rules,
         }
         return self.store.put(cell, lambda: kinds[cell.kind](cell))
@@ -94,9 +97,11 @@ class Measurements:
 
     def found(self, name: str, k: int, chunk: int) -> Int[Tensor, "n L k"]:
         """The paths of a method, searched for now where that was not done."""
-        ranks = method(name).is_ranking
-        arrays = self.measure(Cell("paths", name, 0 if ranks else k, chunk))
-        return torch.from_numpy(arrays["paths"][..., :k].astype(np.int64))
+        return torch.from_numpy(self.measure(Cell("paths", name, k, chunk))["paths"].astype(np.int64))
+
+    def ratings(self, name: str, chunk: int) -> Float[np.ndarray, "n L F"]:
+        """What a method that ranks gives every neuron; the paper's, given its path of one neuron a block."""
+        return self.measure(Cell("ratings", name, 1 if name == PAPER else 0, chunk))["ratings"]
 
     def _search(
         self, name: str, k: int, photographs: Photographs, images: Tensor, *, keep_candidates: bool = False
@@ -132,22 +137,31 @@ class Measurements:
             found[f"logits_{view}".rstrip("_")] = torch.cat([part.problem.clean.logits for part in parts]).numpy()
         return found
 
+    def _ratings(self, cell: Cell) -> Arrays:
+        """Paths of one neuron a block with their scores, and the ratings of all neurons, which are large."""
+        photographs = self._chunk(cell.chunk)
+        result = self._search(cell.method, 1, photographs, photographs.images, keep_candidates=True)
+        assert result.candidate_scores is not None
+        return _path_arrays(result) | {"ratings": result.candidate_scores.numpy().astype(np.float32)}
+
     def _paths(self, cell: Cell) -> Arrays:
-        """Paths with their scores; of a method that ranks, all neurons in order, with their ratings."""
-        photographs, own = self._chunk(cell.chunk), method(cell.method)
-        keeps = own.is_ranking or (cell.method == PAPER and cell.k == 1)
-        result = self._search(cell.method, max(cell.k, 1), photographs, photographs.images, keep_candidates=keeps)
-        whole = result.paths
-        found = {"scores": result.scores.numpy()}
-        if result.passes is not None:
-            found["passes"] = result.passes.numpy()
-        if result.candidate_scores is not None:
-            ratings = result.candidate_scores.numpy()
-            order = np.argsort(-ratings, axis=2, kind="stable").astype(np.int16)
-            found |= {"ratings": ratings.astype(np.float32), "ranked": order}
-            if own.is_ranking:
-                return found | {"paths": order}
-        return found | {"paths": whole.numpy().astype(np.int16)}
+        """Paths with their scores; of a method that ranks, the scores are those of one neuron a block."""
+        photographs, ranks = self._chunk(cell.chunk), method(cell.method).is_ranking
+        if not ranks and (cell.method, cell.k) != (PAPER, 1):
+            return _path_arrays(self._search(cell.method, cell.k, photographs, photographs.images))
+        arrays = self.measure(Cell("ratings", cell.method, 0 if ranks else 1, cell.chunk))
+        found = {name: arrays[name] for name in ("paths", "scores", "passes") if name in arrays}
+        if ranks:
+            found["paths"] = _in_order(arrays["ratings"])[..., : cell.k]
+        return found
+
+    def _reasons(self, cell: Cell) -> Arrays:
+        """Activation w and w · g, g the gradient, of the path's neurons at the clean point."""
+        path = self.found(cell.method, cell.k, cell.chunk).numpy()
+        rated = {"w": "activation", "wg": "gradient_x_activation"}
+        return {
+            name: np.take_along_axis(self.ratings(scorer, cell.chunk), path, axis=2) for name, scorer in rated.items()
+        }
 
     def _effects(self, cell: Cell) -> Arrays:
         """Logits with the path edited in every way, and on the flipped photograph removed."""
@@ -177,9 +191,8 @@ class Measurements:
         place_of = {label: place for place, label in enumerate(self.subject.labels(cell.chunk - 1))}
         turned = [labels[at:] + labels[:at] for at in range(len(labels))]
         others = [[label for label in row if label != row[0] and label in place_of] for row in turned]
-        ranks = method(cell.method).is_ranking
-        arrays = self.store.read(Cell("paths", cell.method, 0 if ranks else cell.k, cell.chunk - 1))
-        lent = torch.from_numpy(arrays["paths"][..., : cell.k].astype(np.int64))
+        arrays = self.store.read(Cell("paths", cell.method, cell.k, cell.chunk - 1))
+        lent = torch.from_numpy(arrays["paths"].astype(np.int64))
         found = {}
         for name, places in (
             ("own_class", [place_of.get(label, -1) for label in labels]),
@@ -193,8 +206,7 @@ class Measurements:
 
     def _circuits(self, cell: Cell) -> Arrays:
         """Logits with only a share of each block's neurons kept, the best by the method, all others resampled."""
-        arrays = self.measure(Cell("paths", cell.method, 1 if cell.method == PAPER else 0, cell.chunk))
-        ranked = torch.from_numpy(arrays["ranked"].astype(np.int64))
+        ranked = torch.from_numpy(_in_order(self.ratings(cell.method, cell.chunk)).astype(np.int64))
         sizes = circuit_sizes(self.widths[0])
         kept = [self._edit(cell.chunk, ranked[..., size:], _resampled) for size in sizes]
         return {"sizes": np.array(sizes), "kept": np.stack(kept)}
@@ -254,8 +266,7 @@ class Measurements:
         Of each image and block k neurons of all, and k of those that gradient × activation puts first.
         """
         photographs = self._chunk(cell.chunk)
-        arrays = self.measure(Cell("paths", "gradient_x_activation", 0, cell.chunk))
-        strength = np.abs(arrays["ratings"])
+        strength = np.abs(self.ratings("gradient_x_activation", cell.chunk))
         images, blocks, neurons, is_strong = [], [], [], []
         for image, name in enumerate(photographs.names):
             rng = np.random.default_rng([self.subject.source.seed, 1, _number(name)])
@@ -297,6 +308,12 @@ class Measurements:
             "lost": np.array(lost),
         }
 
+    def _rated(self, cell: Cell) -> Arrays:
+        """A method's ratings of the neurons that the truth is known of."""
+        truth = self.measure(Cell("truth", "", cell.k, cell.chunk))
+        ratings = self.ratings(cell.method, cell.chunk)
+        return {"rated": ratings[truth["image"], truth["block"], truth["neuron"]]}
+
 
 class _Lender:
     """Lends a search what an ablation sets neurons to."""
@@ -309,6 +326,16 @@ class _Lender:
 
     def donors(self, run: slice, names: Sequence[str]) -> Float[Tensor, "b c H W"]:
         raise NeuronPathError("No search of this study maximises the effect of a resample ablation.")
+
+
+def _path_arrays(result: PathResult) -> Arrays:
+    found = {"paths": result.paths.numpy().astype(np.int16), "scores": result.scores.numpy()}
+    return found if result.passes is None else found | {"passes": result.passes.numpy()}
+
+
+def _in_order(ratings: Float[np.ndarray, "n L F"]) -> Int[np.ndarray, "n L F"]:
+    """Each block's neurons, the best first."""
+    return np.argsort(-ratings, axis=2, kind="stable").astype(np.int16)
 
 
 def _resampled(part: Part, paths: Int[Tensor, "b L k"]) -> Operation:

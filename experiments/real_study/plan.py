@@ -15,6 +15,7 @@ PARTS: Final = ("table", "circuits", "nulls", "transfer", "changes", "minimality
 FIRST: Final = (PAPER, "effect_remove", "linearized_joint", "gradient_x_activation", "activation")
 """Methods that the dearer parts take."""
 RANKINGS: Final = (PAPER, "gradient_x_activation", "integrated_gradients", "activation", "influence_pattern", "random")
+REASONS: Final = {"activation", "gradient_x_activation"}  # whose ratings say what the others' paths are made of
 RULES: Final = {"riemann_left": 20, "gauss_legendre": 16}
 TRUTH_SAMPLE: Final = 2
 
@@ -66,13 +67,12 @@ class Scope:
         if part not in self.parts:
             return []
         methods = [name for name in self.methods if dear or not is_dear(name)]
+        has_reasons = set(self.methods) >= REASONS
         first, is_first_wave = [name for name in FIRST if name in methods], chunk < self.dear_chunks
         cells = {
             "table": lambda: [
-                Cell(kind, name, 0 if kind == "paths" and method(name).is_ranking else k, chunk)
-                for k in sizes
-                for name in methods
-                for kind in ("paths", "effects")
+                *(Cell(kind, name, k, chunk) for k in sizes for name in methods for kind in ("paths", "effects")),
+                *(Cell("reasons", name, 1, chunk) for name in methods if 1 in sizes and has_reasons),
             ],
             "circuits": lambda: [Cell("circuits", name, 0, chunk) for name in RANKINGS if name in methods],
             "nulls": lambda: [Cell("nulls", "", k, chunk) for k in sizes],
@@ -84,7 +84,11 @@ class Scope:
                 if is_first_wave and not is_dear(name)
             ],
             "minimality": lambda: [Cell("minimality", name, 1, chunk) for name in first[:3] if is_first_wave],
-            "truth": lambda: [Cell("truth", "", TRUTH_SAMPLE, chunk)] if is_first_wave else [],
+            "truth": lambda: [
+                Cell(kind, name, TRUTH_SAMPLE, chunk)
+                for kind, name in [("truth", ""), *(("rated", name) for name in RANKINGS if name in methods)]
+                if is_first_wave
+            ],
             "rules": lambda: [
                 Cell("rules", rule, nodes, chunk) for rule, nodes in RULES.items() if PAPER in methods and not chunk
             ],

@@ -60,13 +60,11 @@ class Results:
 
     def paths(self, method: str, k: int, chunks: Sequence[int]) -> NDArray[np.int64]:
         """(n, L, k)."""
-        size = 0 if METHODS[method].is_ranking else k
-        return self.joined("paths", method, size, chunks, "paths")[..., :k].astype(np.int64)
+        return self.joined("paths", method, k, chunks, "paths").astype(np.int64)
 
     def scores(self, method: str, k: int, chunks: Sequence[int]) -> Floats:
         """(n,) joint attribution scores of the paths; of a method that ranks, of those of one neuron a block."""
-        size = 0 if METHODS[method].is_ranking else k
-        return self.joined("paths", method, size, chunks, "scores").astype(np.float64)
+        return self.joined("paths", method, k, chunks, "scores").astype(np.float64)
 
     def labels(self, chunks: Sequence[int]) -> NDArray[np.int64]:
         """(n,) each image's class, which is its target."""
@@ -111,8 +109,8 @@ class Results:
 
     @cached_property
     def cpu_seconds(self) -> float:
-        """Of all cells."""
-        kinds = [folder.name for folder in self.store.folder.iterdir() if folder.is_dir()]
+        """Of all cells; what a cell of ratings took is in that of the paths which were made of it."""
+        kinds = [folder.name for folder in self.store.folder.iterdir() if folder.is_dir() and folder.name != "ratings"]
         return float(sum(self.read(cell)["seconds"][1] for kind in kinds for cell in self.store.cells(kind)))
 
     def _cells(self, kind: str) -> list[Cell]:

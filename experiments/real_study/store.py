@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from neuron_path.errors import NeuronPathError
 from neuron_path.store.atomic import write_bytes, write_json
 
+_MEMBER = re.compile(r"study\.json|probe\.safetensors|[a-z]+/[a-z_.]+-\d+-(?P<chunk>\d{3})\.npz")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -100,6 +103,39 @@ class Store:
         np.savez_compressed(buffer, **named)
         write_bytes(self.folder / cell.file, buffer.getvalue())
         return arrays
+
+    def pack(self, folder: str | Path) -> None:
+        """Write an archive for each chunk and one of what they share; without the ratings, which are large."""
+        members: dict[str, list[Path]] = {}
+        for file in sorted(self.folder.rglob("*")):
+            name = file.relative_to(self.folder).as_posix()
+            if (found := _MEMBER.fullmatch(name)) and not name.startswith("ratings/"):
+                members.setdefault(f"chunk-{found['chunk']}" if found["chunk"] else "study", []).append(file)
+        for name, files in members.items():
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w") as archive:
+                for file in files:  # without dates: equal cells make equal archives
+                    archive.writestr(zipfile.ZipInfo(file.relative_to(self.folder).as_posix()), file.read_bytes())
+            write_bytes(Path(folder) / f"{name}.zip", buffer.getvalue())
+
+    def unpack(self, folder: str | Path) -> None:
+        """Take over what `pack` has written and what is not here yet.
+
+        Raises:
+            NeuronPathError: there are no archives, or they are of another study.
+        """
+        try:
+            study = zipfile.ZipFile(Path(folder) / "study.zip").read("study.json")
+        except (OSError, KeyError, zipfile.BadZipFile):
+            raise NeuronPathError(
+                f"'{folder}' holds no cells of a study: give the folder 'cells' beside its tables."
+            ) from None
+        self.claim(json.loads(study))
+        for file in sorted(Path(folder).glob("*.zip")):
+            with zipfile.ZipFile(file) as archive:
+                for name in filter(_MEMBER.fullmatch, archive.namelist()):
+                    if not (self.folder / name).exists():
+                        write_bytes(self.folder / name, archive.read(name))
 
     def cells(self, kind: str) -> list[Cell]:
         """All of a kind, in order."""

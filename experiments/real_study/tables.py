@@ -17,7 +17,7 @@ from neuron_path.stats.intervals import Interval, bootstrap_mean, percentiles
 from neuron_path.stats.paired import holm, paired_tests
 from neuron_path.stats.resampling import resampled_means
 from path_stability import path_overlap
-from real_study.methods import NULLS, PAPER
+from real_study.methods import METHODS, NULLS, PAPER
 from real_study.plan import RANKINGS, TRUTH_SAMPLE
 from real_study.results import Floats, Groups, Results, log_probability
 from real_study.store import Cell
@@ -316,8 +316,7 @@ def truth_table(results: Results) -> pd.DataFrame:
     chunks = results.chunks("truth", "", TRUTH_SAMPLE)
     rows = []
     for name in RANKINGS:
-        size = 1 if name == PAPER else 0
-        if not set(chunks) <= set(results.chunks("paths", name, size)):
+        if not set(chunks) <= set(results.chunks("rated", name, TRUTH_SAMPLE)):
             continue
         overall: dict[str, list[float]] = {
             "all blocks, any neurons": [],
@@ -326,8 +325,7 @@ def truth_table(results: Results) -> pd.DataFrame:
         }
         for chunk in chunks:
             truth = results.read(Cell("truth", "", TRUTH_SAMPLE, chunk))
-            ratings = results.read(Cell("paths", name, size, chunk))["ratings"]
-            rated = ratings[truth["image"], truth["block"], truth["neuron"]].astype(np.float64)
+            rated = results.read(Cell("rated", name, TRUTH_SAMPLE, chunk))["rated"].astype(np.float64)
             for image in np.unique(truth["image"]):
                 own = truth["image"] == image
                 strong = truth["strong"]
@@ -360,7 +358,7 @@ def _ranks_within(values: Floats, blocks: NDArray[Any]) -> Floats:
 def stability_table(results: Results) -> pd.DataFrame:
     """Overlap of paths of one neuron a block with those of changed photographs and of other quadratures."""
     rows = []
-    for name in results.methods("paths", 1) + results.methods("paths", 0):
+    for name in results.methods("paths", 1):
         for change in CHANGES:
             chunks = results.chunks("changed", f"{name}.{change}", 1)
             if chunks:
@@ -402,18 +400,13 @@ def reasons_table(results: Results) -> pd.DataFrame:
     (Σ w)·(Σ g); `harmful` the share of a path's neurons with w·g < 0, without which the probability would rise;
     `crossed` the share of joint that is not expected: products of one block's activation with another's gradient.
     """
-    chunks = results.common("effects", 1)
+    chunks = results.common("reasons", 1)
     rows = []
-    if not chunks or not all(results.chunks("paths", name, 0) for name in ("activation", "gradient_x_activation")):
-        return pd.DataFrame()
-    w, wg = (
-        results.joined("paths", name, 0, chunks, "ratings").astype(np.float64)
-        for name in ("activation", "gradient_x_activation")
-    )
-    chosen = results.rows(chunks, "right")
-    for name in results.methods("effects", 1):
-        path = results.paths(name, 1, chunks)
-        own_w, own_wg = (np.take_along_axis(values, path, axis=2)[chosen, :, 0] for values in (w, wg))
+    chosen = results.rows(chunks, "right") if chunks else []
+    for name in results.methods("reasons", 1) if chunks else []:
+        own_w, own_wg = (
+            results.joined("reasons", name, 1, chunks, kind).astype(np.float64)[chosen, :, 0] for kind in ("w", "wg")
+        )
         own_g = np.divide(own_wg, own_w, out=np.zeros_like(own_w), where=own_w != 0)
         expected, joint = own_wg.sum(1), own_w.sum(1) * own_g.sum(1)
         lost = -results.deviation(name, 1, chunks, "remove")[chosen]
@@ -433,13 +426,16 @@ def reasons_table(results: Results) -> pd.DataFrame:
 def cost_table(results: Results) -> pd.DataFrame:
     """Seconds of one CPU core a photograph, by the median over cells."""
     rows = []
-    for k in sorted(set(results.sizes("paths"))):
+    for k in results.sizes("paths"):
         for name in results.methods("paths", k):
+            if METHODS[name].is_ranking and k > 1:
+                continue
             seconds = [
                 results.read(Cell("paths", name, k, chunk))["seconds"][1] / len(results.labels([chunk]))
                 for chunk in results.chunks("paths", name, k)
             ]
-            rows.append({"method": name, "k": k, "seconds": float(np.median(seconds)), "cells": len(seconds)})
+            size = 0 if METHODS[name].is_ranking else k  # a ranking gives all sizes at once
+            rows.append({"method": name, "k": size, "seconds": float(np.median(seconds)), "cells": len(seconds)})
     return pd.DataFrame(rows)
 
 

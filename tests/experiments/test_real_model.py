@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def test_the_settings_compose_and_every_cell_has_a_kind() -> None:
     assert set(settings.methods) <= set(METHODS)
     cells = list(Scope(2, 1, settings.sizes, settings.methods, settings.parts).cells())
     assert {cell.kind for cell in cells} == {
-        "clean", "paths", "effects", "circuits", "nulls", "transfer", "changed", "minimality", "truth", "rules"
+        "clean", "paths", "effects", "reasons", "circuits", "nulls", "transfer", "changed", "minimality", "truth",
+        "rated", "rules",
     }  # fmt: skip
     effects = {(cell.method, cell.k, cell.chunk) for cell in cells if cell.kind == "effects"}
     assert {(name, k, 0) for name in settings.methods for k in settings.sizes} <= effects
@@ -188,7 +190,7 @@ def test_methods_are_tested_against_the_papers_with_one_family() -> None:
 def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> None:
     photographs(tmp_path, 4)
     options = [f"model={MODEL}", f"checkpoint={weights(tmp_path)}", f"image_size={SIDE}", "train=train", "test=test"]
-    options += ["chunk=4", "references=4", "dear=4", "sizes=[1,3]", "n_steps=2", "results=found", "page=docs/real.md"]
+    options += ["chunk=4", "references=4", "dear=4", "sizes=[1,3]", "n_steps=2", "tables=found", "page=docs/real.md"]
 
     def run(*more: str) -> str:
         ran = subprocess.run(
@@ -202,11 +204,13 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
-    assert "40/40" in run("parts=[table]", "images=4", "page=null")
+    assert "56/56" in run("parts=[table]", "images=4", "page=null")
     rest = run()
-    assert "41/123" in rest.splitlines()[0]
-    assert "123/123" in rest
-    assert "/123" not in run()
+    assert "57/TOTAL" in rest.splitlines()[0]
+    assert "TOTAL/TOTAL" in rest
+    assert "/TOTAL" not in run()
+    shutil.rmtree(tmp_path / "outputs")  # what is published is enough to go on from
+    assert "/TOTAL" not in run("resume=found/cells")
     tables, about = read_tables(tmp_path / "found")
     assert about["n_images"] == 8
     effects = tables["effects"]
