@@ -51,6 +51,7 @@ class RealModel:
     tables: str
     page: str | None
     note: str | None
+    distances: str | None
 
 
 def compute(settings: RealModel) -> bool:
@@ -97,7 +98,9 @@ def main(config: Any) -> None:
     try:
         if settings.compute:
             compute(settings)
-        gather(Store(settings.out), settings.tables, settings.sizes, settings.methods, settings.note)
+        gather(
+            Store(settings.out), settings.tables, settings.sizes, settings.methods, settings.note, settings.distances
+        )
         if settings.page is not None:
             write_page(settings.tables, settings.page)
     except NeuronPathError as error:

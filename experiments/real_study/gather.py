@@ -17,7 +17,12 @@ from real_study.store import Store
 
 
 def gather(
-    store: Store, folder: str | Path, sizes: Sequence[int], methods: Sequence[str], note: str | None = None
+    store: Store,
+    folder: str | Path,
+    sizes: Sequence[int],
+    methods: Sequence[str],
+    note: str | None = None,
+    distances: str | None = None,
 ) -> None:
     """Write a CSV file for each table that there is something for, and study.json.
 
@@ -27,6 +32,7 @@ def gather(
         sizes: that were wanted, neurons a block.
         methods: that were wanted.
         note: what readers should know of weights and photographs.
+        distances: a file of semantic distances between the classes, as `neuron-path analyze` takes it.
 
     Raises:
         NeuronPathError: no study, or no image of it measured yet.
@@ -51,6 +57,7 @@ def gather(
         "truth": tables.truth_table(results),
         "stability": tables.stability_table(results),
         "classes": tables.classes_table(results),
+        "meaning": tables.meaning_table(results, distances),
         "reasons": tables.reasons_table(results),
         "cost": tables.cost_table(results),
     }
@@ -70,6 +77,7 @@ def gather(
         "sizes": list(sizes),
         "methods": list(methods),
         "note": note,
+        "distances": None if distances is None else Path(distances).name,
         "cpu_hours": results.cpu_seconds / 3600,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": collect_provenance({})["versions"],

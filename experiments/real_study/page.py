@@ -19,7 +19,7 @@ from real_study.plan import PARTS
 
 TABLES: Final = (
     "effects", "scores", "claims", "agreement", "selectivity", "transfer", "curves", "areas", "tests", "truth",
-    "stability", "classes", "reasons", "cost",
+    "stability", "classes", "meaning", "reasons", "cost",
 )  # fmt: skip
 _EDITS: Final = {
     "remove": "remove",
@@ -417,6 +417,19 @@ def _stability(tables: Tables, _: Sequence[str]) -> list[str]:
             "Overlap of the paths of two photographs, all of them; p by shuffling the classes.",
             markdown_table(pd.DataFrame(rows)),
         ]
+    if "meaning" in tables:
+        table = tables["meaning"]
+        rows = [
+            {"Paths by": _label(row["method"]), "k": str(row["k"]), "r": _number(row["r"]), "p": p_cell(row["p"])}
+            for row in to_records(table)
+        ]
+        parts += [
+            "Do classes of like meaning use like neurons? Spearman's correlation, over pairs of the "
+            f"{table['classes'].iloc[0]} classes, of their similarity by their paths' neurons with their distance in "
+            "meaning (steps through the dataset's own tree of groceries); Mantel's test, Holm-corrected over this "
+            "table. A negative r says yes.",
+            markdown_table(pd.DataFrame(rows)),
+        ]
     return parts
 
 
@@ -456,7 +469,9 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
         "  mkdir -p groceries/$split\n"
         "  cp -r GroceryStoreDataset/dataset/$split/*/* groceries/$split/\n"
         "done\n"
-        "python experiments/real_model.py train=groceries/train test=groceries/test # the model comes from timm's hub\n"
+        "# the model comes from timm's hub\n"
+        "python experiments/real_model.py train=groceries/train test=groceries/test \\\n"
+        "  distances=experiments/groceries.json\n"
         "python experiments/real_model_page.py # this page from the tables alone\n"
         "```",
         f"The {about['n_classes']} classes: {', '.join(about['classes'])}; {about['n_train']} photographs to fit the "
@@ -470,7 +485,6 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
 _NEVER: Final = (
     "Pruning on this model, and the patches that activate the most used units.",
     "The paper's own models and ImageNet: `experiments/table1.py` does that where they are at hand.",
-    "Similarity of classes against a semantic distance: no tree of these groceries comes with them.",
     "Ablation, knowledge neurons, conductance and guided influence patterns, for their cost.",
 )
 

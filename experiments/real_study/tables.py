@@ -12,8 +12,12 @@ from scipy.integrate import trapezoid
 from scipy.stats import binomtest, kendalltau, rankdata, spearmanr
 
 from neuron_path.classes.class_paths import make_class_paths
+from neuron_path.classes.distances import read_distances
 from neuron_path.classes.overlap import overlap_test
+from neuron_path.classes.similarity import class_similarity
+from neuron_path.classes.usage import count_usage
 from neuron_path.stats.intervals import Interval, bootstrap_mean, percentiles
+from neuron_path.stats.mantel import mantel
 from neuron_path.stats.paired import holm, paired_tests
 from neuron_path.stats.resampling import resampled_means
 from path_stability import path_overlap
@@ -26,6 +30,7 @@ from real_study.subject import CHANGES
 EDITS: Final = ("remove", "enhance", "mean_ablation", "resample_ablation", "keep_only", "flipped")
 _CONFIDENCE: Final = 0.95
 _DRAWS: Final = 9999
+_LEAST_CLASSES: Final = 4
 _QUANTILE: Final = 0.9  # of random sets that a path has to beat
 Row = dict[str, Any]
 
@@ -390,6 +395,36 @@ def classes_table(results: Results) -> pd.DataFrame:
                 | _bounds(test.difference, "difference")
                 | {"p": test.p, "n": len(labels)}
             )
+    return pd.DataFrame(rows)
+
+
+def meaning_table(results: Results, distances: str | None) -> pd.DataFrame:
+    """Whether classes of like meaning use like neurons: Mantel's test of class similarity against a distance.
+
+    Args:
+        results: of the study.
+        distances: a file that `neuron-path analyze --distances` takes; None: nothing to compare with.
+    """
+    rows = []
+    names = results.identity["classes"]
+    for k in results.sizes("effects") if distances is not None else []:
+        chunks = results.common("effects", k)
+        labels = results.labels(chunks) if chunks else np.array([])
+        if len(set(labels.tolist())) < _LEAST_CLASSES:
+            continue
+        for name in results.methods("effects", k):
+            paths = make_class_paths(results.paths(name, k, chunks), labels, n_neurons=results.identity["n_neurons"])
+            known = read_distances(str(distances), paths.classes.tolist(), names)
+            similarity = class_similarity(count_usage(paths))
+            pairs = similarity[np.triu_indices(len(similarity), k=1)]
+            if np.ptp(pairs) > 0:  # else, as of random paths that share no neuron, there is no correlation
+                test = mantel(similarity, known.values)
+                rows.append(
+                    {"k": k, "method": name, "r": test.r, "p": test.p, "classes": test.n_classes, "n": len(labels)}
+                )
+    if rows:
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            row["p"] = float(p)
     return pd.DataFrame(rows)
 
 

@@ -25,9 +25,10 @@ from real_study.measure import Measurements, circuit_sizes
 from real_study.methods import METHODS
 from real_study.page import read_tables, write_page
 from real_study.plan import PARTS, Scope
+from real_study.results import Results
 from real_study.store import Cell, Store
 from real_study.subject import CHANGES, Source, Subject, complement, in_rounds
-from real_study.tables import AREAS, compared, corrected
+from real_study.tables import AREAS, compared, corrected, meaning_table
 
 ROOT = Path(__file__).parents[2]
 MODEL = "test_vit"
@@ -186,6 +187,21 @@ def test_methods_are_tested_against_the_papers_with_one_family() -> None:
     assert paper["p_random"] == random["p_joint_attribution"]
 
 
+def test_classes_of_like_meaning_that_share_neurons_correlate(tmp_path: Path) -> None:
+    store, labels = Store(tmp_path), np.arange(8) % 4
+    store.claim({"classes": ["apple", "pear", "milk", "juice"], "n_neurons": 6})
+    store.put(Cell("clean", "", 0, 0), lambda: {"labels": labels})
+    store.put(Cell("effects", "activation", 1, 0), dict)
+    paths = np.stack([labels // 2, np.full(8, 5)], axis=1)[..., None]  # fruit share a neuron, and so do packages
+    store.put(Cell("paths", "activation", 1, 0), lambda: {"paths": paths})
+    tree = tmp_path / "tree.json"
+    tree.write_text('{"fruit": ["apple", "pear"], "packages": ["milk", "juice"]}')
+    (row,) = meaning_table(Results(store), str(tree)).to_dict("records")
+    assert row == {"k": 1, "method": "activation", "r": pytest.approx(-1), "p": row["p"], "classes": 4, "n": 8}
+    assert 0 < row["p"] <= 1
+    assert not len(meaning_table(Results(store), None))
+
+
 @pytest.mark.slow
 def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> None:
     photographs(tmp_path, 4)
@@ -206,11 +222,11 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
 
     assert "56/56" in run("parts=[table]", "images=4", "page=null")
     rest = run()
-    assert "57/TOTAL" in rest.splitlines()[0]
-    assert "TOTAL/TOTAL" in rest
-    assert "/TOTAL" not in run()
+    assert "57/161" in rest.splitlines()[0]
+    assert "161/161" in rest
+    assert "/161" not in run()
     shutil.rmtree(tmp_path / "outputs")  # what is published is enough to go on from
-    assert "/TOTAL" not in run("resume=found/cells")
+    assert "/161" not in run("resume=found/cells")
     tables, about = read_tables(tmp_path / "found")
     assert about["n_images"] == 8
     effects = tables["effects"]
