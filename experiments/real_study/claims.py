@@ -16,6 +16,7 @@ from real_study.results import Floats, Results
 
 RIVALS: Final = ("activation", "influence_pattern")  # the paper's baselines
 OTHERS: Final = ("random", "activation_matched_random", "gradient_x_activation", "effect_remove")
+EFFECT_SEARCHES: Final = {"effect_remove": "remove", "effect_mean": "mean_ablation"}
 _EDITS: Final = {"remove": (-1, "Removing it lowers"), "enhance": (1, "Enhancing it raises")}
 _ALPHA: Final = 0.05
 
@@ -36,6 +37,27 @@ def claims_table(results: Results) -> pd.DataFrame:
         for row in table.to_dict("records")
     ]
     return table.drop(columns="sign")
+
+
+def searches_table(results: Results) -> pd.DataFrame:
+    """The paths that an effect search finds against those of every other method, by the edit that it maximises.
+
+    p-values are Holm-corrected over the table. Images are those that the model classifies rightly.
+    """
+    rows = []
+    for k in results.sizes("effects"):
+        chunks, methods = results.common("effects", k), results.methods("effects", k)
+        chosen = results.rows(chunks, "right") if chunks else []
+        for own, edit in (name for name in EFFECT_SEARCHES.items() if name[0] in methods and len(chosen)):
+            ours = results.deviation(own, k, chunks, edit)[chosen]
+            for other in (name for name in methods if name != own):
+                theirs = results.deviation(other, k, chunks, edit)[chosen]
+                rows.append({"search": own, "edit": edit, "method": other} | _row("", k, -1, "points", ours, theirs))
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["p"] = holm(table["p"].to_numpy())
+        table = table.drop(columns=["claim", "sign"])
+    return table
 
 
 def _superior(results: Results) -> Iterator[dict[str, Any]]:

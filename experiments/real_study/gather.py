@@ -48,6 +48,7 @@ def gather(
         "effects": effects,
         "scores": tables.scores_table(results),
         "claims": claims.claims_table(results),
+        "searches": claims.searches_table(results),
         "agreement": tables.agreement_table(results, effects),
         "selectivity": tables.selectivity_table(results),
         "transfer": tables.transfer_table(results),

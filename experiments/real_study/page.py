@@ -18,8 +18,8 @@ from real_study.methods import METHODS, PAPER
 from real_study.plan import PARTS
 
 TABLES: Final = (
-    "effects", "scores", "claims", "agreement", "selectivity", "transfer", "curves", "areas", "tests", "truth",
-    "stability", "classes", "meaning", "reasons", "cost",
+    "effects", "scores", "claims", "searches", "agreement", "selectivity", "transfer", "curves", "areas", "tests",
+    "truth", "stability", "classes", "meaning", "reasons", "cost",
 )  # fmt: skip
 _EDITS: Final = {
     "remove": "remove",
@@ -71,6 +71,7 @@ def page_text(tables: Tables, about: Mapping[str, Any], figures: Sequence[str]) 
         ("What the paper claims", _claims),
         ("What the scores are made of", _reasons),
         ("Table 1: what edits of the paths do", _effects),
+        ("Does the effect search find what matters most?", _searches),
         ("Paths found on one picture, measured on another", _transfer),
         ("Does the replacement matter?", _agreement),
         ("This class, or every class?", _selectivity),
@@ -168,6 +169,29 @@ def _effects(tables: Tables, figures: Sequence[str]) -> list[str]:
         ]
         parts += ["### Accuracy when the path is removed, all photographs", markdown_table(pd.DataFrame(rows))]
     return parts
+
+
+def _searches(tables: Tables, _: Sequence[str]) -> list[str]:
+    if "searches" not in tables:
+        return []
+    rows = []
+    for (search, edit), found in tables["searches"].groupby(["search", "edit"], sort=False):
+        for name in dict.fromkeys(found["method"]):
+            own = {row["k"]: row for row in to_records(found.loc[found["method"] == name])}
+            row = {"Search": _label(search), "Edit": _EDITS[edit], "Against paths by": _label(name)}
+            for k, n in sorted(set(zip(found["k"], found["n"], strict=True))):
+                cell = ABSENT
+                if k in own:
+                    difference = mean_cell(*(own[k][key] for key in ("difference", "low", "high")))
+                    cell = f"{difference}; {p_cell(own[k]['p'])}"
+                row[f"k = {k} (n = {n})"] = cell
+            rows.append(row)
+    return [
+        "Each effect search against every other method, by the edit that it maximises, image by image: difference of "
+        "the changes of the probability in points of percent (negative: the effect search's paths matter more), and p, "
+        "Holm-corrected over this table.",
+        markdown_table(pd.DataFrame(rows)),
+    ]
 
 
 def _by_edit(own: pd.DataFrame) -> pd.DataFrame:
