@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ _CHANGES: Final = {
     "noise": "noise of 5 %",
 }
 Tables = Mapping[str, pd.DataFrame]
+Row = Mapping[str, Any]
+Columns = Mapping[str, Callable[[Row], str]]
 
 
 def read_tables(folder: str | Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
@@ -48,40 +50,25 @@ def write_page(folder: str | Path, page: str | Path) -> str:
     """Write page and figures from the tables in a folder; returns the text."""
     tables, about = read_tables(folder)
     images = Path(page).parent / "images" / "real-model"
-    figures = {}
     if "effects" in tables:
-        figures["effects"] = save_figure(effects_figure(tables["effects"]), images / "effects", ["svg"])
+        save_figure(effects_figure(tables["effects"]), images / "effects", ["svg"])
     if "curves" in tables:
-        figures["circuits"] = save_figure(circuits_figure(tables["curves"]), images / "circuits", ["svg"])
-    text = page_text(tables, about, sorted(figures))
+        save_figure(circuits_figure(tables["curves"]), images / "circuits", ["svg"])
+    text = page_text(tables, about)
     write_text(page, text)
     return text
 
 
-def page_text(tables: Tables, about: Mapping[str, Any], figures: Sequence[str]) -> str:
+def page_text(tables: Tables, about: Mapping[str, Any]) -> str:
     """The page as Markdown.
 
     Args:
         tables: by name; those that are not there are left out, and the page says so.
         about: the study.
-        figures: which are drawn.
     """
     parts = [_head(about)]
-    for title, write in (
-        ("What the paper claims", _claims),
-        ("What the scores are made of", _reasons),
-        ("Table 1: what edits of the paths do", _effects),
-        ("Does the effect search find what matters most?", _searches),
-        ("Paths found on one picture, measured on another", _transfer),
-        ("Does the replacement matter?", _agreement),
-        ("This class, or every class?", _selectivity),
-        ("How much of the model a circuit keeps", _circuits),
-        ("The tests of Shi et al.", _tests),
-        ("Ratings against the truth", _truth),
-        ("Image, class, model: how stable paths are", _stability),
-        ("Cost", _cost),
-    ):
-        body = write(tables, figures)
+    for title, writers in _SECTIONS.items():
+        body = [part for name, write in writers.items() if name in tables for part in write(tables[name])]
         if body:
             parts += [f"## {title}", *body]
     return "\n\n".join([*parts, *_foot(tables, about)]) + "\n"
@@ -102,88 +89,75 @@ def _head(about: Mapping[str, Any]) -> str:
     )
 
 
-def _claims(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "claims" not in tables:
-        return []
-    table = tables["claims"]
-    rows = [
-        {
-            "Of the paper's path": row["claim"],
-            "k": str(row["k"]),
-            "Verdict": f"**{row['verdict']}**" if row["verdict"] != "not shown" else row["verdict"],
-            "Difference": _difference(row),
-            "p": p_cell(row["p"]),
-            "n": str(row["n"]),
-        }
-        for row in to_records(table)
-    ]
+def _claims(table: pd.DataFrame) -> list[str]:
+    words = {"holds": "hold", "the opposite holds": "are contradicted", "not shown": "are not shown"}
     counts = table["verdict"].value_counts()
-    told = ", ".join(
-        f"{counts.get(verdict, 0)} {words}"
-        for verdict, words in (
-            ("holds", "hold"),
-            ("the opposite holds", "are contradicted"),
-            ("not shown", "are not shown"),
-        )
-    )
+    told = ", ".join(f"{counts.get(verdict, 0)} {word}" for verdict, word in words.items())
+    columns: Columns = {
+        "Of the paper's path": lambda row: row["claim"],
+        "k": _K["k"],
+        "Verdict": lambda row: row["verdict"] if row["verdict"] == "not shown" else f"**{row['verdict']}**",
+        "Difference": lambda row: _cell(row, "difference") + {"%": " %", "points": " points", "of p": ""}[row["unit"]],
+    }
     return [
         f"Of {len(table)} statements {told}, at p < 0.05 after Holm's correction over all of them.",
-        markdown_table(pd.DataFrame(rows)),
+        _table(table, columns | _P | _N),
     ]
 
 
-def _difference(row: Mapping[str, Any]) -> str:
-    unit = {"%": " %", "points": " points", "of p": ""}[row["unit"]]
-    return f"{mean_cell(row['difference'], row['low'], row['high'])}{unit}"
+def _reasons(table: pd.DataFrame) -> list[str]:
+    text = (
+        "With activations w and gradients g of the probability at the clean point, removing neurons loses Σ w·g of "
+        "it to first order. The joint score is another number, (Σ w)·(Σ g): it also multiplies one block's "
+        "activation with another block's gradient, and these products stand for nothing that an edit does. So it can "
+        "be high for a path of some neurons that are large and others whose gradients are, and for neurons whose own "
+        "w·g is negative, without which the probability *rises*. "
+    )
+    for paper in to_records(table.loc[table["method"] == PAPER]):
+        text += (
+            f"Of the paper's paths (k = 1, n = {paper['n']}) {100 * paper['harmful']:.0f} % of the neurons are "
+            f"such, and {100 * paper['crossed']:.0f} % of the product at the clean point are cross terms."
+        )
+    columns: Columns = {
+        "(Σ w)(Σ g), points": lambda row: _cell(row, "joint"),
+        "Σ w·g, points": lambda row: _cell(row, "expected"),
+        "Neurons with w·g < 0, %": lambda row: _percent(row, "harmful"),
+        "Rank correlation of (Σ w)(Σ g) with the loss by removal": lambda row: _number(row["correlation_joint"]),
+        "… of Σ w·g": lambda row: _number(row["correlation_expected"]),
+    }
+    return [text, _table(table, _METHOD | columns)]
 
 
-def _effects(tables: Tables, figures: Sequence[str]) -> list[str]:
-    if "effects" not in tables:
-        return []
-    table = tables["effects"]
+def _effects(table: pd.DataFrame) -> list[str]:
     parts = [
         "Mean change of the target's probability in percent. After each: p against the paper's path. What a search "
-        "maximises is no evidence by itself; mind the edits that it did not see."
+        "maximises is no evidence by itself; mind the edits that it did not see.",
+        "![Changes by method, edit and size](images/real-model/effects.svg)",
     ]
-    if "effects" in figures:
-        parts.append("![Changes by method, edit and size](images/real-model/effects.svg)")
     for group, words in (("right", "rightly classified"), ("wrong", "wrongly classified")):
         own = table.loc[(table["measure"] == "probability") & (table["group"] == group)]
         for k in sorted(set(own["k"])):
             sized = own.loc[own["k"] == k]
-            parts += [
-                f"### k = {k}, {words} (n = {sized['n'].iloc[0]})",
-                markdown_table(_by_edit(sized)),
-            ]
+            cells = sized.assign(column=sized["edit"].map(_EDITS), cell=[_tested(row) for row in to_records(sized)])
+            parts += [f"### k = {k}, {words} (n = {sized['n'].iloc[0]})", _crossed(cells.dropna(subset="column"))]
     own = table.loc[(table["measure"] == "accuracy") & (table["group"] == "all") & (table["edit"] == "remove")]
     if len(own):
-        rows = [
-            {
-                "Paths by": _label(row["method"]),
-                "k": str(row["k"]),
-                "Change of top-1, points": _cell(row),
-                "p": _p(row),
-                "n": str(row["n"]),
-            }
-            for row in to_records(own)
+        columns: Columns = {"Change of top-1, points": _cell, "p": _p}
+        parts += [
+            "### Accuracy when the path is removed, all photographs",
+            _table(own, _METHOD | _K | columns | _N),
         ]
-        parts += ["### Accuracy when the path is removed, all photographs", markdown_table(pd.DataFrame(rows))]
     return parts
 
 
-def _searches(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "searches" not in tables:
-        return []
+def _searches(table: pd.DataFrame) -> list[str]:
     rows = []
-    for (search, edit), found in tables["searches"].groupby(["search", "edit"], sort=False):
+    for (search, edit), found in table.groupby(["search", "edit"], sort=False):
         for name in dict.fromkeys(found["method"]):
             own = {row["k"]: row for row in to_records(found.loc[found["method"] == name])}
             row = {"Search": _label(search), "Edit": _EDITS[edit], "Against paths by": _label(name)}
             for k, n in sorted(set(zip(found["k"], found["n"], strict=True))):
-                cell = ABSENT
-                if k in own:
-                    difference = mean_cell(*(own[k][key] for key in ("difference", "low", "high")))
-                    cell = f"{difference}; {p_cell(own[k]['p'])}"
+                cell = f"{_cell(own[k], 'difference')}; {p_cell(own[k]['p'])}" if k in own else ABSENT
                 row[f"k = {k} (n = {n})"] = cell
             rows.append(row)
     return [
@@ -194,158 +168,73 @@ def _searches(tables: Tables, _: Sequence[str]) -> list[str]:
     ]
 
 
-def _by_edit(own: pd.DataFrame) -> pd.DataFrame:
+def _flipped(table: pd.DataFrame) -> list[str]:
+    own = table.loc[(table["measure"] == "probability") & (table["group"] == "right")]
     rows = []
-    for name in dict.fromkeys(own["method"]):
-        row = {"Paths by": _label(name)}
-        for edit, words in _EDITS.items():
-            (found,) = to_records(own.loc[(own["method"] == name) & (own["edit"] == edit)])
-            row[words[:1].upper() + words[1:]] = f"{_cell(found)}; {_p(found)}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _reasons(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "reasons" not in tables:
-        return []
-    rows = []
-    own: dict[str, dict[str, Any]] = {}
-    for row in to_records(tables["reasons"]):
-        own[row["method"]] = row
-        rows.append(
-            {
-                "Paths by": _label(row["method"]),
-                "(Σ w)(Σ g), points": _cell(row, "joint"),
-                "Σ w·g, points": _cell(row, "expected"),
-                "Neurons with w·g < 0, %": mean_cell(
-                    *(100 * row[f"harmful{end}"] for end in ("", "_low", "_high")), sign=False
-                ),
-                "Rank correlation of (Σ w)(Σ g) with the loss by removal": _number(row["correlation_joint"]),
-                "… of Σ w·g": _number(row["correlation_expected"]),
-            }
-        )
-    parts = [
-        "With activations w and gradients g of the probability at the clean point, removing neurons loses Σ w·g of "
-        "it to first order. The joint score is another number, (Σ w)·(Σ g): it also multiplies one block's "
-        "activation with another block's gradient, and these products stand for nothing that an edit does. So it can "
-        "be high for a path of some neurons that are large and others whose gradients are, and for neurons whose own "
-        "w·g is negative, without which the probability *rises*. "
-    ]
-    if PAPER in own:
-        paper = own[PAPER]
-        parts[0] += (
-            f"Of the paper's paths (k = 1, n = {paper['n']}) {100 * paper['harmful']:.0f} % of the neurons are "
-            "such, and "
-            f"{100 * paper['crossed']:.0f} % of the product at the clean point are cross terms."
-        )
-    return [*parts, markdown_table(pd.DataFrame(rows))]
-
-
-def _transfer(tables: Tables, _: Sequence[str]) -> list[str]:
-    parts = []
-    if "effects" in tables:
-        table = tables["effects"]
-        own = table.loc[
-            (table["measure"] == "probability")
-            & (table["group"] == "right")
-            & table["edit"].isin(["remove", "flipped"])
-        ]
-        rows = []
-        for _, found in own.groupby(["k", "method"], sort=False):
-            by_edit = {row["edit"]: row for row in to_records(found)}
-            if {"remove", "flipped"} <= set(by_edit):
-                same, other = by_edit["remove"], by_edit["flipped"]
-                rows.append(
-                    {
-                        "Paths by": _label(same["method"]),
-                        "k": str(same["k"]),
-                        "Same picture": _cell(same),
-                        "Flipped picture": f"{_cell(other)}; {_p(other)}",
-                        "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}",
-                        "n": str(other["n"]),
-                    }
-                )
-        parts += [
-            "Found on the picture, removed from the picture and from its mirror image; change of the probability in "
-            "percent.",
-            markdown_table(pd.DataFrame(rows)),
-        ]
-    if "transfer" in tables:
-        rows = [
-            {
-                "Paths by": _label(row["method"]),
-                "k": str(row["k"]),
-                "Its own path": _cell(row, "own"),
-                "Of another picture of the class": _cell(row, "own_class"),
-                "Of a picture of another class": _cell(row, "other_class"),
-                "p": p_cell(row["p"]),
-                "n": str(row["n"]),
-            }
-            for row in to_records(tables["transfer"])
-        ]
-        parts += [
-            "The path of another picture removed, in percent; p, uncorrected, compares the last two: what differs "
-            "between them is the class.",
-            markdown_table(pd.DataFrame(rows)),
-        ]
-    return parts
-
-
-def _agreement(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "agreement" not in tables:
-        return []
-    words = _EDITS | {"flipped": "remove, flipped picture"}
-    rows = [
-        {
-            "k": str(row["k"]),
-            "Methods in order of": f"{words[row['one']]} and {words[row['other']]}",
-            "Kendall's τ": _number(row["tau"]),
-            "p": p_cell(row["p"]),
-            "methods": str(row["methods"]),
-        }
-        for row in to_records(tables["agreement"])
-    ]
-    return ["How alike two edits order the methods by their mean change.", markdown_table(pd.DataFrame(rows))]
-
-
-def _selectivity(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "selectivity" not in tables:
-        return []
-    table = tables["selectivity"]
-    rows = [
-        {
-            "Paths by": _label(row["method"]),
-            "k": str(row["k"]),
-            "Target's logit": _cell(row, "target"),
-            "Mean of the others": _cell(row, "others"),
-            "Target falls most, %": mean_cell(
-                *(100 * row[f"falls_most{end}"] for end in ("", "_low", "_high")), sign=False
-            ),
-            "n": str(row["n"]),
-        }
-        for row in to_records(table)
-    ]
+    for _, found in own.groupby(["k", "method"], sort=False):
+        by_edit = {row["edit"]: row for row in to_records(found)}
+        if {"remove", "flipped"} <= set(by_edit):
+            same, other = by_edit["remove"], by_edit["flipped"]
+            rows.append(
+                {
+                    "Paths by": _label(same["method"]),
+                    "k": str(same["k"]),
+                    "Same picture": _cell(same),
+                    "Flipped picture": _tested(other),
+                    "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}",
+                    "n": str(other["n"]),
+                }
+            )
     return [
-        "Change of the logits when the path is removed; by chance the target is the one of "
-        f"{table['classes'].iloc[0]} that falls "
-        f"most on {100 / table['classes'].iloc[0]:.0f} % of the photographs.",
+        "Found on the picture, removed from the picture and from its mirror image; change of the probability in "
+        "percent.",
         markdown_table(pd.DataFrame(rows)),
     ]
 
 
-def _circuits(tables: Tables, figures: Sequence[str]) -> list[str]:
-    if "areas" not in tables:
-        return []
-    table = tables["areas"]
-    measures = list(dict.fromkeys(table["measure"]))
-    rows = []
-    for name in dict.fromkeys(table["method"]):
-        own = {row["measure"]: row for row in to_records(table.loc[table["method"] == name])}
-        rows.append(
-            {"Neurons in the order of": _label(name)}
-            | {measure: _cell(own[measure], sign=False) for measure in measures}
-        )
-    parts = [
+def _transfer(table: pd.DataFrame) -> list[str]:
+    columns: Columns = {
+        "Its own path": lambda row: _cell(row, "own"),
+        "Of another picture of the class": lambda row: _cell(row, "own_class"),
+        "Of a picture of another class": lambda row: _cell(row, "other_class"),
+    }
+    return [
+        "The path of another picture removed, in percent; p, uncorrected, compares the last two: what differs "
+        "between them is the class.",
+        _table(table, _METHOD | _K | columns | _P | _N),
+    ]
+
+
+def _agreement(table: pd.DataFrame) -> list[str]:
+    words = _EDITS | {"flipped": "remove, flipped picture"}
+    columns: Columns = {
+        "Methods in order of": lambda row: f"{words[row['one']]} and {words[row['other']]}",
+        "Kendall's τ": lambda row: _number(row["tau"]),
+    }
+    methods: Columns = {"methods": lambda row: str(row["methods"])}
+    return [
+        "How alike two edits order the methods by their mean change.",
+        _table(table, _K | columns | _P | methods),
+    ]
+
+
+def _selectivity(table: pd.DataFrame) -> list[str]:
+    n_classes = table["classes"].iloc[0]
+    columns: Columns = {
+        "Target's logit": lambda row: _cell(row, "target"),
+        "Mean of the others": lambda row: _cell(row, "others"),
+        "Target falls most, %": lambda row: _percent(row, "falls_most"),
+    }
+    return [
+        "Change of the logits when the path is removed; by chance the target is the one of "
+        f"{n_classes} that falls most on {100 / n_classes:.0f} % of the photographs.",
+        _table(table, _METHOD | _K | columns | _N),
+    ]
+
+
+def _circuits(table: pd.DataFrame) -> list[str]:
+    cells = table.assign(column=table["measure"], cell=[_cell(row, sign=False) for row in to_records(table)])
+    return [
         "The first neurons of each block in a method's order are kept, all others take another picture's "
         "activations, and faithfulness f is the share of the model's lead of the target over the next class that is "
         "left: (m(circuit) − m(∅)) / (m(model) − m(∅)), m the mean over photographs, so a ratio of means. CPR, the "
@@ -353,25 +242,21 @@ def _circuits(tables: Tables, figures: Sequence[str]) -> list[str]:
         "([2504.13151](https://arxiv.org/abs/2504.13151)) on its grid of shares, here of each block's neurons. A "
         "path lies far below that grid's middle, so the same is given on log k, from one thousandth on, divided by "
         "the length of the "
-        f"axis. The paper's method rates candidates given its path of k = 1. n = {table['n'].iloc[0]}."
+        f"axis. The paper's method rates candidates given its path of k = 1. n = {table['n'].iloc[0]}.",
+        "![Faithfulness against the share of neurons kept](images/real-model/circuits.svg)",
+        _crossed(cells, "Neurons in the order of"),
     ]
-    if "circuits" in figures:
-        parts.append("![Faithfulness against the share of neurons kept](images/real-model/circuits.svg)")
-    return [*parts, markdown_table(pd.DataFrame(rows))]
 
 
-def _tests(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "tests" not in tables:
-        return []
-    table = tables["tests"]
+def _tests(table: pd.DataFrame) -> list[str]:
     names = ("equivalence", "sufficiency", "partial necessity", "minimality")
     rows = []
-    for _key, found in table.groupby(["k", "method"], sort=False):
+    for _, found in table.groupby(["k", "method"], sort=False):
         own = {row["test"]: row for row in to_records(found)}
         head = next(iter(own.values()))
         row = {"Paths by": _label(head["method"]), "k": str(head["k"])}
         for test in names:
-            row[test[:1].upper() + test[1:]] = (
+            row[_capital(test)] = (
                 f"{100 * own[test]['share']:.0f} %, {p_cell(own[test]['p'])}" if test in own else ABSENT
             )
         rows.append(row | {"n": str(max(one["n"] for one in own.values()))})
@@ -387,92 +272,78 @@ def _tests(tables: Tables, _: Sequence[str]) -> list[str]:
     ]
 
 
-def _truth(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "truth" not in tables:
-        return []
-    table = tables["truth"]
-    kinds = list(dict.fromkeys(table["what"]))
-    rows = []
-    for name in dict.fromkeys(table["method"]):
-        own = {row["what"]: row for row in to_records(table.loc[table["method"] == name])}
-        rows.append(
-            {"Ratings by": _label(name)} | {kind[:1].upper() + kind[1:]: _cell(own[kind], sign=False) for kind in kinds}
-        )
+def _truth(table: pd.DataFrame) -> list[str]:
+    cells = table.assign(column=table["what"], cell=[_cell(row, sign=False) for row in to_records(table)])
     return [
         "Spearman's correlation, within each photograph, of a method's ratings with the exact loss of probability "
         "when single neurons are removed, in float64: of each block two neurons drawn from all, and two of the "
         "twentieth that gradient × "
         f"activation puts first. Means over {table['n'].iloc[0]} photographs.",
-        markdown_table(pd.DataFrame(rows)),
+        _crossed(cells, "Ratings by"),
     ]
 
 
-def _stability(tables: Tables, _: Sequence[str]) -> list[str]:
-    parts = []
-    if "stability" in tables:
-        table = tables["stability"]
-        rows = [
-            {
-                "Paths by": _label(row["method"]),
-                "What changes": _CHANGES.get(row["what"], row["what"].replace("_", " ")),
-                "Overlap, %": _percent(row),
-                "n": str(row["n"]),
-            }
-            for row in to_records(table)
-        ]
-        parts += [
-            "Overlap of paths of one neuron a block: the share of blocks with the same neuron.",
-            markdown_table(pd.DataFrame(rows)),
-        ]
-    if "classes" in tables:
-        rows = [
-            {
-                "Paths by": _label(row["method"]),
-                "k": str(row["k"]),
-                "Same class, %": f"{100 * row['within']:.1f}",
-                "Different classes, %": f"{100 * row['between']:.1f}",
-                "Difference": mean_cell(*(100 * row[f"difference{end}"] for end in ("", "_low", "_high"))),
-                "p": p_cell(row["p"]),
-                "n": str(row["n"]),
-            }
-            for row in to_records(tables["classes"])
-        ]
-        parts += [
-            "Overlap of the paths of two photographs, all of them; p by shuffling the classes.",
-            markdown_table(pd.DataFrame(rows)),
-        ]
-    if "meaning" in tables:
-        table = tables["meaning"]
-        rows = [
-            {"Paths by": _label(row["method"]), "k": str(row["k"]), "r": _number(row["r"]), "p": p_cell(row["p"])}
-            for row in to_records(table)
-        ]
-        parts += [
-            "Do classes of like meaning use like neurons? Spearman's correlation, over pairs of the "
-            f"{table['classes'].iloc[0]} classes, of their similarity by their paths' neurons with their distance in "
-            "meaning (steps through the dataset's own tree of groceries); Mantel's test, Holm-corrected over this "
-            "table. A negative r says yes.",
-            markdown_table(pd.DataFrame(rows)),
-        ]
-    return parts
-
-
-def _cost(tables: Tables, _: Sequence[str]) -> list[str]:
-    if "cost" not in tables:
-        return []
-    rows = [
-        {
-            "Paths by": _label(row["method"]),
-            "k": "all" if not row["k"] else str(row["k"]),
-            "Seconds a photograph": f"{row['seconds']:.1f}",
-        }
-        for row in to_records(tables["cost"])
+def _stability(table: pd.DataFrame) -> list[str]:
+    columns: Columns = {
+        "What changes": lambda row: _CHANGES.get(row["what"], row["what"].replace("_", " ")),
+        "Overlap, %": _percent,
+    }
+    return [
+        "Overlap of paths of one neuron a block: the share of blocks with the same neuron.",
+        _table(table, _METHOD | columns | _N),
     ]
+
+
+def _classes(table: pd.DataFrame) -> list[str]:
+    columns: Columns = {
+        "Same class, %": lambda row: f"{100 * row['within']:.1f}",
+        "Different classes, %": lambda row: f"{100 * row['between']:.1f}",
+        "Difference": lambda row: _percent(row, "difference", sign=True),
+    }
+    return [
+        "Overlap of the paths of two photographs, all of them; p by shuffling the classes.",
+        _table(table, _METHOD | _K | columns | _P | _N),
+    ]
+
+
+def _meaning(table: pd.DataFrame) -> list[str]:
+    r: Columns = {"r": lambda row: _number(row["r"])}
+    return [
+        "Do classes of like meaning use like neurons? Spearman's correlation, over pairs of the "
+        f"{table['classes'].iloc[0]} classes, of their similarity by their paths' neurons with their distance in "
+        "meaning (steps through the dataset's own tree of groceries); Mantel's test, Holm-corrected over this "
+        "table. A negative r says yes.",
+        _table(table, _METHOD | _K | r | _P | _N),
+    ]
+
+
+def _cost(table: pd.DataFrame) -> list[str]:
+    columns: Columns = {
+        "k": lambda row: str(row["k"] or "all"),
+        "Seconds a photograph": lambda row: f"{row['seconds']:.1f}",
+    }
     return [
         "Of one CPU core that other work shares, the clean pass, the check of rounding and the final score included; "
         "a method that rates every block on its own gives all sizes at once.",
-        markdown_table(pd.DataFrame(rows)),
+        _table(table, _METHOD | columns),
     ]
+
+
+_SECTIONS: Final[Mapping[str, Mapping[str, Callable[[pd.DataFrame], list[str]]]]] = {
+    "What the paper claims": {"claims": _claims},
+    "What the scores are made of": {"reasons": _reasons},
+    "Table 1: what edits of the paths do": {"effects": _effects},
+    "Does the effect search find what matters most?": {"searches": _searches},
+    "Paths found on one picture, measured on another": {"effects": _flipped, "transfer": _transfer},
+    "Does the replacement matter?": {"agreement": _agreement},
+    "This class, or every class?": {"selectivity": _selectivity},
+    "How much of the model a circuit keeps": {"areas": _circuits},
+    "The tests of Shi et al.": {"tests": _tests},
+    "Ratings against the truth": {"truth": _truth},
+    "Image, class, model: how stable paths are": {"stability": _stability, "classes": _classes, "meaning": _meaning},
+    "Cost": {"cost": _cost},
+}
+"""Of each section the tables that it is made of, each with what writes it."""
 
 
 def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
@@ -530,23 +401,53 @@ def _missing(tables: Tables, about: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _label(method: str) -> str:
+def _table(table: pd.DataFrame, columns: Columns) -> str:
+    """A row of the table for each of its rows."""
+    rows = [{title: cell(row) for title, cell in columns.items()} for row in to_records(table)]
+    return markdown_table(pd.DataFrame(rows))
+
+
+def _crossed(cells: pd.DataFrame, title: str = "Paths by") -> str:
+    """A row for each `method`, with its `cell` of each `column`."""
+    rows = [
+        {title: _label(name)} | {_capital(row["column"]): row["cell"] for row in to_records(own)}
+        for name, own in cells.groupby("method", sort=False)
+    ]
+    return markdown_table(pd.DataFrame(rows))
+
+
+def _label(method: Any) -> str:
     label = METHODS[method].label
     return f"**{label}**" if method == PAPER else label
 
 
-def _cell(row: Mapping[str, Any], name: str = "", *, sign: bool = True) -> str:
-    keys = (name, f"{name}_low", f"{name}_high") if name else ("mean", "low", "high")
+def _cell(row: Row, name: str = "", *, sign: bool = True) -> str:
+    keys = (name, f"{name}_low", f"{name}_high") if f"{name}_low" in row else (name or "mean", "low", "high")
     return mean_cell(*(row[key] for key in keys), sign=sign)
 
 
-def _percent(row: Mapping[str, Any]) -> str:
-    return mean_cell(*(100 * row[key] for key in ("mean", "low", "high")), sign=False)
+def _percent(row: Row, name: str = "mean", *, sign: bool = False) -> str:
+    keys = (name, f"{name}_low", f"{name}_high") if f"{name}_low" in row else (name, "low", "high")
+    return mean_cell(*(100 * row[key] for key in keys), sign=sign)
 
 
-def _p(row: Mapping[str, Any]) -> str:
+def _tested(row: Row) -> str:
+    return f"{_cell(row)}; {_p(row)}"
+
+
+def _p(row: Row) -> str:
     return p_cell(row.get(f"p_{PAPER}", float("nan")))
 
 
 def _number(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+_METHOD: Final[Columns] = {"Paths by": lambda row: _label(row["method"])}
+_K: Final[Columns] = {"k": lambda row: str(row["k"])}
+_P: Final[Columns] = {"p": lambda row: p_cell(row["p"])}
+_N: Final[Columns] = {"n": lambda row: str(row["n"])}
