@@ -30,11 +30,12 @@ from neuron_path.classes.methods import compare_methods
 from neuron_path.config import FileHeadConfig, FittedHeadConfig, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_study
+from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.report.cells import p_cell
 from neuron_path.report.markdown import markdown_table
 from neuron_path.stats.intervals import bootstrap_mean
 from neuron_path.stats.paired import holm
-from neuron_path.store.layout import HEAD_FILE, RUN_FILE
+from neuron_path.store.layout import RUN_FILE
 from neuron_path.store.reader import load_paths, read_json
 from subject import in_words
 
@@ -87,7 +88,7 @@ def study(run_dir: Path, scorer: str | None) -> Studied:
     for start in range(0, len(rows), BATCH):
         some = rows.iloc[start : start + BATCH]
         images = torch.stack([opened.data.dataset[places[name]]["image"] for name in some["sample_id"]])  # type: ignore[arg-type]
-        paths = torch.tensor(some["path"].tolist())
+        paths = torch.from_numpy(np.stack(some["path"].tolist())).long()
         before, after = _removed(opened.session.model, images, paths, some["target"].tolist())
         clean.append(before)
         changes.append(100 * (after - before.unsqueeze(1)) / before.unsqueeze(1))
@@ -136,7 +137,7 @@ def compare(studied: list[Studied]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     for name in table.columns[1:]:
         r, p = zip(*table[name], strict=True)
-        table[name] = [f"{a:+.2f}, p {p_cell(b)}".replace("-", "−") for a, b in zip(r, holm(p), strict=True)]
+        table[name] = [f"{a:+.2f}; {p_cell(b)}".replace("-", "−") for a, b in zip(r, holm(p), strict=True)]
     return table
 
 
@@ -158,7 +159,7 @@ def main(arguments: list[str]) -> int:
         right = 100 * np.mean((one.rows["prediction"] == one.rows["label"]).to_numpy())
         blocks = ", ".join(f"{value:.1f}".replace("-", "−") for value in one.depth)
         print(f"{one.name}: {right:.0f} % right; removal changes the probability by {told}; block by block {blocks}")
-    print(f"\n{markdown_table(table)}\nn = {len(studied[0].rows)}")
+    print(f"\n{markdown_table(table)}\n\nAfter each correlation: p. n = {len(studied[0].rows)}.")
     return 0
 
 
