@@ -1,4 +1,4 @@
-"""The study in two figures: what edits of the paths do, and how much of the model small circuits keep."""
+"""The study in figures: what edits of the paths do, what the neurons answer to, what small circuits keep."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
-from neuron_path.report.style import INK, MUTED, MethodStyle, axes_in_inches, figure_style, method_styles, new_figure
+from neuron_path.report.style import (
+    INK,
+    MUTED,
+    VERMILION,
+    MethodStyle,
+    axes_in_inches,
+    figure_style,
+    method_styles,
+    new_figure,
+)
 from real_study.methods import METHODS
 
 _EDITS: Final = {
@@ -78,6 +89,40 @@ def _mark(axes: object, row: pd.Series, line: int, look: MethodStyle) -> None:
         elinewidth=1.0,
         zorder=3,
     )
+
+
+def evidence_figure(evidence: pd.DataFrame, sheet: Image.Image) -> Figure:
+    """The patches that activate the neurons on most paths most, each outlined in its photograph.
+
+    Args:
+        evidence, sheet: from `evidence_table`.
+    """
+    side, gap, line, columns = 0.66, 0.04, 1.0, 2
+    n_lines = -(-(int(evidence["line"].max()) + 1) // columns)
+    pixels = np.asarray(sheet)
+    size = pixels.shape[1] // (int(evidence["rank"].max()) + 1)
+    column = (int(evidence["rank"].max()) + 1) * (side + gap) + 0.12
+    with figure_style():
+        figure = new_figure(columns * column, n_lines * line)
+        width, height = figure.get_size_inches()
+        for row in evidence.to_dict("records"):
+            place, rank = row["line"], row["rank"]
+            left = 0.06 + (place // n_lines) * column + rank * (side + gap)
+            top = height - 0.22 - (place % n_lines) * line
+            axes = axes_in_inches(figure, left, top - side, side, side)
+            axes.set_axis_off()
+            tile = pixels[place * size : (place + 1) * size, rank * size : (rank + 1) * size]
+            axes.imshow(tile, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
+            for colour, thickness in (("white", 2.6), (VERMILION, 1.3)):
+                box = (row["left"], row["top"]), row["right"] - row["left"], row["bottom"] - row["top"]
+                axes.add_patch(Rectangle(*box, fill=False, edgecolor=colour, linewidth=thickness))
+            if not rank:
+                words = (
+                    f"block {row['block']}, neuron {row['neuron']}: on {row['uses']} of {row['n']} paths, "
+                    f"{row['of_class']} of {row['class_n']} of {row['class']}"
+                )
+                figure.text(left / width, (top + 0.05) / height, words, fontsize=6.5, color=INK)
+    return figure
 
 
 def circuits_figure(curve: pd.DataFrame) -> Figure:

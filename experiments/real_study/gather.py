@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.atomic import write_json, write_text
+from neuron_path.store.atomic import write_bytes, write_json, write_text
 from neuron_path.store.provenance import collect_provenance
 from real_study import claims, tables
+from real_study.evidence import evidence_table, jpeg
 from real_study.results import Results
 from real_study.store import Store
 
@@ -62,6 +63,9 @@ def gather(
         "reasons": tables.reasons_table(results),
         "cost": tables.cost_table(results),
     }
+    made["evidence"], sheet = evidence_table(results)
+    if sheet is not None:
+        write_bytes(Path(folder) / "evidence.jpg", jpeg(sheet))
     for name, table in made.items():
         if len(table):
             text = pd.DataFrame(table).to_csv(index=False, float_format="%.6g", lineterminator="\n")

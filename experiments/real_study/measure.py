@@ -24,6 +24,7 @@ from neuron_path.search.chunk import Chunk
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.settings import SearchSettings
 from neuron_path.types import PathResult
+from real_study.evidence import most_used, strongest_patches
 from real_study.methods import PAPER, method
 from real_study.store import Arrays, Cell
 from real_study.subject import ONE_NODE, Part, Photographs, Subject, complement
@@ -66,6 +67,7 @@ class Measurements:
             "changed": self._changed,
             "truth": self._truth,
             "rated": self._rated,
+            "evidence": self._evidence,
             "rules": self._rules,
         }
         return self.store.put(cell, lambda: kinds[cell.kind](cell))
@@ -313,6 +315,12 @@ class Measurements:
         truth = self.measure(Cell("truth", "", cell.k, cell.chunk))
         ratings = self.ratings(cell.method, cell.chunk)
         return {"rated": ratings[truth["image"], truth["block"], truth["neuron"]]}
+
+    def _evidence(self, cell: Cell) -> Arrays:
+        """What activates the neurons most that are on most paths of the chunks up to the cell's."""
+        chunks = [self.store.read(Cell("paths", cell.method, cell.k, chunk)) for chunk in range(cell.chunk + 1)]
+        units = most_used(np.concatenate([arrays["paths"] for arrays in chunks]))
+        return strongest_patches(self.session, self.subject.data, units)
 
 
 class _Lender:

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from PIL import Image
 
 from neuron_path.report.cells import ABSENT, mean_cell, p_cell, to_records
 from neuron_path.report.markdown import markdown_table
 from neuron_path.report.style import save_figure
 from neuron_path.store.atomic import write_text
-from real_study.figure import circuits_figure, effects_figure
+from real_study.figure import circuits_figure, effects_figure, evidence_figure
 from real_study.methods import METHODS, PAPER
 from real_study.plan import PARTS
 
 TABLES: Final = (
     "effects", "scores", "claims", "searches", "agreement", "selectivity", "transfer", "curves", "areas", "tests",
-    "truth", "stability", "classes", "meaning", "reasons", "cost",
+    "truth", "evidence", "stability", "classes", "meaning", "reasons", "cost",
 )  # fmt: skip
 _EDITS: Final = {
     "remove": "remove",
@@ -54,6 +55,9 @@ def write_page(folder: str | Path, page: str | Path) -> str:
         save_figure(effects_figure(tables["effects"]), images / "effects", ["svg"])
     if "curves" in tables:
         save_figure(circuits_figure(tables["curves"]), images / "circuits", ["svg"])
+    if "evidence" in tables:
+        with Image.open(Path(folder) / "evidence.jpg") as sheet:
+            save_figure(evidence_figure(tables["evidence"], sheet), images / "evidence", ["png"], dpi=160)
     text = page_text(tables, about)
     write_text(page, text)
     return text
@@ -317,6 +321,16 @@ def _meaning(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def _evidence(table: pd.DataFrame) -> list[str]:
+    return [
+        "The ten neurons that are on most paths of the search for the effect of removal (k = 1), and of all "
+        "photographs under study the patches at which they are most active, one of a photograph at most. The paths "
+        "count a neuron at the class token; its patches are shown because they can be looked at, and need not tell the "
+        "same. Photographs: GroceryStoreDataset (Klasson et al., WACV 2019), MIT licence.",
+        "![Patches that activate the ten most used neurons most](images/real-model/evidence.png)",
+    ]
+
+
 def _cost(table: pd.DataFrame) -> list[str]:
     columns: Columns = {
         "k": lambda row: str(row["k"] or "all"),
@@ -341,6 +355,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, Callable[[pd.DataFrame], list[str]]]]
     "The tests of Shi et al.": {"tests": _tests},
     "Ratings against the truth": {"truth": _truth},
     "Image, class, model: how stable paths are": {"stability": _stability, "classes": _classes, "meaning": _meaning},
+    "What the most used neurons answer to": {"evidence": _evidence},
     "Cost": {"cost": _cost},
 }
 """Of each section the tables that it is made of, each with what writes it."""
@@ -378,15 +393,19 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
 
 
 _NEVER: Final = (
-    "Pruning on this model, and the patches that activate the most used units.",
+    "Pruning on this model.",
     "The paper's own models and ImageNet: `experiments/table1.py` does that where they are at hand.",
     "Ablation, knowledge neurons, conductance and guided influence patterns, for their cost.",
 )
 
 
 def _missing(tables: Tables, about: Mapping[str, Any]) -> list[str]:
-    names = {"circuits": "areas", "nulls": "tests", "transfer": "transfer", "changes": "stability", "truth": "truth"}
-    found = [f"The part `{part}`: not reached yet." for part in PARTS if names.get(part, "effects") not in tables]
+    there = set(tables)
+    if "stability" in tables and tables["stability"]["what"].str.endswith("nodes").any():
+        there.add("rules")
+    names = {"circuits": "areas", "nulls": "tests", "changes": "stability"}
+    names |= {part: part for part in ("transfer", "truth", "evidence", "rules")}
+    found = [f"The part `{part}`: not reached yet." for part in PARTS if names.get(part, "effects") not in there]
     if about["n_images"] < about["n_planned"]:
         found.append(
             f"{about['n_planned'] - about['n_images']} of the {about['n_planned']} photographs: not reached yet."

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from neuron_path.errors import NeuronPathError, unknown_name
+from real_study.evidence import SEARCH, evidence_cell
 from real_study.methods import METHODS, PAPER, method
 from real_study.store import Cell
 from real_study.subject import CHANGES
 
-PARTS: Final = ("table", "circuits", "nulls", "transfer", "changes", "minimality", "truth", "rules")
+PARTS: Final = ("table", "circuits", "nulls", "transfer", "changes", "minimality", "truth", "evidence", "rules")
 FIRST: Final = (PAPER, "effect_remove", "linearized_joint", "gradient_x_activation", "activation")
 """Methods that the dearer parts take."""
 RANKINGS: Final = (PAPER, "gradient_x_activation", "integrated_gradients", "activation", "influence_pattern", "random")
@@ -61,6 +62,8 @@ class Scope:
             if chunk < self.dear_chunks:
                 yield from self._of("table", chunk, sizes[1:])
             yield from self._of("rules", chunk, sizes)
+        if "evidence" in self.parts and SEARCH in self.methods and 1 in self.sizes:
+            yield evidence_cell(self.chunks - 1)
 
     def _of(self, part: str, chunk: int, sizes: Sequence[int], *, dear: bool = True) -> list[Cell]:
         """The cells of a part; without `dear` only those that are cheap at any size."""

@@ -72,7 +72,7 @@ def test_the_settings_compose_and_every_cell_has_a_kind() -> None:
     cells = list(Scope(2, 1, settings.sizes, settings.methods, settings.parts).cells())
     assert {cell.kind for cell in cells} == {
         "clean", "paths", "effects", "reasons", "circuits", "nulls", "transfer", "changed", "minimality", "truth",
-        "rated", "rules",
+        "rated", "evidence", "rules",
     }  # fmt: skip
     effects = {(cell.method, cell.k, cell.chunk) for cell in cells if cell.kind == "effects"}
     assert {(name, k, 0) for name in settings.methods for k in settings.sizes} <= effects
@@ -222,11 +222,11 @@ def test_the_whole_study_stops_goes_on_and_writes_its_page(tmp_path: Path) -> No
 
     assert "56/56" in run("parts=[table]", "images=4", "page=null")
     rest = run()
-    assert "57/161" in rest.splitlines()[0]
-    assert "161/161" in rest
-    assert "/161" not in run()
+    assert "57/162" in rest.splitlines()[0]
+    assert "161/162" in rest
+    assert "/162" not in run()
     shutil.rmtree(tmp_path / "outputs")  # what is published is enough to go on from
-    assert "/161" not in run("resume=found/cells")
+    assert "/162" not in run("resume=found/cells")
     tables, about = read_tables(tmp_path / "found")
     assert about["n_images"] == 8
     effects = tables["effects"]
