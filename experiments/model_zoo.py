@@ -157,7 +157,7 @@ def main(arguments: list[str]) -> int:
     for one in studied:
         told = in_words(bootstrap_mean(one.effects), " %")
         right = 100 * np.mean((one.rows["prediction"] == one.rows["label"]).to_numpy())
-        blocks = ", ".join(f"{value:.1f}".replace("-", "−") for value in one.depth)
+        blocks = ", ".join(f"{value:.1f}".replace("-", "−") for value in one.depth.round(1) + 0.0)
         print(f"{one.name}: {right:.0f} % right; removal changes the probability by {told}; block by block {blocks}")
     print(f"\n{markdown_table(table)}\n\nAfter each correlation: p. n = {len(studied[0].rows)}.")
     return 0
