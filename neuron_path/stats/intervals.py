@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -14,6 +16,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.stats.resampling import alike, resampled_means
 
 _AT_ONCE = 2**23  # redrawn means at once: 64 MiB
+_THREADS = 4  # that draw at the same time, at most
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,9 +100,14 @@ def bootstrap_means(
     low, high = np.empty((2, len(samples)))
     varied = np.flatnonzero((samples != samples[:, :1]).any(axis=1))  # of others no redraw can differ
     size = max(1, _AT_ONCE // n_resamples)
-    for begin in range(0, len(varied), size):
-        block = varied[begin : begin + size]
+    blocks = [varied[begin : begin + size] for begin in range(0, len(varied), size)]
+
+    def fill(block: NDArray[np.intp]) -> None:
         low[block], high[block] = percentiles(resampled_means(samples[block], n_resamples, seed), confidence)
+
+    # NumPy lets go of the interpreter's lock; a block's numbers do not depend on the others.
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        list(pool.map(fill, blocks))
     return intervals_of(samples, low, high, confidence)
 
 
