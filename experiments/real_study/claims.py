@@ -13,6 +13,7 @@ from neuron_path.classes.overlap import overlap_test
 from neuron_path.stats.paired import holm, paired_test
 from real_study.methods import METHODS, PAPER
 from real_study.results import Floats, Results
+from real_study.tables import meaning_test
 
 RIVALS: Final = ("activation", "influence_pattern")  # the paper's baselines
 OTHERS: Final = ("random", "activation_matched_random", "gradient_x_activation", "effect_remove")
@@ -21,13 +22,19 @@ _EDITS: Final = {"remove": (-1, "Removing it lowers"), "enhance": (1, "Enhancing
 _ALPHA: Final = 0.05
 
 
-def claims_table(results: Results) -> pd.DataFrame:
+def claims_table(results: Results, distances: str | None = None) -> pd.DataFrame:
     """A row for each claim: the difference that it asserts, its interval and Holm-corrected p-value, and the verdict.
 
     The verdict is "holds" or "the opposite holds" where p < 0.05, else "not shown". Images are those that the model
-    classifies rightly; of class overlaps, all.
+    classifies rightly; of class overlaps, all. With a file of semantic distances, that of the classes is among them.
     """
     rows = [*_superior(results), *_preserved(results), *_of_classes(results)]
+    chunks = results.chunks("paths", PAPER, 1) if distances is not None else []
+    if chunks and (test := meaning_test(results, PAPER, 1, chunks, str(distances))):
+        claim = "Classes of like meaning use like neurons (correlation with their distance)"
+        none = float("nan")
+        bounds = {"difference": test.r, "low": none, "high": none, "p": test.p, "n": test.n_classes}
+        rows.append({"claim": claim, "k": 1, "sign": -1, "unit": "r", **bounds})
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)

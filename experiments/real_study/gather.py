@@ -48,7 +48,7 @@ def gather(
     made = {
         "effects": effects,
         "scores": tables.scores_table(results),
-        "claims": claims.claims_table(results),
+        "claims": claims.claims_table(results, distances),
         "searches": claims.searches_table(results),
         "agreement": tables.agreement_table(results, effects),
         "selectivity": tables.selectivity_table(results),

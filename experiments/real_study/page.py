@@ -101,7 +101,9 @@ def _claims(table: pd.DataFrame) -> list[str]:
         "Of the paper's path": lambda row: row["claim"],
         "k": _K["k"],
         "Verdict": lambda row: row["verdict"] if row["verdict"] == "not shown" else f"**{row['verdict']}**",
-        "Difference": lambda row: _cell(row, "difference") + {"%": " %", "points": " points", "of p": ""}[row["unit"]],
+        "Difference": lambda row: (
+            _cell(row, "difference") + {"%": " %", "points": " points", "of p": "", "r": ""}[row["unit"]]
+        ),
     }
     return [
         f"Of {len(table)} statements {told}, at p < 0.05 after Holm's correction over all of them.",
@@ -185,7 +187,7 @@ def _flipped(table: pd.DataFrame) -> list[str]:
                     "k": str(same["k"]),
                     "Same picture": _cell(same),
                     "Flipped picture": _tested(other),
-                    "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}",
+                    "Kept, %": f"{100 * other['mean'] / same['mean']:.0f}" if same["high"] < 0 else ABSENT,
                     "n": str(other["n"]),
                 }
             )

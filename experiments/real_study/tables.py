@@ -17,7 +17,7 @@ from neuron_path.classes.overlap import overlap_test
 from neuron_path.classes.similarity import class_similarity
 from neuron_path.classes.usage import count_usage
 from neuron_path.stats.intervals import Interval, bootstrap_mean, percentiles
-from neuron_path.stats.mantel import mantel
+from neuron_path.stats.mantel import Mantel, mantel
 from neuron_path.stats.paired import holm, paired_tests
 from neuron_path.stats.resampling import resampled_means
 from path_stability import path_overlap
@@ -406,26 +406,28 @@ def meaning_table(results: Results, distances: str | None) -> pd.DataFrame:
         distances: a file that `neuron-path analyze --distances` takes; None: nothing to compare with.
     """
     rows = []
-    names = results.identity["classes"]
     for k in results.sizes("effects") if distances is not None else []:
         chunks = results.common("effects", k)
-        labels = results.labels(chunks) if chunks else np.array([])
-        if len(set(labels.tolist())) < _LEAST_CLASSES:
-            continue
-        for name in results.methods("effects", k):
-            paths = make_class_paths(results.paths(name, k, chunks), labels, n_neurons=results.identity["n_neurons"])
-            known = read_distances(str(distances), paths.classes.tolist(), names)
-            similarity = class_similarity(count_usage(paths))
-            pairs = similarity[np.triu_indices(len(similarity), k=1)]
-            if np.ptp(pairs) > 0:  # else, as of random paths that share no neuron, there is no correlation
-                test = mantel(similarity, known.values)
-                rows.append(
-                    {"k": k, "method": name, "r": test.r, "p": test.p, "classes": test.n_classes, "n": len(labels)}
-                )
+        for name in results.methods("effects", k) if chunks else []:
+            if test := meaning_test(results, name, k, chunks, str(distances)):
+                n = len(results.labels(chunks))
+                rows.append({"k": k, "method": name, "r": test.r, "p": test.p, "classes": test.n_classes, "n": n})
     if rows:
         for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
             row["p"] = float(p)
     return pd.DataFrame(rows)
+
+
+def meaning_test(results: Results, name: str, k: int, chunks: Sequence[int], distances: str) -> Mantel | None:
+    """The test of one method's paths; None where few classes or paths without a common neuron leave nothing to test."""
+    labels, identity = results.labels(chunks), results.identity
+    paths = make_class_paths(results.paths(name, k, chunks), labels, n_neurons=identity["n_neurons"])
+    if paths.n_classes < _LEAST_CLASSES:
+        return None
+    similarity = class_similarity(count_usage(paths))
+    if np.ptp(similarity[np.triu_indices(len(similarity), k=1)]) == 0:
+        return None
+    return mantel(similarity, read_distances(distances, paths.classes.tolist(), identity["classes"]).values)
 
 
 def reasons_table(results: Results) -> pd.DataFrame:
