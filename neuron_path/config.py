@@ -70,6 +70,7 @@ class FileHeadConfig(HeadConfig):
     name: str = "file"
     path: str = MISSING
     key: str | None = None
+    of_patches: bool = False
 
 
 @dataclass

@@ -295,7 +295,7 @@ def test_ablation_is_captums_of_a_heads_channels_together(case: Case) -> None:
 @pytest.mark.parametrize("scope", ["cls", "patch"])
 def test_conductance_is_captums_summed_over_a_heads_channels(name: str, scope: str) -> None:
     case, head = make(name, scope, "heads"), 1
-    for index, (found, layer, a) in enumerate(zip(ratings(case, "conductance"), case.layers, case.clean(), strict=True)):
+    for found, layer, a in zip(ratings(case, "conductance"), case.layers, case.clean(), strict=True):
         method = NeuronConductance(lambda images: case.model(images).softmax(1), layer.module)
         expected = torch.zeros(len(case.images), dtype=torch.float64)
         for token in range(*case.tokens.indices(a.shape[1])):
