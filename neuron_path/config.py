@@ -143,6 +143,7 @@ class ImageFolderConfig(PicturesConfig):
     name: str = "image_folder"
     labels: str | None = None
     labels_only: bool = False
+    each_label: bool = False
     cache: bool = True
 
 
