@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from neuron_path.data.label_files import read_label_sets
+from neuron_path.data.label_files import read_labels
 from neuron_path.data.labels import KnownClasses, number_classes, numbered
 from neuron_path.data.listing import list_files
 from neuron_path.data.pictures import ENDINGS, PictureDataset
@@ -80,7 +80,7 @@ class ImageFolderDataset(PictureDataset):
             if class_index is None:
                 _check_level(files, keys, self.root, known)
         else:
-            found = read_label_sets(Path(labels).expanduser(), files, only=labels_only, several=each_label)
+            found = read_labels(Path(labels).expanduser(), files, only=labels_only, several=each_label)
             if labels_only:
                 self.left_out["unlabelled picture"] = found.count(frozenset())
             files = [file for file, own in zip(files, found, strict=True) for _ in own]

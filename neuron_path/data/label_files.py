@@ -105,24 +105,18 @@ def _shared(one: str, other: str) -> int:
     return 2 * (short.count("/") + 1) if short else 0
 
 
-def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list[str | None]:
-    """The class key of each image by a table of files and classes.
+def read_labels(file: Path, names: Sequence[str], *, only: bool = False, several: bool = False) -> list[frozenset[str]]:
+    """The class key of each image by a table of files and classes, or its class keys.
 
     Args:
         file: CSV or other text, in UTF-8 or UTF-16; rows of files that are not asked for are passed over.
         names: the images, relative to their folder.
-        only: whether images without a row get None.
+        only: whether images may have none.
+        several: whether they may have several.
 
     Raises:
-        NeuronPathError: no such table, columns that are not clear, several labels for an image, or none.
+        NeuronPathError: no such table, columns or rows that are not clear, several labels for an image, or none.
     """
-    return [next(iter(labels), None) for labels in read_label_sets(file, names, only=only)]
-
-
-def read_label_sets(
-    file: Path, names: Sequence[str], *, only: bool = False, several: bool = False
-) -> list[frozenset[str]]:
-    """As `read_labels`, all labels of each image, where it may have several."""
     found: list[frozenset[str]] = []
     with _uncollected():
         table, place = _choose_table(file, names)
