@@ -244,6 +244,13 @@ def head_of(model: nn.Module) -> AttachedHead | None:
     return AttachedHead(True, False, 0) if isinstance(classifier, CosineLinear) else None
 
 
+def count_masks(model: nn.Module) -> int:
+    """K: over how many masks a head of patches reads; 1 of any other."""
+    timm_model: Any = model
+    classifier = timm_model.get_classifier() if hasattr(model, "get_classifier") else None
+    return len(classifier.masks) if isinstance(classifier, PatchLinear) and classifier.masks is not None else 1
+
+
 class _Behind(nn.Sequential):
     """A model's own last layer and the head that reads what it gives."""
 

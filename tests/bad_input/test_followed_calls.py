@@ -136,6 +136,11 @@ def with_a_mask(masks: Tensor) -> object:
     return with_masks(masks, dataclasses.replace(PLAIN_HEAD, of_patches=True))
 
 
+def with_two_masks(target: Any) -> object:
+    model: Any = with_a_mask(torch.ones(2, 2, 2))
+    return find(model=model, target=target)
+
+
 def of_two_layers() -> Any:
     model: Any = tiny.make()
     model.head = torch.nn.Sequential(model.head, torch.nn.ReLU())
@@ -333,6 +338,9 @@ CALLS = {
         {"masks": torch.ones(1, 2, 2), "head": PLAIN_HEAD},
         r"make it one, (?P<expression>.*), or leave",
         {"dataclasses": dataclasses, "head": PLAIN_HEAD},
+    ),
+    "classes of two masks": Call(
+        with_two_masks, {"target": "margin"}, r"use (?P<expression>'\w+') or 'sigmoid', or attach"
     ),
     "one mask": Call(
         with_a_mask,

@@ -142,6 +142,17 @@ def test_the_other_functions_in_python_take_it() -> None:
         torch.testing.assert_close(heat.effects[row], fall, rtol=0, atol=1e-9)
 
 
+def test_classes_are_not_compared_across_masks() -> None:
+    model, _ = both("vit-cls", some_masks("vit-cls", 2), linear_head())
+    images = zoo.SPECIMENS["vit-cls"].images(1)
+    for target in ("probability", "margin", "contrast"):
+        with pytest.raises(NeuronPathError, match=f"reads 2 masks, and the target '{target}' would .*: use 'logit'"):
+            neuron_path.find_paths(model, images, 3, target=target)
+    model, literal = both("vit-cls", some_masks("vit-cls", 1), linear_head())
+    found = neuron_path.find_paths(model, images, 3, search="linearized")
+    torch.testing.assert_close(found.target_probabilities, literal(images).softmax(1)[:, 3], rtol=1e-9, atol=0)
+
+
 def test_weights_of_patches_are_a_weighted_mean() -> None:
     name = "beit-oblong"
     shares = torch.rand(2, *some_masks(name, 1).shape[1:], generator=torch.Generator().manual_seed(1))
