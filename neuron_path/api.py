@@ -17,7 +17,7 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.attribution.score import path_scores
 from neuron_path.attribution.scorer import Scorer, scorers
-from neuron_path.attribution.target import PROBABILITY, Target
+from neuron_path.attribution.target import OF_SEVERAL_CLASSES, PROBABILITY, Target
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.evidence.grid import patch_grid, patch_tokens
 from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
@@ -25,7 +25,7 @@ from neuron_path.interventions.heat_map import activation_map, effect_map
 from neuron_path.interventions.means import MeanActivations
 from neuron_path.interventions.operations import MeanAblation
 from neuron_path.models.budget import chunks
-from neuron_path.models.heads import LinearHead, head_bytes
+from neuron_path.models.heads import LinearHead, count_masks, head_bytes
 from neuron_path.models.session import Session, Targets
 from neuron_path.search.finder import PathFinder
 from neuron_path.search.method import Method
@@ -149,7 +149,7 @@ def find_paths(
     lender = None if chosen.borrows is None else _Given(session, images, reference_images, donor_images)
     settings = SearchSettings(
         Quadrature.of(quadrature, n_steps),
-        Target.of(target, contrast_class, session.adapter.n_classes),
+        _target_of(session, target, contrast_class),
         top_k,
         per_block,
         micro_batch,
@@ -164,6 +164,17 @@ def find_paths(
     return replace(
         found, paths=paths, n_neurons=tuple(block.n_neurons for block in session.adapter.blocks), units=units
     )
+
+
+def _target_of(session: Session, target: str | Callable[[Tensor], Tensor], contrast_class: int | None) -> Target:
+    """What is attributed, if the model has outputs for it."""
+    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    if wanted.name in OF_SEVERAL_CLASSES and (n_masks := count_masks(session.model)) > 1:
+        raise NeuronPathError(
+            f"The model's head reads {n_masks} masks, and the target '{wanted.name}' would compare their outputs: use "
+            "'logit' or 'sigmoid', or attach the head with one mask after another."
+        )
+    return wanted
 
 
 class _Given:
@@ -235,7 +246,7 @@ def score_paths(
             "The measure 'joint' is a product of sums and has no convergence delta: use measure='complete'."
         )
     session, rule = Session(model, token_scope, units), Quadrature.of(quadrature, n_steps)
-    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    wanted = _target_of(session, target, contrast_class)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = _distinct(session.check_paths(paths, len(images)))
@@ -402,7 +413,7 @@ def intervene(
         _check_donors(session, donor_images, images)
     means = None if reference_images is None else _means_of(session, reference_images)
     checked = session.check_targets(targets, len(images))
-    wanted = Target.of(target, contrast_class, session.adapter.n_classes) if return_values else PROBABILITY
+    wanted = _target_of(session, target, contrast_class) if return_values else PROBABILITY
     evaluator = Evaluator([intervention], means, target=wanted)
     parts = []
     with session.active():
@@ -518,7 +529,7 @@ def heat_map(
         quadrature = Quadrature("adaptive", fewest, tolerance, max(fewest, most))
     rule = Quadrature.of(quadrature, n_steps)
     session = Session(model, token_scope, units)
-    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    wanted = _target_of(session, target, contrast_class)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = _paths_of(session, paths, block, len(images))
@@ -591,7 +602,7 @@ def path_edges(
     ((2, 12, 12), (2, 12), (2, 12))
     """
     session = Session(model, token_scope, units)
-    wanted = Target.of(target, contrast_class, session.adapter.n_classes)
+    wanted = _target_of(session, target, contrast_class)
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = _distinct(session.check_paths(paths, len(images)))

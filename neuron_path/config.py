@@ -70,6 +70,7 @@ class FileHeadConfig(HeadConfig):
     name: str = "file"
     path: str = MISSING
     key: str | None = None
+    of_patches: bool = False
 
 
 @dataclass
@@ -142,6 +143,7 @@ class ImageFolderConfig(PicturesConfig):
     name: str = "image_folder"
     labels: str | None = None
     labels_only: bool = False
+    each_label: bool = False
     cache: bool = True
 
 

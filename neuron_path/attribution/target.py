@@ -14,7 +14,7 @@ from neuron_path.attribution.quadrature import is_whole
 from neuron_path.errors import NeuronPathError, unknown_name
 
 TARGETS = ("probability", "logit", "margin", "sigmoid", "contrast")
-_OF_SEVERAL_CLASSES = ("probability", "margin", "contrast")
+OF_SEVERAL_CLASSES = ("probability", "margin", "contrast")
 _CUSTOM = "custom"
 
 
@@ -142,7 +142,7 @@ class Target:
         return F.logsigmoid(odds).exp()
 
     def _check(self, n_classes: int) -> None:
-        if n_classes == 1 and self.name in _OF_SEVERAL_CLASSES:
+        if n_classes == 1 and self.name in OF_SEVERAL_CLASSES:
             raise NeuronPathError(
                 f"The model has a single output, of which the target '{self.name}' would say nothing: use 'sigmoid' "
                 "for one that was trained by a binary loss, 'logit' for a regression."

@@ -40,6 +40,7 @@ class ImageFolderDataset(PictureDataset):
         class_index, known: how classes are numbered; see `neuron_path.data.labels.number_classes`.
         labels: table of files and classes, which goes before the folders; see `neuron_path.data.label_files`.
         labels_only: whether pictures that it lacks are left out.
+        each_label: whether a picture counts once for each of its labels there, named by both: `a.png#cat`.
         classes: names of the classes to take, or of their folders; None takes all.
         limit: at most so many pictures, spread evenly; None takes all.
         cache: whether the listing of a large folder is remembered; see `neuron_path.data.listing.list_files`.
@@ -58,6 +59,7 @@ class ImageFolderDataset(PictureDataset):
         class_index: str | Path | None = None,
         labels: str | Path | None = None,
         labels_only: bool = False,
+        each_label: bool = False,
         known: KnownClasses | None = None,
         classes: Sequence[str | int] | None = None,
         limit: int | None = None,
@@ -70,21 +72,29 @@ class ImageFolderDataset(PictureDataset):
         self.left_out["other file"] = len(listed) - len(files)
         own = None
         if labels is None:
+            if each_label:
+                raise NeuronPathError(
+                    "data.each_label is of pictures with several labels: give these, data.labels=FILE, or leave it out."
+                )
             keys = _folder_keys(files, self.root)
             if class_index is None:
                 _check_level(files, keys, self.root, known)
         else:
-            keys = read_labels(Path(labels).expanduser(), files, only=labels_only)
+            found = read_labels(Path(labels).expanduser(), files, only=labels_only, several=each_label)
             if labels_only:
-                self.left_out["unlabelled picture"] = keys.count(None)
-                files = [file for file, key in zip(files, keys, strict=True) if key is not None]
-                keys = [key for key in keys if key is not None]
+                self.left_out["unlabelled picture"] = found.count(frozenset())
+            files = [file for file, own in zip(files, found, strict=True) for _ in own]
+            keys = [key for own in found for key in sorted(own)]
+            if each_label:
+                names = [f"{file}#{key}" for file, key in zip(files, keys, strict=True)]
+                self.pictures, files = dict(zip(names, files, strict=True)), names
             own = numbered(keys) if class_index is None else None
         numbering = own or number_classes(keys, class_index=class_index, known=known)
         self._take(files, keys, numbering, only=classes, limit=limit, where=f"Folder '{self.root}'")
 
     def _source(self, index: int) -> Path:
-        file = self.root / self.sample_ids[index]
+        name = self.sample_ids[index]
+        file = self.root / self.pictures.get(name, name)
         if not S_ISREG(file.stat().st_mode):  # a pipe would be waited for, and for ever
             raise ValueError("it is no ordinary file")
         return file

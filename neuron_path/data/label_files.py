@@ -105,36 +105,37 @@ def _shared(one: str, other: str) -> int:
     return 2 * (short.count("/") + 1) if short else 0
 
 
-def read_labels(file: Path, names: Sequence[str], *, only: bool = False) -> list[str | None]:
-    """The class key of each image by a table of files and classes.
+def read_labels(file: Path, names: Sequence[str], *, only: bool = False, several: bool = False) -> list[frozenset[str]]:
+    """The class key of each image by a table of files and classes, or its class keys.
 
     Args:
         file: CSV or other text, in UTF-8 or UTF-16; rows of files that are not asked for are passed over.
         names: the images, relative to their folder.
-        only: whether images without a row get None.
+        only: whether images may have none.
+        several: whether they may have several.
 
     Raises:
-        NeuronPathError: no such table, columns that are not clear, several labels for an image, or none.
+        NeuronPathError: no such table, columns or rows that are not clear, several labels for an image, or none.
     """
-    keys: list[str | None] = []
+    found: list[frozenset[str]] = []
     with _uncollected():
         table, place = _choose_table(file, names)
         named, cells = table.column(place), table.column(_class_column(file, table, place))
-        for name, labels in zip(names, _labels_of(file, names, named, cells), strict=True):
-            if len(labels) > 1:
+        for name, labels in zip(names, _labels_of(file, names, named, cells, several=several), strict=True):
+            if len(labels) > 1 and not several:
                 raise NeuronPathError(
                     f"Labels '{file}' give '{name}' several labels ({', '.join(sorted(labels)[:5])}): leave one for "
-                    "each picture."
+                    "each picture, or say data.each_label=true for a path of each."
                 )
-            keys.append(next(iter(labels), None))
-    n_absent = keys.count(None)
-    if n_absent == len(keys) or (n_absent and not only):
-        advice = "" if n_absent == len(keys) else ", or data.labels_only=true leaves the others out"
+            found.append(labels)
+    n_absent = sum(not labels for labels in found)
+    if n_absent == len(found) or (n_absent and not only):
+        advice = "" if n_absent == len(found) else ", or data.labels_only=true leaves the others out"
         raise NeuronPathError(
-            f"Labels '{file}' lack the file '{names[keys.index(None)]}' ({n_absent} of {len(names)} in all): expected "
-            f"a row for each, named relative to data.root{advice}."
+            f"Labels '{file}' lack the file '{names[found.index(frozenset())]}' ({n_absent} of {len(names)} in all): "
+            f"expected a row for each, named relative to data.root{advice}."
         )
-    return keys
+    return found
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _labels_of(
-    file: Path, names: Sequence[str], named: Sequence[str], cells: Sequence[str]
+    file: Path, names: Sequence[str], named: Sequence[str], cells: Sequence[str], *, several: bool
 ) -> Iterator[frozenset[str]]:
     """The labels of each image; none where no row is its own."""
     exact = dict(zip(named, cells, strict=True))
@@ -174,6 +175,12 @@ def _labels_of(
             labels = _labels(cells[found[0]])
         else:
             labels = frozenset(label for row in found for label in _labels(cells[row]))
+            others = {named[row] for row in found}
+            if several and len(others) > 1:
+                raise NeuronPathError(
+                    f"Labels '{file}' have several rows that may be of '{name}', {', '.join(sorted(others)[:2])}: name "
+                    "it alike in all of its rows, or in one."
+                )
         yield labels if labels or not found else _refuse_empty(file, name)
 
 

@@ -62,6 +62,7 @@ class PictureDataset(Dataset[PictureItem]):
         max_pixels: pictures of more pixels are problems; None is Pillow's own limit, twice its
             `MAX_IMAGE_PIXELS`.
         left_out: what is passed over, as "other file": how many.
+        pictures: by sample id the picture of those that share one with others.
         sample_ids, labels: of the pictures taken.
         classes: class names by index; empty where there are no labels.
         is_indexed: whether labels are the model's class indices by the data's own word; see `Classes`.
@@ -79,6 +80,7 @@ class PictureDataset(Dataset[PictureItem]):
         self.preprocessing = dict(preprocessing)
         self.max_pixels: int | None = None
         self.left_out: dict[str, int] = {}
+        self.pictures: Mapping[str, str] = {}
         self._channels: int = getattr(transform, "channels", 3)
         self._decode: Callable[[Image.Image], Any] = getattr(transform, "decode", _loaded)
         self._prepare: Callable[[Any], Tensor] = getattr(transform, "prepare", transform)

@@ -33,7 +33,7 @@ from neuron_path.models.objects import probe
 
 PREFIXES = ("", "head.", "fc.", "linear.", "classifier.", "head.fc.", "module.", "module.linear.")
 """What may stand before `weight` and `bias` in a file of a linear head."""
-KINDS = ("cosine", "of_output")  # fields of `LinearHead`
+KINDS = ("cosine", "of_output", "of_patches")  # fields of `LinearHead`
 _PLACES = ("classifier", "heads.head", "head", "fc")  # of the last layer in other libraries' models
 
 
@@ -49,6 +49,8 @@ class LinearHead:
             of the angle between features and row.
         of_output: it reads what the model gives, as the embedding of a CLIP tower behind its projection, not what the
             model's classifier reads; where a model has no classifier, both are the same.
+        of_patches: it reads every patch token, as a segmentation's 1 × 1 convolution does; a class's logit for an image
+            is its mean over the patches, or over masks of them.
     """
 
     weight: Float[Tensor, "C D"]
@@ -56,6 +58,7 @@ class LinearHead:
     classes: tuple[str, ...] = ()
     cosine: bool = False
     of_output: bool = False
+    of_patches: bool = False
 
 
 class CosineLinear(nn.Linear):
@@ -64,6 +67,36 @@ class CosineLinear(nn.Linear):
     def forward(self, input: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """The logits."""
         return super().forward(F.normalize(input, dim=-1))
+
+
+class PatchLinear(nn.Linear):
+    """A linear layer of every patch token, and the mean over patches, or over each of K masks, of what it gives.
+
+    Args:
+        width, n_classes: D and C.
+        n_prefix: how many tokens come before the patches.
+        masks: (K, P) weights of the patches; None: all alike.
+    """
+
+    def __init__(self, width: int, n_classes: int, n_prefix: int, masks: Float[Tensor, "K P"] | None = None) -> None:
+        super().__init__(width, n_classes)
+        self.n_prefix = n_prefix
+        self.masks: Tensor | None
+        self.register_buffer("masks", masks)
+        self.out_features = n_classes * (1 if masks is None else len(masks))
+
+    def forward(self, input: Float[Tensor, "B T D"]) -> Float[Tensor, "B KC"]:
+        """The mean logits, class c over mask k at k · C + c."""
+        patches = input[:, self.n_prefix :]
+        if self.masks is None:
+            return super().forward(patches.mean(1))
+        if patches.shape[1] != self.masks.shape[1]:
+            raise NeuronPathError(
+                f"The masks have {self.masks.shape[1]} patches, but this model cuts an image into {patches.shape[1]}: "
+                "attach the head again with masks of (masks, rows, columns) of patches."
+            )
+        # Linear, so the mean goes before the layer.
+        return super().forward(self.masks / self.masks.sum(1, keepdim=True) @ patches).flatten(1)
 
 
 def similarity_head(
@@ -121,16 +154,23 @@ def features(model: nn.Module, images: Float[Tensor, "B c H W"]) -> Float[Tensor
         return getattr(output, "logits", output)
 
 
-def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
+def attach_head(model: nn.Module, head: LinearHead, masks: Tensor | None = None) -> nn.Module:
     """Make a head the classifier of a model, in place of the one it has or behind it, and return the model.
 
-    The pooling stays. The new classifier is frozen, on the model's device and of its dtype; the names of
-    the classes are the head's. Of other libraries' models the last linear layer, by its usual name (`classifier`,
-    `heads.head`, `head`, `fc`), is exchanged. Where there is none, as in open_clip's towers, a head of the output comes
-    behind the whole model, in a new module.
+    The pooling stays, but before a head of patches, which reads the tokens themselves. The new classifier is frozen, on
+    the model's device and of its dtype; the names of the classes are the head's. Of other libraries' models the last
+    linear layer, by its usual name (`classifier`, `heads.head`, `head`, `fc`), is exchanged. Where there is none, as in
+    open_clip's towers, a head of the output comes behind the whole model, in a new module.
+
+    Args:
+        model: changed in place.
+        head: the head.
+        masks: of a head of patches: K masks (K, rows, columns) of the grid of patches, booleans or weights. The model
+            then has K · C outputs, of class c over mask k the one at k · C + c. None: one over all patches.
 
     Raises:
-        NeuronPathError: a model that no linear head fits, features of another width, or numbers that are not finite.
+        NeuronPathError: a model that no linear head fits, features of another width, numbers that are not finite, or
+            masks that are empty, or of a head that reads no patches.
 
     >>> import timm
     >>> model = timm.create_model("test_vit", num_classes=0)
@@ -144,6 +184,13 @@ def attach_head(model: nn.Module, head: LinearHead) -> nn.Module:
             f"A linear head does not fit a distilled model ({name}): it has two classifiers, on two tokens. Choose the "
             "model without distillation, or load it with its own classifiers."
         )
+    if masks is not None and not head.of_patches:
+        raise NeuronPathError(
+            "masks are for a head that reads patches: make it one, dataclasses.replace(head, of_patches=True), or "
+            "leave them out."
+        )
+    if head.of_patches:
+        return _attach_to_patches(model, head, masks)
     if not hasattr(model, "reset_classifier") or not hasattr(model, "forward_head"):
         return _attach_to_other(model, head)
     if getattr(model, "global_pool", None) == "":
@@ -176,11 +223,13 @@ class AttachedHead:
         cosine: as of `LinearHead`.
         of_output: whether it stands behind a linear layer.
         n_before: outputs of that layer; 0 without one.
+        of_patches: as of `LinearHead`.
     """
 
     cosine: bool
     of_output: bool
     n_before: int
+    of_patches: bool = False
 
 
 def head_of(model: nn.Module) -> AttachedHead | None:
@@ -190,7 +239,16 @@ def head_of(model: nn.Module) -> AttachedHead | None:
     if isinstance(classifier, _Behind):
         old, made = classifier
         return AttachedHead(isinstance(made, CosineLinear), True, int(getattr(old, "out_features", 0)))
+    if isinstance(classifier, PatchLinear):
+        return AttachedHead(False, False, 0, of_patches=True)
     return AttachedHead(True, False, 0) if isinstance(classifier, CosineLinear) else None
+
+
+def count_masks(model: nn.Module) -> int:
+    """K: over how many masks a head of patches reads; 1 of any other."""
+    timm_model: Any = model
+    classifier = timm_model.get_classifier() if hasattr(model, "get_classifier") else None
+    return len(classifier.masks) if isinstance(classifier, PatchLinear) and classifier.masks is not None else 1
 
 
 class _Behind(nn.Sequential):
@@ -209,6 +267,49 @@ def _attach_as_is(model: nn.Module, head: LinearHead) -> nn.Module:
             "none: load it with num_classes=0."
         )
     return _exchange(model, name, own, _width(model), head)
+
+
+def _attach_to_patches(model: nn.Module, head: LinearHead, masks: Tensor | None) -> nn.Module:
+    """To a model of timm whose classifier gets every token, normalised, where it does not pool them."""
+    timm_model: Any = model
+    if not all(hasattr(model, part) for part in ("reset_classifier", "fc_norm", "num_prefix_tokens")):
+        raise NeuronPathError(
+            f"A head of patches does not fit a {type(model).__name__}: put both into a module of your own, whose "
+            "forward is `return self.head(self.backbone(images).last_hidden_state[:, 1:].mean(1))`, where one class "
+            "token comes before the patches."
+        )
+    if head.cosine or head.of_output:
+        raise NeuronPathError("A head of patches is a linear layer: leave out cosine and of_output, or of_patches.")
+    width, weights = _width(model), _patch_weights(masks)
+    made = PatchLinear(width, _check_head(head, width), timm_model.num_prefix_tokens, weights)
+    timm_model.reset_classifier(made.out_features, "")
+    timm_model.head = _filled(made, model, head)
+    return name_classes(model, head.classes if weights is None or len(weights) == 1 else ())
+
+
+def _patch_weights(masks: Tensor | None) -> Float[Tensor, "K P"] | None:
+    """Masks as weights of patches, row by row.
+
+    Raises:
+        NeuronPathError: another shape, a mask without a patch, or weights that are none.
+    """
+    if masks is None:
+        return None
+    weights = torch.as_tensor(masks).float()
+    if weights.ndim != 3 or not len(weights):
+        raise NeuronPathError(
+            f"masks have shape {tuple(weights.shape)}; expected (masks, rows, columns) of patches: one alone is "
+            "mask[None]."
+        )
+    weights = weights.flatten(1)
+    if not (weights.isfinite().all() and (weights >= 0).all()):
+        raise NeuronPathError(
+            "masks hold NaN, infinity or numbers below 0; expected booleans, or weights of 0 or more."
+        )
+    empty = (weights.sum(1) == 0).nonzero()
+    if len(empty):
+        raise NeuronPathError(f"Mask {int(empty[0])} holds no patch: leave it out.")
+    return weights
 
 
 def _attach_to_other(model: nn.Module, head: LinearHead) -> nn.Module:
@@ -240,7 +341,11 @@ def _exchange(model: nn.Module, name: str, own: nn.Module, width: int, head: Lin
 
 def _layer(model: nn.Module, head: LinearHead, width: int) -> nn.Linear:
     """The head as a frozen layer of so many features, where the model is and of its dtype."""
-    made = (CosineLinear if head.cosine else nn.Linear)(width, _check_head(head, width))
+    return _filled((CosineLinear if head.cosine else nn.Linear)(width, _check_head(head, width)), model, head)
+
+
+def _filled(made: nn.Linear, model: nn.Module, head: LinearHead) -> nn.Linear:
+    """A layer with the head's numbers, frozen, where the model is and of its dtype."""
     with torch.no_grad():
         made.weight.copy_(head.weight)
         made.bias.copy_(head.bias)
@@ -315,21 +420,23 @@ def head_bytes(head: LinearHead) -> bytes:
     return save(tensors, notes or None)
 
 
-def load_head(file: str | Path, *, key: str | None = None) -> LinearHead:
+def load_head(file: str | Path, *, key: str | None = None, of_patches: bool = False) -> LinearHead:
     """Read a linear head from a file, running no code that it may hold.
 
     Args:
         file: a `.safetensors`, PyTorch or `.npz` file of tensors with a `weight` (C, D) and perhaps a `bias` (C,), also
-            as `head.weight`, `fc.weight`, `linear.weight`, `classifier.weight`, …; without a bias it is zero.
+            as `head.weight`, `fc.weight`, `linear.weight`, `classifier.weight`, …; without a bias it is zero. One of
+            shape (C, D, 1, 1) is of patches.
         key: what stands before `.weight` in the file's names, as `model.classifier`; None: one of those above.
+        of_patches: whether it reads every patch token, where its shape does not tell; see `LinearHead`.
 
     Raises:
-        NeuronPathError: no such file, one without weights, or one without exactly one such head.
+        NeuronPathError: no such file, one without weights, one without exactly one such head, or one behind a norm.
     """
     path = Path(file).expanduser()
     tensors = read(path)
     prefixes = PREFIXES if key is None else (f"{key}.",)
-    found = [prefix for prefix in prefixes if f"{prefix}weight" in tensors and tensors[f"{prefix}weight"].ndim == 2]
+    found = [prefix for prefix in prefixes if f"{prefix}weight" in tensors and _is_head(tensors[f"{prefix}weight"])]
     if len(found) != 1:
         others = sorted(name.removesuffix(".weight") for name in linear_heads(tensors))
         names = ", ".join(sorted(tensors)[:4]) + (", …" if len(tensors) > 4 else "")
@@ -344,9 +451,22 @@ def load_head(file: str | Path, *, key: str | None = None) -> LinearHead:
             f"features), with its bias: {found_there}."
         )
     weight = tensors[f"{found[0]}weight"].float()
+    if weight.ndim == 4:
+        of_patches = True
+        if norm := next((name for name in tensors if name.endswith("running_mean")), None):
+            raise NeuronPathError(
+                f"Head file '{path}' has a norm beside the layer, '{norm}', which a linear head has no place for: fold "
+                "it into weight and bias, and save these with neuron_path.save_head."
+            )
     bias = tensors.get(f"{found[0]}bias", torch.zeros(len(weight))).float()
     classes, kinds = _notes(path)
-    return LinearHead(weight, bias, classes if len(classes) == len(weight) else (), **kinds)
+    kinds["of_patches"] = kinds.get("of_patches", False) or of_patches
+    return LinearHead(weight.flatten(1), bias, classes if len(classes) == len(weight) else (), **kinds)
+
+
+def _is_head(weight: Tensor) -> bool:
+    """Whether this is the weight of a linear layer, or of a 1 × 1 convolution."""
+    return weight.ndim == 2 or (weight.ndim == 4 and weight.shape[2:] == (1, 1))
 
 
 def _check_head(head: LinearHead, width: int) -> int:
@@ -357,7 +477,7 @@ def _check_head(head: LinearHead, width: int) -> int:
             "(classes, features) and (classes,)."
         )
     n_classes, found = head.weight.shape
-    if n_classes < (1 if head.cosine else 2):
+    if n_classes < (1 if head.cosine or head.of_patches else 2):
         raise NeuronPathError(f"The head has {n_classes} class(es): expected 2 or more.")
     if found != width:
         about = ""

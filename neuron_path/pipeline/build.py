@@ -161,7 +161,12 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     Raises:
         NeuronPathError: none of these, a class that the model does not have, or labels that are not its classes.
     """
-    rule = config.target_class
+    rule, each_label = config.target_class, getattr(config.data, "each_label", False)
+    if each_label and rule not in ("auto", "label"):
+        raise NeuronPathError(
+            f"data.each_label makes a row of each label, but target_class={rule} drives another class: leave one of "
+            "them out."
+        )
     is_indexed = getattr(data.dataset, "is_indexed", False)
     advice = "give data.class_index=FILE.json ({folder: class index})"
     if are_numbers(data.dataset.classes):
@@ -172,7 +177,7 @@ def build_targets(config: Config, n_classes: int, data: ImageDataModule, classes
     if is_indexed:
         advice = "fix the labels or data.class_index"
     if unlike := _unlike_labels(n_classes, data, is_indexed, classes):
-        if rule == "label" or (rule == "auto" and is_indexed):
+        if rule == "label" or each_label or (rule == "auto" and is_indexed):
             raise NeuronPathError(f"{unlike}: {advice}, or use target_class=prediction.")
         if rule == "auto":
             warnings.warn(

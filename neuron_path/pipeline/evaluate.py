@@ -167,11 +167,13 @@ def _evaluation(work: Work, paths: pd.DataFrame, given: Mapping[str, Any]) -> Ev
     # A curve takes a path's first neurons of each block: of neurons of any blocks there is none.
     longest = max(method.top_k for method in stored) if settings.per_block else 1
     evaluator = Evaluator(interventions(options, longest), means, settings.quadrature, settings.target)
-    donors = donors_of(list(targets), work.seed) if "resample_ablation" in options.operations else None
+    dataset, donors = work.study.data.dataset, None
+    if "resample_ablation" in options.operations:
+        donors = donors_of(list(targets), work.seed, getattr(dataset, "pictures", None))
     measured = paths.dropna(subset=["rounding"])
     rounding = dict(zip(measured["sample_id"], measured["rounding"].tolist(), strict=True))
     known = rounding if rounding.keys() >= targets.keys() else None
-    images_of = reader(work.study.data.dataset)
+    images_of = reader(dataset)
     return Evaluation(session, stored, targets, evaluator, known, donors, images_of, given)
 
 

@@ -56,7 +56,11 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     neurons, left_out = _neurons(paths)
     identity = {"paths": sha256(run_dir / PATHS_FILE), "n_top": N_TOP, "n_neurons": N_NEURONS}
     stage = _evidence(work, paths, neurons, {"provenance": {"identity": identity}})
-    names = list(dict.fromkeys(paths["sample_id"]))
+    pictures = getattr(dataset, "pictures", {})
+    # A picture once, whatever the number of its rows.
+    names = list({pictures.get(name, name): name for name in reversed(dict.fromkeys(paths["sample_id"]))}.values())[
+        ::-1
+    ]
     is_done = is_made(run_dir / EVIDENCE_FILE, "evidence", identity)
     rows, _ = gather(stage, [(name,) for name in names], dataset.sample_ids, run_dir, crew, is_done=is_done)
     if rows is None:

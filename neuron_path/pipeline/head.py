@@ -64,7 +64,7 @@ def read_head(options: FileHeadConfig) -> ChosenHead:
     Raises:
         NeuronPathError: as for `load_head`.
     """
-    head = load_head(options.path, key=options.key)
+    head = load_head(options.path, key=options.key, of_patches=options.of_patches)
     return ChosenHead(head, {"name": options.name, "hash": _hash(head), "path": options.path}, is_new=False)
 
 

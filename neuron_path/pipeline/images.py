@@ -29,7 +29,7 @@ from neuron_path.models.preprocessing import image_transform
 
 # Of each kind of pictures, the data set and the settings that only it has.
 _OWN: dict[type[PicturesConfig], tuple[Callable[..., PictureDataset], tuple[str, ...]]] = {
-    ImageFolderConfig: (ImageFolderDataset, ("labels", "labels_only", "cache")),
+    ImageFolderConfig: (ImageFolderDataset, ("labels", "labels_only", "each_label", "cache")),
     WebDatasetConfig: (ShardDataset, ("label_key", "image_key", "cache")),
     HuggingFaceConfig: (HuggingFaceDataset, ("split", "subset", "image_column", "label_column", "id_column")),
 }
@@ -79,7 +79,7 @@ def reference_of(data: DataConfig, name: str) -> DataConfig:
     else:
         changed |= {"root": name, "class_index": None}
     if isinstance(data, ImageFolderConfig):
-        changed |= {"labels": None, "labels_only": False}
+        changed |= {"labels": None, "labels_only": False, "each_label": False}
     return replace(data, **changed)
 
 

@@ -62,7 +62,8 @@ class DataLender:
 
     @cached_property
     def _donors(self) -> dict[str, str]:
-        return donors_of(self._study.data.dataset.sample_ids, self._seed)
+        dataset = self._study.data.dataset
+        return donors_of(dataset.sample_ids, self._seed, getattr(dataset, "pictures", None))
 
     @cached_property
     def _read(self) -> Callable[[Sequence[str]], Tensor]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,10 @@ def _expect_head(model: nn.Module, kinds: Sequence[str], tensors: Mapping[str, T
     weight = tensors.get(f"{name}.1.weight" if "of_output" in kinds else f"{name}.weight")
     if weight is None or weight.ndim != 2:
         raise NeuronPathError(f"'{file}' lacks the weight of its head, '{name}': save the pruned model again.")
-    cosine, of_output = (kind in kinds for kind in KINDS)
-    head = LinearHead(weight.float(), torch.zeros(len(weight)), cosine=cosine, of_output=of_output)
-    attach_head(model, head)
+    options = {kind: kind in kinds for kind in KINDS}
+    head = replace(LinearHead(weight.float(), torch.zeros(len(weight))), **options)
+    masks = tensors.get(f"{name}.masks")  # (K, P), of a head of patches
+    attach_head(model, head, None if masks is None else masks.unsqueeze(1))
 
 
 def _expect_bias(model: nn.Module, ffn: FfnLayers, tensors: Mapping[str, Tensor]) -> None:

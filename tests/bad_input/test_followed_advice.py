@@ -508,6 +508,16 @@ SETTINGS = {
         labels("file;class\na.png;1,2\n"),
         mend=rewritten("l.csv", lambda text: text.replace(",2", "")),
     ),
+    "each of several labels": Row(
+        LABELLED, r"or say (?P<override>data\.each_label=true) for", images, labels("file;class\na.png;1,2\n")
+    ),
+    "each label of none": Row(
+        "data=image_folder data.root=DIR/v data.each_label=true",
+        r"give these, (?P<override>data\.labels=FILE),",
+        images,
+        labels("a.png,1\n"),
+        fill={"FILE": "DIR/l.csv"},
+    ),
     "labels that lack one": Row(
         LABELLED,
         r"(?P<by_hand>fill it in)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Callable
@@ -122,6 +123,22 @@ def headless(folder: Path, model: Any) -> object:
 
 def with_cosines(model: Any) -> object:
     return neuron_path.attach_head(model, neuron_path.LinearHead(torch.eye(3, 16), torch.zeros(3), cosine=True))
+
+
+PLAIN_HEAD = neuron_path.LinearHead(torch.eye(3, 16), torch.zeros(3))
+
+
+def with_masks(masks: Tensor, head: neuron_path.LinearHead) -> object:
+    return neuron_path.attach_head(tiny.make(), head, masks)
+
+
+def with_a_mask(masks: Tensor) -> object:
+    return with_masks(masks, dataclasses.replace(PLAIN_HEAD, of_patches=True))
+
+
+def with_two_masks(target: Any) -> object:
+    model: Any = with_a_mask(torch.ones(2, 2, 2))
+    return find(model=model, target=target)
 
 
 def of_two_layers() -> Any:
@@ -315,6 +332,21 @@ CALLS = {
         {"model": of_two_layers()},
         r"load it with (?P<by_hand>num_classes=0)\.",
         mend=lambda *_: tiny.make(num_classes=0),
+    ),
+    "masks of a head of features": Call(
+        with_masks,
+        {"masks": torch.ones(1, 2, 2), "head": PLAIN_HEAD},
+        r"make it one, (?P<expression>.*), or leave",
+        {"dataclasses": dataclasses, "head": PLAIN_HEAD},
+    ),
+    "classes of two masks": Call(
+        with_two_masks, {"target": "margin"}, r"use (?P<expression>'\w+') or 'sigmoid', or attach"
+    ),
+    "one mask": Call(
+        with_a_mask,
+        {"masks": torch.ones(2, 2)},
+        r"one alone is (?P<expression>.*)\.$",
+        {"mask": torch.ones(2, 2)},
     ),
     "head of another name": Call(read_head, {"key": "zzz"}, r"\((?P<code>key='[\w.]+') in Python"),
     "ending of a head": Call(

@@ -10,6 +10,11 @@ from neuron_path.data.label_files import read_labels
 from neuron_path.errors import NeuronPathError
 
 
+def read_keys(file: Path, names: list[str], **options: bool) -> list[str | None]:
+    """One for each, or none."""
+    return [next(iter(own), None) for own in read_labels(file, names, **options)]
+
+
 def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     file = folder / "table.csv"
     file.write_text(text, encoding=encoding)
@@ -18,7 +23,7 @@ def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 def refusal(folder: Path, text: str, names: list[str]) -> str:
     with pytest.raises(NeuronPathError) as caught:
-        read_labels(table(folder, text), names)
+        read_keys(table(folder, text), names)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -50,13 +55,13 @@ SHAPES = {  # two pictures with the classes x and y, as a table
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_table_of_any_shape_is_read(tmp_path: Path, shape: str) -> None:
-    assert read_labels(table(tmp_path, SHAPES[shape]), ["a.png", "b.png"]) == ["x", "y"]
+    assert read_keys(table(tmp_path, SHAPES[shape]), ["a.png", "b.png"]) == ["x", "y"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_table_in_any_unicode_is_read(tmp_path: Path, encoding: str) -> None:
     file = table(tmp_path, "file;class\nä.png;jäger\n", encoding)
-    assert read_labels(file, ["ä.png"]) == ["jäger"]
+    assert read_keys(file, ["ä.png"]) == ["jäger"]
 
 
 def test_imagenet_s_own_tables_are_read(tmp_path: Path) -> None:
@@ -65,51 +70,57 @@ def test_imagenet_s_own_tables_are_read(tmp_path: Path) -> None:
         tmp_path,
         f"ImageId,PredictionString\n{IMAGENET},n03995372 85 1 499 272 \n{other},n01440764 1 2 3 4 n01440764 5 6 7 8\n",
     )
-    assert read_labels(kaggle, [f"{IMAGENET}.JPEG", f"{other}.JPEG"]) == ["n03995372", "n01440764"]
+    assert read_keys(kaggle, [f"{IMAGENET}.JPEG", f"{other}.JPEG"]) == ["n03995372", "n01440764"]
     caffe = table(tmp_path, f"{IMAGENET}.JPEG 65\n{other}.JPEG 970\n")
-    assert read_labels(caffe, [f"{other}.JPEG", f"{IMAGENET}.JPEG"]) == ["970", "65"]
-    assert read_labels(caffe, [f"val/{other}.JPEG"]) == ["970"]
+    assert read_keys(caffe, [f"{other}.JPEG", f"{IMAGENET}.JPEG"]) == ["970", "65"]
+    assert read_keys(caffe, [f"val/{other}.JPEG"]) == ["970"]
 
 
 def test_names_with_spaces_and_no_quotes(tmp_path: Path) -> None:
-    assert read_labels(table(tmp_path, "my photo.png 3\nb.png 4\n"), ["my photo.png", "b.png"]) == ["3", "4"]
+    assert read_keys(table(tmp_path, "my photo.png 3\nb.png 4\n"), ["my photo.png", "b.png"]) == ["3", "4"]
 
 
 def test_pictures_that_are_numbers_are_not_taken_for_classes(tmp_path: Path) -> None:
     pictures = ["0.png", "1.png"]
     assert "columns (of the first row) '0', '1'" in refusal(tmp_path, "0,1\n1,0\n", pictures)
-    assert read_labels(table(tmp_path, "0,9\n1,0\n"), pictures) == ["9", "0"]
-    assert read_labels(table(tmp_path, "id,class\n0,1\n1,0\n"), pictures) == ["1", "0"]
+    assert read_keys(table(tmp_path, "0,9\n1,0\n"), pictures) == ["9", "0"]
+    assert read_keys(table(tmp_path, "id,class\n0,1\n1,0\n"), pictures) == ["1", "0"]
 
 
 def test_a_column_is_told_by_what_is_in_it(tmp_path: Path) -> None:
-    assert read_labels(table(tmp_path, "name,photo\nAnn,a.png\nBob,b.png\n"), ["a.png"]) == ["Ann"]
-    assert read_labels(table(tmp_path, "a.png,name\nb.png,id\n"), ["a.png", "b.png"]) == ["name", "id"]
+    assert read_keys(table(tmp_path, "name,photo\nAnn,a.png\nBob,b.png\n"), ["a.png"]) == ["Ann"]
+    assert read_keys(table(tmp_path, "a.png,name\nb.png,id\n"), ["a.png", "b.png"]) == ["name", "id"]
 
 
 def test_folders_tell_pictures_of_one_name_apart(tmp_path: Path) -> None:
     file = table(tmp_path, "train/a.png,0\nval/a.png,1\na.png,2\n")
-    assert read_labels(file, ["val/a.png", "a.png", "train/a.png"]) == ["1", "2", "0"]
-    assert read_labels(file, ["data/val/a.png"]) == ["1"]
+    assert read_keys(file, ["val/a.png", "a.png", "train/a.png"]) == ["1", "2", "0"]
+    assert read_keys(file, ["data/val/a.png"]) == ["1"]
     with pytest.raises(NeuronPathError, match=r"name 'x/a.png' and 'y/a.png' by the one row 'a.png': name each with"):
-        read_labels(file, ["x/a.png", "y/a.png"])
+        read_keys(file, ["x/a.png", "y/a.png"])
 
 
 def test_pictures_without_a_row_may_be_left_out(tmp_path: Path) -> None:
     file = table(tmp_path, "a.png,x\n")
-    assert read_labels(file, ["a.png", "b.png"], only=True) == ["x", None]
+    assert read_keys(file, ["a.png", "b.png"], only=True) == ["x", None]
     with pytest.raises(
         NeuronPathError, match=r"lack the file 'b.png' \(1 of 2 .* data.labels_only=true leaves the others"
     ):
-        read_labels(file, ["a.png", "b.png"])
+        read_keys(file, ["a.png", "b.png"])
     with pytest.raises(NeuronPathError, match=r"not clear that one names the pictures, such as 'c\.png'"):
-        read_labels(file, ["c.png"], only=True)
+        read_keys(file, ["c.png"], only=True)
+
+
+def test_several_labels_where_they_are_asked_for(tmp_path: Path) -> None:
+    file = table(tmp_path, "a.png,x|y\nb.png,z\nc.png,x\nc.png,y\n")
+    assert read_labels(file, ["a.png", "b.png", "c.png"], several=True) == [{"x", "y"}, {"z"}, {"x", "y"}]
+    assert read_labels(file, ["a.png", "d.png"], several=True, only=True) == [{"x", "y"}, frozenset()]
 
 
 def test_labels_of_files(tmp_path: Path) -> None:
-    assert read_labels(table(tmp_path, "file, class\na.png, 10\n"), ["a.png"]) == ["10"]
+    assert read_keys(table(tmp_path, "file, class\na.png, 10\n"), ["a.png"]) == ["10"]
     file = table(tmp_path, '\ufefffile,class,other\n./b.png,NA,1\n"c,d.png",x y,2\nunused.png,z,3\nsub\\a.png,null,4\n')
-    assert read_labels(file, ["b.png", "c,d.png", "sub/a.png"]) == ["NA", "x y", "null"]
+    assert read_keys(file, ["b.png", "c,d.png", "sub/a.png"]) == ["NA", "x y", "null"]
 
 
 @pytest.mark.parametrize(
@@ -145,5 +156,5 @@ def test_labels_that_cannot_be_read_are_one_line(content: bytes | None, tmp_path
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(NeuronPathError, match=r"cannot be read|has no column") as caught:
-        read_labels(file, ["a.png"])
+        read_keys(file, ["a.png"])
     assert "\n" not in str(caught.value)

@@ -28,6 +28,18 @@ def test_the_order_of_the_images_does_not_matter(sample_ids: list[str], seed: in
     assert donors_of(shuffled, seed) == donors_of(sample_ids, seed)
 
 
+def test_names_of_one_picture_take_another_picture() -> None:
+    shared = {"a#0": "a", "a#1": "a", "b#0": "b", "c#0": "c", "c#1": "c", "c#2": "c"}
+    for seed in range(20):
+        plain = donors_of(["a", "b", "c"], seed)
+        found = donors_of(list(shared), seed, shared)
+        assert {name: shared[donor] for name, donor in found.items()} == {
+            name: plain[picture] for name, picture in shared.items()
+        }
+    with pytest.raises(NeuronPathError, match="only one image"):
+        donors_of(["a#0", "a#1"], 0, shared)
+
+
 def test_another_seed_gives_others() -> None:
     sample_ids = [f"image-{n}" for n in range(50)]
     first, second = donors_of(sample_ids, 0), donors_of(sample_ids, 1)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from captum.attr import LayerFeatureAblation, LayerGradientXActivation, NeuronConductance
 from scipy.special import roots_legendre
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import adapt
 from neuron_path.searches import Exhaustive, Linearized
 from tests import tiny, zoo
+from tests.test_captum import AT_INPUT, attribute
 
 Edit = Callable[[Tensor], Tensor]
 SPECIMENS = [
@@ -263,6 +265,52 @@ def test_gradient_and_activation(case: Case) -> None:
         of_units = a[:, case.tokens].unflatten(2, (layer.n_units, layer.channels))
         expected = of_units.sum((1, 3)) if layer.channels == 1 else of_units.square().sum(3).sqrt().sum(1)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def captums(case: Case, algorithm: Any, index: int, target: Tensor, **options: Any) -> Tensor:
+    """(B, S, W) what captum makes of a layer's input, at the tokens in scope."""
+    method = algorithm(lambda images: case.model(images).softmax(1), case.layers[index].module)
+    return attribute(method, case.images, target=target, **AT_INPUT, **options).detach()[:, case.tokens]
+
+
+def test_gradient_x_activation_is_captums_summed_over_a_heads_channels(case: Case) -> None:
+    for index, (found, layer) in enumerate(zip(ratings(case, "gradient_x_activation"), case.layers, strict=True)):
+        theirs = captums(case, LayerGradientXActivation, index, case.targets)
+        expected = theirs.unflatten(2, (layer.n_units, layer.channels)).sum((1, 3))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+
+
+def test_ablation_is_captums_of_a_heads_channels_together(case: Case) -> None:
+    for index, (found, layer, a) in enumerate(
+        zip(ratings(case, "ablation", shortlist=None), case.layers, case.clean(), strict=True)
+    ):
+        groups = torch.full_like(a[:1], layer.n_units, dtype=torch.int64)  # a last group: all that is out of scope
+        groups[:, case.tokens] = torch.arange(layer.n_units).repeat_interleave(layer.channels)
+        theirs = captums(case, LayerFeatureAblation, index, case.targets, layer_mask=groups)
+        # Every token and channel of a group has the effect of the whole group.
+        torch.testing.assert_close(found, theirs[:, 0, :: layer.channels], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["vit-layer_scale", "eva-rope-swiglu_norm", "beit-both_biases"])
+@pytest.mark.parametrize("scope", ["cls", "patch"])
+def test_conductance_is_captums_summed_over_a_heads_channels(name: str, scope: str) -> None:
+    case, head = make(name, scope, "heads"), 1
+    for found, layer, a in zip(ratings(case, "conductance"), case.layers, case.clean(), strict=True):
+        method = NeuronConductance(lambda images: case.model(images).softmax(1), layer.module)
+        expected = torch.zeros(len(case.images), dtype=torch.float64)
+        for token in range(*case.tokens.indices(a.shape[1])):
+            for channel in range(head * layer.channels, (head + 1) * layer.channels):
+                theirs = attribute(
+                    method,
+                    case.images,
+                    (token, channel),
+                    target=case.targets,
+                    attribute_to_neuron_input=True,
+                    n_steps=N_STEPS,
+                    method="gausslegendre",
+                )
+                expected += theirs.flatten(1).sum(1)
+        torch.testing.assert_close(found[:, head], expected, rtol=1e-9, atol=1e-13)
 
 
 def test_integrated_gradients_and_ablation(case: Case) -> None:

@@ -159,7 +159,7 @@ def held(kind: str) -> Any:
         "list": [torch.ones(2, 2)],
         "two": {"head.weight": torch.ones(2, 2), "fc.weight": torch.ones(2, 2)},
         "none": {"blocks.0.weight": torch.ones(2, 2)},
-        "convolution": {"weight": torch.ones(2, 2, 1, 1)},
+        "convolution": {"weight": torch.ones(2, 2, 3, 3)},
     }[kind]
 
 

@@ -156,6 +156,11 @@ def open_run(
             f"Run directory {run_dir!r} holds paths of units={stored.units}, and FFN neurons are pruned: give a run of "
             "units=ffn."
         )
+    if getattr(stored.data, "each_label", False):
+        raise NeuronPathError(
+            f"Run directory {run_dir!r} has a row for each label of a picture, and models are measured on pictures of "
+            "one class: give a run without data.each_label."
+        )
     given = replace(stored, run_dir=run_dir, trainer=trainer or stored.trainer, logger=logger or stored.logger)
     opened = open_study(given, ())
     study, provenance = opened.work.study, opened.provenance
