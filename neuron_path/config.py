@@ -328,6 +328,26 @@ class PruneConfig:
     paths: PathsConfig = MISSING
 
 
+_SINGLE: dict[str, Any] = {
+    "preprocessing": PreprocessingConfig,
+    "evaluation": EvaluationConfig,
+    "trainer": TrainerConfig,
+    "logger": LoggerConfig,
+    "paths": PathsConfig,
+}
+"""Groups whose options have one schema."""
+
+
+def _by_name() -> dict[str, dict[str, Any]]:
+    """The schemas of the groups whose options have one each, by the option's name."""
+    return {
+        "head": {kind.name: kind for kind in (HeadConfig, *HEADS)},
+        "data": {kind.name: kind for kind in DATA},
+        "scorer": _schemas(scorers),
+        "search": _schemas(searches),
+    }
+
+
 def register_schemas() -> None:
     """Put the schemas where `conf/` looks for them."""
     OmegaConf.register_new_resolver("options", _options, replace=True)
@@ -337,18 +357,10 @@ def register_schemas() -> None:
     store.store(name="prune_schema", node=PruneConfig)
     groups: dict[str, dict[str, type]] = {
         "model": {"model": ModelConfig, "checkpoint": CheckpointModelConfig},
-        "head": {"none": HeadConfig, **{kind.name: kind for kind in HEADS}},
-        "data": {kind.name: kind for kind in DATA},
-        "preprocessing": {"preprocessing": PreprocessingConfig},
         "quadrature": {"quadrature": QuadratureConfig, "adaptive": AdaptiveConfig},
-        "evaluation": {"evaluation": EvaluationConfig},
-        "trainer": {"trainer": TrainerConfig},
-        "logger": {"logger": LoggerConfig},
-        "paths": {"paths": PathsConfig},
-        "scorer": _schemas(scorers),
-        "search": _schemas(searches),
+        **{group: {group: kind} for group, kind in _SINGLE.items()},
     }
-    for group, nodes in groups.items():
+    for group, nodes in (groups | _by_name()).items():
         for name, node in nodes.items():
             store.store(group=f"schema/{group}", name=name, node=node)
 
@@ -414,19 +426,8 @@ def stored_config(stored: Mapping[str, Any] | None) -> Config:
     Raises:
         NeuronPathError: one of another version, whose settings are others.
     """
-    kinds: dict[str, Any] = {
-        "model": ModelConfig,
-        "head": {kind.name: kind for kind in (HeadConfig, *HEADS)},
-        "data": {kind.name: kind for kind in DATA},
-        "preprocessing": PreprocessingConfig,
-        "scorer": _schemas(scorers),
-        "search": _schemas(searches),
-        "quadrature": {rule: AdaptiveConfig if rule == "adaptive" else QuadratureConfig for rule in RULES},
-        "evaluation": EvaluationConfig,
-        "trainer": TrainerConfig,
-        "logger": LoggerConfig,
-        "paths": PathsConfig,
-    }
+    rules = {rule: AdaptiveConfig if rule == "adaptive" else QuadratureConfig for rule in RULES}
+    kinds: dict[str, Any] = {"model": ModelConfig, "quadrature": rules} | _SINGLE | _by_name()
     try:
         parts = dict(stored or {})
         # Runs of before took pictures as they are stored.
@@ -465,13 +466,7 @@ def unknown_setting(full_key: str, node: object) -> str:
 
 def _owner(group: str, key: str) -> str | None:
     """The first option of a group that has a setting."""
-    kinds: dict[str, Mapping[str, Any]] = {
-        "data": {kind.name: kind for kind in DATA},
-        "head": {kind.name: kind for kind in HEADS},
-        "scorer": _schemas(scorers),
-        "search": _schemas(searches),
-        "quadrature": {"adaptive": AdaptiveConfig},
-    }
+    kinds = _by_name() | {"quadrature": {"adaptive": AdaptiveConfig}}
     return next((name for name, kind in kinds.get(group, {}).items() if key in {f.name for f in fields(kind)}), None)
 
 

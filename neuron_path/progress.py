@@ -1,9 +1,12 @@
-"""Progress: how many images are done, how fast, and how long is left."""
+"""What is on the screen: how many images are done, how fast, how long is left; and not what libraries remark."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 
@@ -96,3 +99,16 @@ def progress_bar(*, disable: bool = False) -> Progress:
         console=console,
         disable=disable,
     )
+
+
+@contextmanager
+def hushed(*loggers: str) -> Iterator[None]:
+    """Keep the remarks of libraries off the screen, but for errors."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in loggers}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from unittest.mock import patch
 
 import torch
 from hydra import initialize_config_dir
+from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
@@ -71,8 +73,19 @@ def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 
 _compose, _load = ConfigLoaderImpl._compose_config_from_defaults_list, ConfigRepository.load_config
+_listed: dict[str, DefaultsList] = {}
 _composed: dict[str, DictConfig] = {}
 _loaded: dict[str, Any] = {}
+
+
+def _listed_once(repo: Any, config_name: str | None, overrides_list: list[Any], **options: bool) -> DefaultsList:
+    """The same choices of groups name the same files; all other overrides are settings in them."""
+    settings = Overrides(repo=repo, overrides_list=overrides_list).config_overrides
+    choices = [one for one in overrides_list if not any(one is other for other in settings)]
+    key = repr((repo.get_sources(), config_name, [one.input_line for one in choices], options))
+    if key not in _listed:
+        _listed[key] = create_defaults_list(repo, config_name, choices, **options)
+    return replace(_listed[key], config_overrides=settings)
 
 
 def _composed_once(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
@@ -108,6 +121,7 @@ def quick_hydra() -> Iterator[None]:
     with (
         patch.object(hydra_app, "register_schemas", _registered_once),
         patch.object(Hydra, "get_mode", _mode),
+        patch.object(config_loader_impl, "create_defaults_list", _listed_once),
         patch.object(ConfigLoaderImpl, "_compose_config_from_defaults_list", _composed_once),
         patch.object(ConfigRepository, "load_config", _loaded_once),
     ):

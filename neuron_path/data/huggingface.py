@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from neuron_path.data.labels import Classes, KnownClasses, number_classes, numbered
 from neuron_path.data.pictures import PictureDataset
 from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.progress import hushed
 
 AUTO = "auto"
 """The column that is of the kind that is looked for."""
@@ -107,14 +107,12 @@ def _library() -> Any:
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
     """Keep its progress bars off the screen, and how often the hub was asked."""
-    hub = logging.getLogger("huggingface_hub")
-    shown, level = datasets.is_progress_bar_enabled(), hub.level
+    shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
-    hub.setLevel(logging.ERROR)
     try:
-        yield
+        with hushed("huggingface_hub"):
+            yield
     finally:
-        hub.setLevel(level)
         if shown:
             datasets.enable_progress_bars()
 

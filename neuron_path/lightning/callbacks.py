@@ -87,9 +87,7 @@ class ResultWriter(BasePredictionWriter):
         self._write()
         self.stop_clock()
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any, **__: Any) -> None:
         """Keep what was found before it."""
         with suppress(NeuronPathError):  # the disk may be what failed
             self._write()
@@ -106,19 +104,11 @@ class EndBetweenBatches(Callback):
     Put it behind the callbacks that keep a batch's results.
     """
 
-    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_predict_start(self, *_: Any, **__: Any) -> None:
         """Take the signal back from Lightning, whose handler would wait for the other processes."""
         stopping.take_over()
 
-    def on_predict_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_predict_batch_end(self, *_: Any, **__: Any) -> None:
         """Raise `Terminated` when asked to end."""
         stopping.check()
 
@@ -159,9 +149,7 @@ class ImageProgress(Callback):
         """Leave the finished bar on the screen."""
         self._stop()
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any, **__: Any) -> None:
         """Give the screen back, so that the error stands on a line of its own."""
         self._stop()
 

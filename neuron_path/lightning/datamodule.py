@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from neuron_path.data.digits import DigitsDataset
 from neuron_path.data.part import choose_part
-from neuron_path.data.pictures import PictureDataset
 
 
 @dataclass
@@ -172,9 +171,6 @@ class DigitsPart(Part):
         whole = DigitsDataset(split)
         super().__init__(whole, choose_part(whole.labels, whole.classes, only=classes, limit=limit))
 
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return {**super().__getitem__(index), "problem": None}
-
 
 class DigitsDataModule(ImageDataModule):
     """The embedded handwritten digits.
@@ -198,21 +194,3 @@ class DigitsDataModule(ImageDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__(DigitsPart(split, classes, limit), batch_size=batch_size, num_workers=num_workers)
-
-
-class PictureDataModule(ImageDataModule):
-    """Pictures from a folder, from shards or from Hugging Face's `datasets`.
-
-    Args:
-        pictures: the data set; its transform and the description of that come from
-            `neuron_path.models.preprocessing.image_transform(model)`.
-        batch_size, num_workers: as for `ImageDataModule`.
-    """
-
-    def __init__(self, pictures: PictureDataset, *, batch_size: int = 64, num_workers: int = 0) -> None:
-        self._pictures = pictures
-        super().__init__(pictures, batch_size=batch_size, num_workers=num_workers)
-
-    def check(self, *, strict: bool = True) -> None:
-        """Raise a NeuronPathError that names the first file which is no picture; see `PictureDataset.check`."""
-        self._pictures.check(strict=strict)

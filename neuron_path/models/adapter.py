@@ -168,6 +168,7 @@ class Adapter(ABC):
         special: what is special about the family, in a few words.
         closeness: how nearly the model's own logits must be computed, in float32 and wider.
         modules: timm's modules whose models the family takes; where there are none, the one of the family's name.
+        kind: the class of these models, no subclass of it; for families whose `handles` is the usual one.
         blocks: the blocks that a path runs through, from input to output; what comes before and after them is part of
             `embed` and `head`.
         scope: the tokens that count.
@@ -182,6 +183,7 @@ class Adapter(ABC):
     name: ClassVar[str]
     special: ClassVar[str] = ""
     modules: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[type[nn.Module] | None] = None
     closeness: ClassVar[float] = 1e-4
     blocks: Sequence[Block]
     scope: Scope
@@ -190,9 +192,9 @@ class Adapter(ABC):
     units: UnitsName = "ffn"
 
     @classmethod
-    @abstractmethod
     def handles(cls, model: nn.Module) -> bool:
         """Whether this family's adapter is the one for `model`."""
+        return type(model) is cls.kind
 
     @abstractmethod
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
@@ -209,9 +211,9 @@ class Adapter(ABC):
     def embed(self, images: Float[Tensor, "N c H W"]) -> Float[Tensor, "N T D"]:
         """The residual stream that enters the first block; what blocks need beside it is computed here, once."""
 
-    @abstractmethod
     def head(self, h: Float[Tensor, "N R D"]) -> Float[Tensor, "N C"]:
         """Logits from the last block's output, at all tokens or at `head_rows` only."""
+        return self.model.forward_head(self.model.norm(h))
 
     def logits(self, images: Float[Tensor, "N c H W"]) -> Float[Tensor, "N C"]:
         """Logits by the model's own forward pass."""

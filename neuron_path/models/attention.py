@@ -13,11 +13,11 @@ from torch import Tensor
 
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.models.adapter import Adapter, Block
-from neuron_path.models.blocks import Heads, ResidualBlock
+from neuron_path.models.blocks import BranchBlock, Heads, ResidualBlock
 from neuron_path.types import UnitsName
 
 
-class HeadsBlock(Block):
+class HeadsBlock(BranchBlock):
     """From what leaves a block's attention to what leaves the next one's, ``mix`` carrying stream and heads' outputs.
 
     Args:
@@ -27,6 +27,7 @@ class HeadsBlock(Block):
     """
 
     def __init__(self, heads: Heads, block: ResidualBlock, last: Block | None) -> None:
+        super().__init__(heads, heads.after)
         self._heads, self._block, self._last = heads, block, last
         self.n_neurons, self.channels = heads.n_heads, heads.width // heads.n_heads
 
@@ -41,23 +42,12 @@ class HeadsBlock(Block):
     def activations(self, u: Tensor) -> Tensor:
         return u[..., -self.width :]
 
-    def project(self, a: Tensor) -> Tensor:
-        return self._heads.project(a)
 
-    def after(self, z: Tensor) -> Tensor:
-        return z if self._heads.after is None else self._heads.after(z)
-
-    def pullback(self, g: Tensor) -> Tensor:
-        return self._heads.pullback(g)
-
-    def columns(self, places: Tensor) -> Tensor:
-        return self._heads.columns(places)
-
-
-class FfnBlock(Block):
+class FfnBlock(BranchBlock):
     """A block's FFN alone, behind its attention, whose heads are a block of their own."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__(block.ffns[0], block.after)
         self._block = block
         self.n_neurons = block.n_neurons
 
@@ -66,18 +56,6 @@ class FfnBlock(Block):
 
     def activations(self, u: Tensor) -> Tensor:
         return self._block.activations(u)
-
-    def project(self, a: Tensor) -> Tensor:
-        return self._block.project(a)
-
-    def after(self, z: Tensor) -> Tensor:
-        return self._block.after(z)
-
-    def pullback(self, g: Tensor) -> Tensor:
-        return self._block.pullback(g)
-
-    def columns(self, places: Tensor) -> Tensor:
-        return self._block.columns(places)
 
 
 class HeadsAdapter(Adapter):
@@ -108,10 +86,6 @@ class HeadsAdapter(Adapter):
             if units != "heads":
                 blocks.append(FfnBlock(block))
         self.blocks = blocks
-
-    @classmethod
-    def handles(cls, model: object) -> bool:
-        return False  # chosen by its units, not by a model
 
     def embed(self, images: Tensor) -> Tensor:
         return self._family.embed(images)

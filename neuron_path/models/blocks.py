@@ -172,7 +172,31 @@ class Heads(Branch):
         return self._attend(y) if rows is None else attend_from(self._attend, y, rows)
 
 
-class ResidualBlock(Block):
+class BranchBlock(Block):
+    """A block whose activations are what the last layer of a branch reads.
+
+    Args:
+        branch: the branch.
+        after: a norm behind it, or None.
+    """
+
+    def __init__(self, branch: Branch, after: Map | None = None) -> None:
+        self._branch, self._after = branch, after
+
+    def project(self, a: Tensor) -> Tensor:
+        return self._branch.project(a)
+
+    def after(self, z: Tensor) -> Tensor:
+        return z if self._after is None else self._after(z)
+
+    def pullback(self, g: Tensor) -> Tensor:
+        return self._branch.pullback(g)
+
+    def columns(self, places: Tensor) -> Tensor:
+        return self._branch.columns(places)
+
+
+class ResidualBlock(BranchBlock):
     """``u = x + after1(attend(before1(x)))``, ``a = neurons(before2(u))``, ``out = u + after2(γ · linear(a))``.
 
     Args:
@@ -193,8 +217,9 @@ class ResidualBlock(Block):
         after2: Map | None = None,
         heads: Callable[[], Heads] | None = None,
     ) -> None:
+        super().__init__(ffn, after2)
         self._attend, self._ffn, self.heads = attend, ffn, heads
-        self.before1, self._after1, self._before2, self._after2 = before1, after1, before2, after2
+        self.before1, self._after1, self._before2 = before1, after1, before2
         self.n_neurons = ffn.width
 
     @property
@@ -210,18 +235,6 @@ class ResidualBlock(Block):
 
     def activations(self, u: Tensor) -> Tensor:
         return self._ffn.neurons(self._before2(u))
-
-    def project(self, a: Tensor) -> Tensor:
-        return self._ffn.project(a)
-
-    def after(self, z: Tensor) -> Tensor:
-        return z if self._after2 is None else self._after2(z)
-
-    def pullback(self, g: Tensor) -> Tensor:
-        return self._ffn.pullback(g)
-
-    def columns(self, places: Tensor) -> Tensor:
-        return self._ffn.columns(places)
 
 
 def pre_norm(block: Any, attend: Attend | None = None) -> ResidualBlock:

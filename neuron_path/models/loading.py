@@ -21,9 +21,10 @@ from torch import nn
 from neuron_path.errors import NeuronPathError, nearest
 from neuron_path.models.adapter import check_supported
 from neuron_path.models.checkpoint import Checkpoint, make, open_checkpoint, put
-from neuron_path.models.checkpoint.fetching import fetch, first_line, hushed
+from neuron_path.models.checkpoint.fetching import fetch, first_line
 from neuron_path.models.checkpoint.fitting import fit
 from neuron_path.models.checkpoint.layouts import in_timm_names
+from neuron_path.progress import hushed
 
 EMBEDDED = "digits_vit"
 _TORCHVISION = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from neuron_path.pipeline.head import ChosenHead, fit_head, read_head
 from neuron_path.pipeline.images import build_data, preprocessing_of, reference_of
 from neuron_path.pipeline.lending import DataLender
 from neuron_path.pipeline.work import Study, Work
+from neuron_path.progress import hushed
 from neuron_path.pruning.description import PRUNED
 from neuron_path.pruning.saved import load_pruned
 from neuron_path.search.chunk import Lender
@@ -316,19 +316,10 @@ def predict(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's remarks about itself off the screen."""
-    levels = {
-        logging.getLogger(name): logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")
-    }
-    for logger in levels:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            yield
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+    with hushed("lightning.pytorch", "lightning.fabric"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
 
 
 def device_name(device: torch.device) -> str:

@@ -23,7 +23,7 @@ from neuron_path.data.huggingface import HuggingFaceDataset
 from neuron_path.data.pictures import ON_ERROR, PictureDataset
 from neuron_path.data.shards import ShardDataset
 from neuron_path.errors import NeuronPathError, unknown_name
-from neuron_path.lightning.datamodule import DigitsDataModule, ImageDataModule, PictureDataModule
+from neuron_path.lightning.datamodule import DigitsDataModule, ImageDataModule
 from neuron_path.models.classes import known_classes
 from neuron_path.models.preprocessing import image_transform
 
@@ -57,7 +57,7 @@ def build_data(config: Config, model: nn.Module, *, is_fitted: bool = False) -> 
     return DigitsDataModule(data.split, classes=data.classes, limit=data.limit, **loading)
 
 
-def build_folder(root: str, data: DataConfig, model: nn.Module, preprocessing: Mapping[str, Any]) -> PictureDataModule:
+def build_folder(root: str, data: DataConfig, model: nn.Module, preprocessing: Mapping[str, Any]) -> ImageDataModule:
     """Another folder of pictures, read and prepared as the images of a run are.
 
     Args:
@@ -93,7 +93,7 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
 
 def _with_pictures(
     data: PicturesConfig, model: nn.Module, preprocessing: Mapping[str, Any], *, is_fitted: bool
-) -> PictureDataModule:
+) -> ImageDataModule:
     transform, described = image_transform(model, preprocessing)
     kind, own = _OWN[type(data)]
     pictures = kind(
@@ -107,6 +107,5 @@ def _with_pictures(
         **{name: getattr(data, name) for name in own},
     )
     pictures.max_pixels = data.max_pixels
-    module = PictureDataModule(pictures, batch_size=data.batch_size, num_workers=data.num_workers)
-    module.check(strict=data.on_error == "raise")
-    return module
+    pictures.check(strict=data.on_error == "raise")
+    return ImageDataModule(pictures, batch_size=data.batch_size, num_workers=data.num_workers)

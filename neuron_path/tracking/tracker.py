@@ -34,16 +34,10 @@ class Tracker(Protocol):
 class NullTracker:
     """Streams nowhere."""
 
-    def log(self, values: Mapping[str, float]) -> None:
+    def log(self, *_: Any, **__: Any) -> None:
         """Do nothing."""
 
-    def finish(
-        self, metrics: Mapping[str, Any], files: Sequence[Path], tables: Mapping[str, pd.DataFrame] = NO_TABLES
-    ) -> None:
-        """Do nothing."""
-
-    def fail(self) -> None:
-        """Do nothing."""
+    finish = fail = log
 
 
 class GuardedTracker:

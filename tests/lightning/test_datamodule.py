@@ -14,7 +14,7 @@ from neuron_path.data.digits import DigitsDataset, load_digits
 from neuron_path.data.folder import ImageFolderDataset
 from neuron_path.data.shards import ShardDataset
 from neuron_path.errors import NeuronPathError
-from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageDataModule, PictureDataModule, collate
+from neuron_path.lightning.datamodule import Batch, DigitsDataModule, ImageDataModule, collate
 from tests import pictures
 from tests.data.test_shards import png, write
 
@@ -57,13 +57,13 @@ def test_broken_pictures_are_set_apart(num_workers: int, tmp_path: Path) -> None
     pictures.truncated(root / "00" / "aa.jpg")
     (root / "01" / "c.png").write_text("hello")
     folder = ImageFolderDataset(root, transform, preprocessing={})
-    module = PictureDataModule(folder, batch_size=3, num_workers=num_workers)
+    module = ImageDataModule(folder, batch_size=3, num_workers=num_workers)
     first, second = batches(module)
     assert (first.sample_ids, first.labels, first.images.shape) == (["00/a.png", "00/b.png"], [0, 0], (2, 3, 10, 12))
     assert [name for name, _ in first.problems] == ["00/aa.jpg"]
     assert (second.sample_ids, [name for name, _ in second.problems]) == (["01/a.png", "01/b.png"], ["01/c.png"])
     with pytest.raises(NeuronPathError, match=r"File '01/c\.png' is no image"):
-        module.check()
+        folder.check()
 
 
 def test_a_batch_of_broken_pictures_only_is_empty() -> None:
@@ -83,7 +83,7 @@ def test_shards_come_in_order_whatever_the_batches(batch_size: int, num_workers:
     for shard in range(2):
         write(tmp_path / f"{shard}.tar", {f"{n}.png": png(10 * shard + n) for n in range(4)})
     shards = ShardDataset(tmp_path, transform, preprocessing={})
-    got = batches(PictureDataModule(shards, batch_size=batch_size, num_workers=num_workers))
+    got = batches(ImageDataModule(shards, batch_size=batch_size, num_workers=num_workers))
     assert [name for batch in got for name in batch.sample_ids] == shards.sample_ids
     expected = torch.stack([transform(pictures.picture(10 * shard + n)) for shard in range(2) for n in range(4)])
     assert torch.equal(torch.cat([batch.images for batch in got]), expected)

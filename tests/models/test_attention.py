@@ -34,6 +34,7 @@ SPECIMENS = [
 CASES = [(name, scope) for name in SPECIMENS for scope in zoo.SPECIMENS[name].scopes]
 UNITS = ["heads", "ffn+heads"]
 N_STEPS = 3
+pytestmark = pytest.mark.covering  # every specimen by default, each in one of its scopes, with either units
 
 
 class Layer(NamedTuple):

@@ -48,7 +48,7 @@ def photographs(folder: Path) -> Path:
 
 def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path: Path) -> None:
     folder = photographs(tmp_path / "data")
-    outcome = run_in(tmp_path / "run", "run", *timm_options(checkpoint, folder), "data.batch_size=2", "baselines=[]")
+    outcome = run_in(tmp_path / "run", "search", *timm_options(checkpoint, folder), "data.batch_size=2")
     assert (outcome.code, outcome.err) == (0, "")
     table = neuron_path.load_paths(tmp_path / "run")
     own = table.loc[table["scorer"] == "joint_attribution"]
@@ -70,7 +70,6 @@ def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path
     made = table.attrs["provenance"]
     assert made["preprocessing"]["mean"] == list(config["mean"])
     assert made["classes"] == ["ant", "bee", "cat", "dog"]
-    assert "ant/UPPER.JPG" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_flat_folder_takes_the_predictions_as_targets(checkpoint: Path, tmp_path: Path) -> None:
@@ -178,6 +177,6 @@ def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -
     table = neuron_path.load_paths(tmp_path / "run")
     assert table["sample_id"].tolist() == ["0.png", "1.png", "2.png", "3.png"] * 2
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "1b.png" in page
+    assert all(f"{name}.png" in page for name in ("0", "1b"))
     assert "3b.jpg" in page
     assert "2 images were skipped</strong>" in page

@@ -146,10 +146,12 @@ def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path
 @pytest.mark.filterwarnings("default")
 def test_force_sets_aside_what_was_made_of_other_paths(tmp_path: Path) -> None:
     options = ["data.limit=2", "baselines=[]", "scorer=activation"]
-    assert run_in(tmp_path / "run", "run", *options).code == 0
+    assert run_in(tmp_path / "run", "run", *options, "report=false").code == 0
+    (tmp_path / "run" / "report.html").write_text("of these paths")
     outcome = run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force")
     assert (outcome.code, outcome.err.count("\n")) == (0, 1)
-    assert "effects.parquet (of the search before); scores.parquet (of the search before)" in outcome.err
+    moved = [f"{name} (of the search before)" for name in ("effects.parquet", "scores.parquet", "report.html")]
+    assert "; ".join(moved) in outcome.err
     assert outcome.results == ["paths.parquet", "run.json", "metrics.json", "SHA256SUMS"]
     assert call("verify", str(tmp_path / "run"))[0] == 0
 

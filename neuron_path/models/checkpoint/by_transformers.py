@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.checkpoint.fetching import first_line, hushed
+from neuron_path.models.checkpoint.fetching import first_line
 from neuron_path.models.checkpoint.huggingface import Settings, n_classes
+from neuron_path.progress import hushed
 
 # By model_type, what the library's classes are called, and whether they end in a classifier or in an image's embedding
 # where the folder holds none.

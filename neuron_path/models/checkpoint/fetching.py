@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.progress import hushed
 
 _DESCRIPTIONS = ["*.json"]
 _WEIGHTS = (["model*.safetensors"], ["pytorch_model*.bin"])
@@ -25,7 +23,7 @@ def fetch(name: str) -> Path:
     """
     for weights in _WEIGHTS:
         try:
-            with hushed("huggingface_hub"):
+            with hushed("huggingface_hub"):  # five retries on a lost network are one error
                 patterns = [*_DESCRIPTIONS, *weights]
                 folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
         except (OSError, ValueError) as error:
@@ -37,19 +35,6 @@ def fetch(name: str) -> Path:
         if any(file for pattern in weights for file in folder.glob(pattern)):
             return folder
     raise NeuronPathError(f"The repository '{name}' holds no model.safetensors or pytorch_model.bin.")
-
-
-@contextmanager
-def hushed(*loggers: str) -> Iterator[None]:
-    """Keep the remarks of libraries off the screen: five retries on a lost network are one error."""
-    levels = {logger: logging.getLogger(logger).level for logger in loggers}
-    for logger in loggers:
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in levels.items():
-            logging.getLogger(logger).setLevel(level)
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from timm.models.cait import Cait, LayerScaleBlock, LayerScaleBlockClassAttn
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Adapter, Scope, families
@@ -17,11 +17,8 @@ from neuron_path.models.blocks import Ffn, ResidualBlock, gamma_of, pre_norm, sc
 class CaitAdapter(Adapter):
     """`timm.models.cait.Cait`: `patch` runs over the main blocks, `cls` over those of class attention."""
 
+    kind = Cait
     special = "talking heads; class attention behind the main blocks"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is Cait
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)
@@ -56,7 +53,7 @@ class CaitAdapter(Adapter):
             for block in self._class_blocks:
                 cls_token = block(h, cls_token)
             h = torch.cat((cls_token, h), dim=1)
-        return model.forward_head(model.norm(h))
+        return super().head(h)
 
 
 def late_scopes(model: Any, class_blocks: list[Any]) -> list[Scope]:

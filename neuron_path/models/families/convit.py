@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from timm.models.convit import ConVit
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.models.adapter import Adapter, Scope, families
 from neuron_path.models.blocks import pre_norm
@@ -16,11 +16,8 @@ from neuron_path.models.blocks import pre_norm
 class ConVitAdapter(Adapter):
     """`timm.models.convit.ConVit`: `patch` runs over the blocks before the class token joins, `cls` over the others."""
 
+    kind = ConVit
     special = "gated positional attention; the class token joins late"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is ConVit
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)
@@ -53,7 +50,7 @@ class ConVitAdapter(Adapter):
             h = self._join(h)
             for block in self._late:
                 h = block(h)
-        return self.model.forward_head(self.model.norm(h))
+        return super().head(h)
 
     def _join(self, x: Tensor) -> Tensor:
         """The class token before the patches."""

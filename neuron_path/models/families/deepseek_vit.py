@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from timm.models.deepseek_vit import DeepseekVitClassifier
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.models.adapter import Adapter, Block, Scope, families
 from neuron_path.models.blocks import pre_norm
@@ -15,11 +15,8 @@ from neuron_path.models.blocks import pre_norm
 class DeepseekAdapter(Adapter):
     """`timm.models.deepseek_vit.DeepseekVitClassifier`; the encoder's projector, if it has one, is part of the head."""
 
+    kind = DeepseekVitClassifier
     special = "rotary positions, gated FFNs, norms in float32"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is DeepseekVitClassifier
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)

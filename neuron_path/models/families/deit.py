@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from timm.models.deit import VisionTransformerDistilled
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.models.adapter import Adapter, Scope, families
 from neuron_path.models.blocks import pre_norm
@@ -15,11 +15,8 @@ from neuron_path.models.blocks import pre_norm
 class DistilledAdapter(Adapter):
     """`timm.models.deit.VisionTransformerDistilled`; both prefix tokens are in scope, their heads are averaged."""
 
+    kind = VisionTransformerDistilled
     special = "class and distillation token, two heads"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is VisionTransformerDistilled
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)
@@ -30,6 +27,3 @@ class DistilledAdapter(Adapter):
     def embed(self, images: Tensor) -> Tensor:
         model = self.model
         return model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
-
-    def head(self, h: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.norm(h))

@@ -9,40 +9,28 @@ from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.adapter import Adapter, Block, families
+from neuron_path.models.adapter import Block, families
 from neuron_path.models.blocks import post_norm, pre_norm
-from neuron_path.models.families.vision_transformer import scopes
+from neuron_path.models.families.vision_transformer import PrefixAdapter
 
 
 @families.register("eva")
-class EvaAdapter(Adapter):
+class EvaAdapter(PrefixAdapter):
     """`timm.models.eva.Eva`; positions turn queries and keys in every block, in "mixed" mode by angles of its own."""
 
+    kind = Eva
     special = "rotary positions (also DINOv3's and mixed), registers, norms after the branches, gated FFNs"
 
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is Eva
-
-    def __init__(self, model: Any, token_scope: str | None = None) -> None:
-        super().__init__(model)
-        self._rope: Any = None  # (T, 2d), or (L, heads, T, 2d) where mixed
-        is_mixed = getattr(model, "rope_mixed", False)
-        self.blocks = [
-            cut(block, lambda index=index: self._rope[index] if is_mixed else self._rope)
-            for index, block in enumerate(model.blocks)
-        ]
-        reads_class_token = model.global_pool == "token"
-        self.scope = self._choose_scope(token_scope, *scopes(model, reads_class_token=reads_class_token))
-        self.head_rows = slice(0, 1) if reads_class_token else None
+    _rope: Any = None  # (T, 2d), or (L, heads, T, 2d) where mixed
 
     def embed(self, images: Tensor) -> Tensor:
         model = self.model
         x, self._rope = model._pos_embed(model.patch_embed(images))
         return getattr(model, "norm_pre", nn.Identity())(x)
 
-    def head(self, h: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.norm(h))
+    def _cut(self, block: Any, index: int) -> Block:
+        is_mixed = getattr(self.model, "rope_mixed", False)
+        return cut(block, lambda: self._rope[index] if is_mixed else self._rope)
 
 
 def cut(block: Any, rope: Callable[[], Tensor | None]) -> Block:

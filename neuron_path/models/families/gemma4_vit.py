@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from timm.models.gemma4_vit import Gemma4VitClassifier
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.models.adapter import Adapter, Block, Scope, families
 from neuron_path.models.blocks import Ffn, ResidualBlock
@@ -15,13 +15,10 @@ from neuron_path.models.blocks import Ffn, ResidualBlock
 class Gemma4Adapter(Adapter):
     """`timm.models.gemma4_vit.Gemma4VitClassifier`; where the encoder pools its tokens, that is part of the head."""
 
+    kind = Gemma4VitClassifier
     special = (
         "norms before and after each branch, clipped linear layers, rotary positions in two dimensions, gated FFNs"
     )
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is Gemma4VitClassifier
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)

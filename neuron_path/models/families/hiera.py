@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from timm.models.hiera import Hiera
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Adapter, Scope, families
@@ -17,11 +17,8 @@ from neuron_path.models.blocks import Ffn, ResidualBlock, gamma_of, scale
 class HieraAdapter(Adapter):
     """`timm.models.hiera.Hiera`; tokens are in the order of its windows, and their number falls between stages."""
 
+    kind = Hiera
     special = "windows, tokens pooled between stages"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is Hiera
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from timm.models.qwen3_vit import Qwen3VitClassifier
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.models.adapter import Block, families
 from neuron_path.models.families.deepseek_vit import DeepseekAdapter
@@ -19,11 +19,8 @@ class Qwen3Adapter(DeepseekAdapter):
     It embeds as DeepSeek's does, but has EVA's blocks, and its projector has the last norm.
     """
 
+    kind = Qwen3VitClassifier
     special = "rotary and learned positions"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is Qwen3VitClassifier
 
     def head(self, h: Tensor) -> Tensor:
         merger = self.model.encoder.merger

@@ -7,32 +7,22 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.models.tnt import TNT
-from torch import Tensor, nn
+from torch import Tensor
 
-from neuron_path.models.adapter import Adapter, Scope, families
+from neuron_path.models.adapter import Block, families
 from neuron_path.models.blocks import Ffn, ResidualBlock, identity
+from neuron_path.models.families.vision_transformer import PrefixAdapter
 
 
 @families.register("tnt")
-class TntAdapter(Adapter):
+class TntAdapter(PrefixAdapter):
     """`timm.models.tnt.TNT`: neurons are those of the outer FFNs; each token carries its patch's pixels along.
 
     The class token's pixels are zeros.
     """
 
+    kind = TNT
     special = "a transformer over each patch's pixels runs inside; only the outer FFNs' neurons count"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is TNT
-
-    def __init__(self, model: Any, token_scope: str | None = None) -> None:
-        super().__init__(model)
-        self.blocks = [OuterBlock(block) for block in model.blocks]
-        reads_class_token = model.global_pool == "token"
-        scopes = [Scope.cls(), Scope.patch(1)] if reads_class_token else [Scope.patch(1), Scope.cls()]
-        self.scope = self._choose_scope(token_scope, *scopes)
-        self.head_rows = slice(0, 1) if reads_class_token else None
 
     def embed(self, images: Tensor) -> Tensor:
         model = self.model
@@ -42,11 +32,14 @@ class TntAdapter(Adapter):
         return _carry(model.pos_drop(patches + model.patch_pos), pixels)
 
     def head(self, h: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.norm(h[..., : self.model.embed_dim]))
+        return super().head(h[..., : self.model.embed_dim])
 
     def input_shape(self) -> tuple[int, int | None, int | None]:
         pixel_embed = self.model.pixel_embed
         return (pixel_embed.proj.in_channels, *pixel_embed.img_size)
+
+    def _cut(self, block: Any, index: int) -> Block:
+        return OuterBlock(block)
 
 
 class OuterBlock(ResidualBlock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -14,8 +15,26 @@ from neuron_path.models.adapter import Adapter, Block, Scope, families
 from neuron_path.models.blocks import Ffn, ParallelBlock, gamma_of, post_norm, pre_norm, scale
 
 
+class PrefixAdapter(Adapter):
+    """A model whose class and register tokens, if any, come first: its scopes by what the head reads."""
+
+    def __init__(self, model: Any, token_scope: str | None = None) -> None:
+        super().__init__(model)
+        self.blocks = [self._cut(block, index) for index, block in enumerate(model.blocks)]
+        reads_class_token = model.global_pool == "token" and getattr(model, "attn_pool", None) is None
+        patch = Scope.patch(model.num_prefix_tokens)
+        own = [Scope.cls(), patch] if reads_class_token else [patch, Scope.cls()]
+        has_class_token = getattr(model, "cls_token", None) is not None or getattr(model, "has_class_token", False)
+        self.scope = self._choose_scope(token_scope, *(own if has_class_token else [patch]))
+        self.head_rows = slice(0, 1) if reads_class_token else None
+
+    @abstractmethod
+    def _cut(self, block: Any, index: int) -> Block:
+        """A block, cut at its neurons."""
+
+
 @families.register("vision_transformer")
-class VisionTransformerAdapter(Adapter):
+class VisionTransformerAdapter(PrefixAdapter):
     """`timm.models.vision_transformer.VisionTransformer`, which CLIP, DINOv2, DeiT-III, SigLIP and MAE are too."""
 
     special = "registers, layer scale, q/k norm, parallel and gated FFNs, hybrid stems"
@@ -27,28 +46,13 @@ class VisionTransformerAdapter(Adapter):
         parts = ("forward", "forward_features", "forward_head")
         return isinstance(model, timms) and all(getattr(kind, part) is getattr(timms, part) for part in parts)
 
-    def __init__(self, model: Any, token_scope: str | None = None) -> None:
-        super().__init__(model)
-        self.blocks = [cut(block, index) for index, block in enumerate(model.blocks)]
-        reads_class_token = model.global_pool == "token" and model.attn_pool is None
-        self.scope = self._choose_scope(token_scope, *scopes(model, reads_class_token=reads_class_token))
-        self.head_rows = slice(0, 1) if reads_class_token else None
-
     def embed(self, images: Tensor) -> Tensor:
         model = self.model
         x = model.patch_drop(model._pos_embed(model.patch_embed(images)))
         return model.norm_pre(x)
 
-    def head(self, h: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.norm(h))
-
-
-def scopes(model: Any, *, reads_class_token: bool) -> list[Scope]:
-    """The scopes of a model whose prefix tokens come first, the head's own at the head of the list."""
-    patch = Scope.patch(model.num_prefix_tokens)
-    if model.cls_token is None:
-        return [patch]
-    return [Scope.cls(), patch] if reads_class_token else [patch, Scope.cls()]
+    def _cut(self, block: Any, index: int) -> Block:
+        return cut(block, index)
 
 
 def cut(block: Any, index: int) -> Block:

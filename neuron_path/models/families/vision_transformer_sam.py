@@ -7,7 +7,7 @@ from typing import Any
 from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
 from timm.models.vision_transformer_sam import Block as TimmBlock
 from timm.models.vision_transformer_sam import VisionTransformerSAM, window_partition, window_unpartition
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.adapter import Adapter, Block, Scope, families
@@ -18,11 +18,8 @@ from neuron_path.models.blocks import pre_norm
 class SamAdapter(Adapter):
     """`timm.models.vision_transformer_sam.VisionTransformerSAM`; the convolutional neck is part of the head."""
 
+    kind = VisionTransformerSAM
     special = "attention in windows, decomposed relative positions, a convolutional neck"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is VisionTransformerSAM
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)

@@ -17,11 +17,8 @@ from neuron_path.models.families.cait import late_scopes
 class XcitAdapter(Adapter):
     """`timm.models.xcit.Xcit`: `patch` runs over the main blocks, `cls` over those of class attention."""
 
+    kind = Xcit
     special = "attention between channels, local convolution; class attention behind the main blocks"
-
-    @classmethod
-    def handles(cls, model: nn.Module) -> bool:
-        return type(model) is Xcit
 
     def __init__(self, model: Any, token_scope: str | None = None) -> None:
         super().__init__(model)
@@ -54,7 +51,7 @@ class XcitAdapter(Adapter):
             h = self._join(h)
             for block in self._class_blocks:
                 h = block(h)
-        return self.model.forward_head(self.model.norm(h))
+        return super().head(h)
 
     def _join(self, x: Tensor) -> Tensor:
         """The class token before the patches."""
