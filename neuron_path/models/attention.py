@@ -27,12 +27,12 @@ class HeadsBlock(Block):
     """
 
     def __init__(self, heads: Heads, block: ResidualBlock, last: Block | None) -> None:
-        self._heads, self._block, self._last = heads, block, last
+        self.heads, self._block, self._last = heads, block, last
         self.n_neurons, self.channels = heads.n_heads, heads.width // heads.n_heads
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
         x = x if self._last is None else self._last.feed(x)
-        a = self._heads.outputs(self._block.before1(x), rows)
+        a = self.heads.outputs(self._block.before1(x), rows)
         return torch.cat((x if rows is None else x[:, rows], a), dim=-1)
 
     def residual(self, u: Tensor) -> Tensor:
@@ -42,42 +42,42 @@ class HeadsBlock(Block):
         return u[..., -self.width :]
 
     def project(self, a: Tensor) -> Tensor:
-        return self._heads.project(a)
+        return self.heads.project(a)
 
     def after(self, z: Tensor) -> Tensor:
-        return z if self._heads.after is None else self._heads.after(z)
+        return z if self.heads.after is None else self.heads.after(z)
 
     def pullback(self, g: Tensor) -> Tensor:
-        return self._heads.pullback(g)
+        return self.heads.pullback(g)
 
     def columns(self, places: Tensor) -> Tensor:
-        return self._heads.columns(places)
+        return self.heads.columns(places)
 
 
 class FfnBlock(Block):
     """A block's FFN alone, behind its attention, whose heads are a block of their own."""
 
     def __init__(self, block: Block) -> None:
-        self._block = block
+        self.block = block
         self.n_neurons = block.n_neurons
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
         return x if rows is None else x[:, rows]
 
     def activations(self, u: Tensor) -> Tensor:
-        return self._block.activations(u)
+        return self.block.activations(u)
 
     def project(self, a: Tensor) -> Tensor:
-        return self._block.project(a)
+        return self.block.project(a)
 
     def after(self, z: Tensor) -> Tensor:
-        return self._block.after(z)
+        return self.block.after(z)
 
     def pullback(self, g: Tensor) -> Tensor:
-        return self._block.pullback(g)
+        return self.block.pullback(g)
 
     def columns(self, places: Tensor) -> Tensor:
-        return self._block.columns(places)
+        return self.block.columns(places)
 
 
 class HeadsAdapter(Adapter):

@@ -144,6 +144,7 @@ class Heads(Branch):
         after: a norm behind it, or None.
 
     Attributes:
+        attn: timm's layer.
         n_heads: how many there are; head h writes the h-th slice of a.
         after: as given.
 
@@ -160,7 +161,7 @@ class Heads(Branch):
                 "its output projection's input each of its heads writes, or there is none: use units=ffn."
             )
         super().__init__(attn.proj, gamma)
-        self.n_heads, self.after = int(attn.num_heads), after
+        self.attn, self.n_heads, self.after = attn, int(attn.num_heads), after
         # The same layer, on the same weights, without its last part, and in eval mode, which a copy does not follow.
         bare = copy.copy(attn)
         bare.training = False

@@ -20,14 +20,14 @@ By = Literal["frequency", "score", "both"]
 _METHOD = ("scorer", "search", "top_k")
 
 
-def hidden_widths(model: nn.Module, token_scope: str | None = None) -> list[int]:
+def hidden_widths(model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> list[int]:
     """F of each block that a path of the model runs through.
 
     >>> import neuron_path
     >>> hidden_widths(neuron_path.load_model("digits_vit"))[:2]
     [192, 192]
     """
-    return [block.n_neurons for block in adapt(model, token_scope).blocks]
+    return [block.n_neurons for block in adapt(model, token_scope, units).blocks]
 
 
 def path_ranking(
@@ -59,6 +59,28 @@ def path_ranking(
     """
     rows = choose_paths(paths, classes=classes, scorer=scorer, search=search, top_k=top_k)
     return rank_neurons(np.stack(list(rows["path"])), rows["score"].to_numpy(dtype=np.float64), widths, by)
+
+
+def paths_of_units(paths: pd.DataFrame, held: str, units: str) -> pd.DataFrame:
+    """The same table with each path in the blocks of some units only.
+
+    Args:
+        paths: the table of `neuron_path.load_paths`.
+        held: what its paths consist of, "ffn", "heads" or "ffn+heads".
+        units: what of it is wanted.
+
+    Raises:
+        NeuronPathError: the paths do not hold that.
+    """
+    if held == units:
+        return paths
+    if held != "ffn+heads":
+        raise NeuronPathError(
+            f"The run holds paths of units={held}, which do not rank units={units}: give a run of units=ffn+heads, or "
+            "name methods without paths, as method=taylor methods=[random,magnitude]."
+        )
+    first = ("heads", "ffn").index(units)
+    return paths.assign(path=[path[first::2] for path in paths["path"]])
 
 
 def rank_neurons(
