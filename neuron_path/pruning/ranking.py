@@ -97,7 +97,7 @@ def rank_neurons(
     that tells such neurons apart.
 
     Args:
-        paths: (B, L) or (B, L, k) neurons, as of `find_paths`.
+        paths: (B, L) or (B, L, k) neurons, as of `find_paths`; −1 stands for none.
         scores: (B,) of the paths, in any one unit.
         widths: F of each block; see `hidden_widths`.
         by: "frequency", "score" or "both".
@@ -111,10 +111,10 @@ def rank_neurons(
     neurons, weights = _checked(paths, scores, widths)
     ranking = []
     for index, width in enumerate(widths):
-        own = neurons[:, index].ravel()
-        counts = np.bincount(own, minlength=width).astype(np.float64)
-        sums = np.bincount(own, weights.ravel(), minlength=width)
-        both = (counts / counts.sum() + sums / (np.abs(sums).sum() or 1.0)) / 2
+        own = neurons[:, index] >= 0  # −1 stands for none
+        counts = np.bincount(neurons[:, index][own], minlength=width).astype(np.float64)
+        sums = np.bincount(neurons[:, index][own], weights[own], minlength=width)
+        both = (counts / (counts.sum() or 1.0) + sums / (np.abs(sums).sum() or 1.0)) / 2
         ranking.append(torch.from_numpy({"frequency": counts, "score": sums, "both": both}[by]))
     return ranking
 
@@ -171,7 +171,7 @@ def _checked(paths: object, scores: object, widths: Sequence[int]) -> tuple[np.n
             f"The paths run through {neurons.shape[1]} blocks, but {len(widths)} widths are given: take the model that "
             "the paths were found on."
         )
-    wrong = np.argwhere((neurons < 0) | (neurons >= np.asarray(widths).reshape(1, -1, 1)))
+    wrong = np.argwhere((neurons < -1) | (neurons >= np.asarray(widths).reshape(1, -1, 1)))
     if len(wrong):
         image, index, slot = wrong[0]
         raise NeuronPathError(
