@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from timm.layers.attention import Attention, AttentionRope
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
@@ -89,7 +88,7 @@ class UnitLayers:
             self.joint.in_split = [n_kept, *self.joint.in_split[1:]]
         if self.attn is not None:
             self.attn.num_heads, self.attn.attn_dim = n_kept, n_kept * self.channels
-            if isinstance(self.attn, AttentionRope):
+            if hasattr(self.attn, "num_kv_heads"):
                 self.attn.num_kv_heads, self.attn.kv_dim = n_kept, n_kept * self.channels
 
     def add_to_bias(self, shift: Float[Tensor, "D"]) -> None:
@@ -141,7 +140,7 @@ def _of_block(block: Block, index: int) -> list[UnitLayers]:
 def _of_heads(heads: Heads, index: int) -> UnitLayers:
     attn: Any = heads.attn
     why = ""
-    if not isinstance(attn, Attention | AttentionRope):
+    if not heads.any_number:
         why = "its forward pass expects heads that together are as wide as the stream"
     elif not isinstance(attn.norm, nn.Identity):
         norm = type(attn.norm).__name__

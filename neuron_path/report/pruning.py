@@ -85,8 +85,8 @@ def pruning_page(
     counts = metrics["images"]
     parts = [
         "# Pruned by neuron paths",
-        f"From the paths in `{escape(run)}`. Method: {escape(named(method))}; {100 * keep:.4g}% of the {counted} are kept."
-        + f" {seen['n_seeds']} seed(s), each with its own images: {_range(counts['selection'])} select, "
+        f"From the paths in `{escape(run)}`. Method: {escape(named(method))}; {100 * keep:.4g}% of the {counted} are "
+        f"kept. {seen['n_seeds']} seed(s), each with its own images: {_range(counts['selection'])} select, "
         f"{_range(counts['evaluation'])} others evaluate.",
         markdown_table(cost_table(summary, metrics, method, keep)),
         "The saved model is the first seed's; accuracies are over all seeds and images.",

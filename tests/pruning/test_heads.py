@@ -80,9 +80,10 @@ def attentions(model: nn.Module) -> list[Any]:
     return [module for name, module in model.named_modules() if re.search(r"(^|\.)blocks\.\d+\.attn$", name)]
 
 
-def make(**arguments: Any) -> Any:
+def make(**changed_arguments: Any) -> Any:
     torch.manual_seed(0)
-    model = timm.create_model(NAME, **(VIT | arguments)).double().eval()
+    arguments: dict[str, Any] = VIT | changed_arguments
+    model = timm.create_model(NAME, **arguments).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():  # timm's heads begin as zeros
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
