@@ -17,7 +17,7 @@ import torch
 from benchmarks.harness import Table, console, interleaved, positive, ratios, record, rounds_of, spread
 from benchmarks.models import Shape, random_vit
 from neuron_path.pruning.cost import count_flops, count_parameters
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.slicing import slice_model
 
 SHAPES = {
     "ViT-B/32": Shape(768, 12, 12),
@@ -30,7 +30,7 @@ KEEP = 0.5
 def measured(shape: Shape, rounds: int) -> dict[str, Any]:
     """Parameters and operations of both models, and their seconds for each batch."""
     original = random_vit(shape)
-    pruned = slice_ffn(original, [range(int(KEEP * 4 * shape.width))] * shape.depth)
+    pruned = slice_model(original, [range(int(KEEP * 4 * shape.width))] * shape.depth)
     pair = {"original": original, "pruned": pruned}
     seconds = {}
     with torch.inference_mode():

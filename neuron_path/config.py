@@ -306,7 +306,9 @@ class PruneConfig:
     """The whole configuration of `neuron-path prune`; `conf/prune.yaml` has the defaults."""
 
     run_dir: str | None = None
+    units: str | None = None
     keep: float = MISSING
+    budget: str = MISSING
     method: str = MISSING
     allocation: str = MISSING
     fold: bool = MISSING

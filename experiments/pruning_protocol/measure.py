@@ -59,6 +59,8 @@ def measure_protocol(run_dir: str, settings: ProtocolSettings) -> pd.DataFrame:
         NeuronPathError: whatever is wrong with the run, or images without labels.
     """
     study = open_run(run_dir)
+    if study.units != "ffn":
+        raise NeuronPathError(f"'{run_dir}' holds paths of units={study.units}: the protocol takes units=ffn.")
     if not study.own.labelled:
         raise NeuronPathError(f"The images of '{run_dir}' have no labels, and a class's path needs them.")
     n_blocks = len(study.study.session.adapter.blocks)

@@ -28,12 +28,12 @@ class HeadsBlock(BranchBlock):
 
     def __init__(self, heads: Heads, block: ResidualBlock, last: Block | None) -> None:
         super().__init__(heads, heads.after)
-        self._heads, self._block, self._last = heads, block, last
+        self.heads, self._block, self._last = heads, block, last
         self.n_neurons, self.channels = heads.n_heads, heads.width // heads.n_heads
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
         x = x if self._last is None else self._last.feed(x)
-        a = self._heads.outputs(self._block.before1(x), rows)
+        a = self.heads.outputs(self._block.before1(x), rows)
         return torch.cat((x if rows is None else x[:, rows], a), dim=-1)
 
     def residual(self, u: Tensor) -> Tensor:
@@ -48,14 +48,14 @@ class FfnBlock(BranchBlock):
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__(block.ffns[0], block.after)
-        self._block = block
+        self.block = block
         self.n_neurons = block.n_neurons
 
     def mix(self, x: Tensor, rows: slice | None = None) -> Tensor:
         return x if rows is None else x[:, rows]
 
     def activations(self, u: Tensor) -> Tensor:
-        return self._block.activations(u)
+        return self.block.activations(u)
 
 
 class HeadsAdapter(Adapter):

@@ -132,6 +132,8 @@ class Ffn(Branch):
 # Layers of attention whose output projection reads the heads' outputs side by side; others mix heads or channels, keep
 # what they computed in a pass, or are called on something else than tokens.
 _ATTENTIONS = (Attention, AttentionRope, EvaAttention, BeitAttention, RelPosAttention)
+# Those of them whose forward pass takes any number of heads; the others expect heads that are as wide as the stream.
+_OF_ANY_NUMBER = (Attention, AttentionRope)
 
 
 class Heads(Branch):
@@ -144,7 +146,9 @@ class Heads(Branch):
         after: a norm behind it, or None.
 
     Attributes:
+        attn: timm's layer.
         n_heads: how many there are; head h writes the h-th slice of a.
+        any_number: whether timm's layer works with fewer of them as well.
         after: as given.
 
     Raises:
@@ -160,7 +164,8 @@ class Heads(Branch):
                 "its output projection's input each of its heads writes, or there is none: use units=ffn."
             )
         super().__init__(attn.proj, gamma)
-        self.n_heads, self.after = int(attn.num_heads), after
+        self.attn, self.n_heads, self.after = attn, int(attn.num_heads), after
+        self.any_number = isinstance(attn, _OF_ANY_NUMBER)
         # The same layer, on the same weights, without its last part, and in eval mode, which a copy does not follow.
         bare = copy.copy(attn)
         bare.training = False

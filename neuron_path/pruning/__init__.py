@@ -1,4 +1,4 @@
-"""Structural pruning: which neurons a model can do without, and the smaller model without them.
+"""Structural pruning: which FFN neurons or attention heads a model can do without, and the smaller model without them.
 
     ranking → allocation → slicing → saved
 
@@ -7,7 +7,8 @@
 - ``activations``  every neuron's activations at every token, block by block
 - ``allocation``   from scores to the neurons that stay: the same share in each block, or by rank over all blocks
 - ``slicing``      the smaller model itself
-- ``ffns``         where a block's neurons lie in its linear layers
+- ``layers``       where a block's neurons or heads lie in its linear layers
+- ``cost``         what a model costs, and each of its neurons or heads
 - ``saved``        a pruned model on disk, and back
 - ``description``  what lies beside its weights
 - ``onnx``         a model as an ONNX file
@@ -15,4 +16,6 @@
 A *ranking* is one float64 tensor (F,) for each block, on the CPU: the higher, the more a neuron matters. Unlike an
 intervention, which edits the tokens in scope, pruning takes a neuron away at every token; so all rankings that look at
 activations here count all tokens too.
+
+What is said of neurons holds for heads, with ``units="heads"``: of a head, W / F activations lie side by side.
 """

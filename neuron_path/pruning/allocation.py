@@ -12,9 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.errors import NeuronPathError, unknown_name
+from neuron_path.pruning.cost import UnitCosts
 
 Allocation = Literal["uniform", "global"]
 Scores = Sequence[Float[Tensor, "_F"]]
+_FINEST = 1e-7  # of shares of neurons, of which no model has ten million
 
 
 def keep_neurons(
@@ -62,6 +64,37 @@ def keep_neurons(
     else:
         kept = _over_all(first, second, keep)
     return [torch.from_numpy(np.sort(neurons)) for neurons in kept]
+
+
+def keep_operations(
+    ranking: Scores, keep: float, costs: UnitCosts, allocation: Allocation = "uniform", *, then: Scores | None = None
+) -> list[Int[Tensor, "_n"]]:
+    """The most neurons of `keep_neurons` with which the model takes at most a share of its operations.
+
+    Args:
+        ranking, allocation, then: as for `keep_neurons`.
+        keep: the kept share of the model's floating-point operations, up to 1.
+        costs: of `unit_costs`, of the same units.
+
+    Raises:
+        NeuronPathError: as `keep_neurons`, or a share that no pruned model gets down to.
+    """
+    if not costs.least <= keep <= 1:
+        raise NeuronPathError(
+            f"The kept share of operations is {keep}, but with one unit left in each block the model takes "
+            f"{costs.least:.4f} of them: give a number from {math.ceil(100 * costs.least) / 100} to 1, or prune other "
+            "units too."
+        )
+    kept = keep_neurons(ranking, 1.0, allocation, then=then)
+    low, high = 0.0, 1.0  # shares of neurons that fit, and that may not; what a larger one keeps holds a smaller one's
+    while keep < 1 and high - low > _FINEST:
+        middle = (low + high) / 2
+        tried = keep_neurons(ranking, middle, allocation, then=then)
+        if costs.share([len(neurons) for neurons in tried]) <= keep:
+            low, kept = middle, tried
+        else:
+            high = middle
+    return kept
 
 
 def _over_all(first: list[np.ndarray], second: list[np.ndarray], keep: float) -> list[np.ndarray]:

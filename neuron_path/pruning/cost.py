@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.guard import frozen
 from neuron_path.models.preprocessing import input_size
+from neuron_path.pruning.layers import unit_layers
+from neuron_path.pruning.slicing import slice_model
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,56 @@ def count_flops(model: nn.Module) -> int:
     with frozen(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         model(image)
     return counter.get_total_flops()
+
+
+@dataclass(frozen=True)
+class UnitCosts:
+    """What of a model's floating-point operations its units take.
+
+    Attributes:
+        total: operations of one image's forward pass.
+        each: for each block, operations of one unit.
+        widths: F of each block.
+    """
+
+    total: int
+    each: list[float]
+    widths: list[int]
+
+    def share(self, counts: Sequence[int]) -> float:
+        """The share of the operations that is left with so many units in each block.
+
+        >>> UnitCosts(100, [10.0, 2.0], [4, 10]).share([2, 5])
+        0.7
+        """
+        gone = sum(cost * (width - n) for cost, width, n in zip(self.each, self.widths, counts, strict=True))
+        return round(1 - gone / self.total, 12)  # no more than rounding apart: the same
+
+    @property
+    def least(self) -> float:
+        """The share that is left with one unit in each block."""
+        return self.share([1] * len(self.widths))
+
+
+def unit_costs(model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> UnitCosts:
+    """What one unit of each block costs: ``(C − C_l) / (F_l − 1)``, C_l the operations with one unit left in block l.
+
+    Products of matrices take as many operations for each neuron, and each head, as for the next one.
+
+    Args:
+        model: a timm vision transformer; left exactly as it was.
+        token_scope, units: as for `slice_model`.
+
+    Raises:
+        NeuronPathError: as `slice_model`.
+    """
+    widths = [sum(part.width for part in parts) for parts in unit_layers(model, token_scope, units)]
+    total, each = count_flops(model), []
+    for index, width in enumerate(widths):
+        kept = [range(1) if index == other else range(n) for other, n in enumerate(widths)]
+        left = count_flops(slice_model(model, kept, token_scope=token_scope, units=units)) if width > 1 else total
+        each.append((total - left) / max(1, width - 1))
+    return UnitCosts(total, each, widths)
 
 
 def measure_latency(

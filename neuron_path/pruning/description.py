@@ -21,7 +21,7 @@ DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, 
     "float16": torch.float16
 }
 _FORMAT = "neuron-path pruned model"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class PrunedDescription:
         dtype: of the weights, as "float32".
         weights_sha256: of the file of weights.
         classes: class names by index; empty where they are not known.
+        heads: for each block, the attention heads left in it; empty where none is pruned.
         head: what its classifier is beside a linear layer of the features; see `LinearHead`: some of KINDS.
         preprocessing: input size, interpolation, mean, standard deviation and crop.
         provenance: what made it, with the `weight_hash`.
@@ -47,6 +48,7 @@ class PrunedDescription:
     dtype: str
     weights_sha256: str
     classes: list[str] = field(default_factory=list)
+    heads: list[list[int]] = field(default_factory=list)
     head: list[str] = field(default_factory=list)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +60,11 @@ def write_description(directory: str | os.PathLike[str], description: PrunedDesc
     Raises:
         NeuronPathError: it cannot be written.
     """
-    write_json(Path(directory) / DESCRIPTION_FILE, {"format": _FORMAT, "version": _VERSION} | asdict(description))
+    held = asdict(description)
+    version = _VERSION if description.heads else 1  # the first one knows no heads
+    if not description.heads:
+        del held["heads"]
+    write_json(Path(directory) / DESCRIPTION_FILE, {"format": _FORMAT, "version": version} | held)
 
 
 def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
@@ -75,12 +81,13 @@ def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
     if held.get("format") != _FORMAT:
         found = f"no {DESCRIPTION_FILE}" if not held else f"a {DESCRIPTION_FILE} of another program"
         raise NeuronPathError(f"'{path}' holds {found}: give a directory that a pruned model was saved in.")
-    if held.get("version") != _VERSION:
+    if held.get("version") not in (1, _VERSION):
         raise NeuronPathError(
             f"'{file}' has version {held.get('version')!r} of its format, but this neuron-path reads {_VERSION}: "
             "update it, or save the model again."
         )
-    held.setdefault("head", [])  # older ones have none
+    for name in ("head", "heads"):
+        held.setdefault(name, [])  # older ones have none
     values = {one.name: held.get(one.name) for one in fields(PrunedDescription)}
     wrong = [name for name, value in values.items() if not _FITS[name](value)]
     if wrong:
@@ -88,20 +95,23 @@ def read_pruned(directory: str | os.PathLike[str]) -> PrunedDescription:
     return PrunedDescription(**values)  # pyright: ignore[reportArgumentType]
 
 
-def _are_widths(value: Any) -> bool:
+def _are_counts(blocks: Any) -> bool:
     return (
-        isinstance(value, dict)
-        and set(value) <= {"patch", "cls"}
-        and all(isinstance(blocks, list) for blocks in value.values())
-        and all(isinstance(ffns, list) for blocks in value.values() for ffns in blocks)
-        and all(type(n) is int and n >= 0 for blocks in value.values() for ffns in blocks for n in ffns)
+        isinstance(blocks, list)
+        and all(isinstance(parts, list) for parts in blocks)
+        and all(type(n) is int and n >= 0 for parts in blocks for n in parts)
     )
+
+
+def _are_widths(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) <= {"patch", "cls"} and all(map(_are_counts, value.values()))
 
 
 _FITS = {
     "name": lambda value: isinstance(value, str) and bool(value),
     "kwargs": lambda value: isinstance(value, dict),
     "widths": _are_widths,
+    "heads": _are_counts,
     "dtype": lambda value: isinstance(value, str) and value in DTYPES,
     "weights_sha256": lambda value: isinstance(value, str),
     "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, get_args
 
 import pandas as pd
 from jaxtyping import Float, Int
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.pruning.competitors import activation_ranking, magnitude_ranking, random_ranking, taylor_ranking
-from neuron_path.pruning.ranking import By, Ranking, hidden_widths, path_ranking
+from neuron_path.pruning.ranking import By, Ranking, hidden_widths, path_ranking, paths_of_units
 from neuron_path.pruning.torch_pruning import torch_pruning_ranking
+from neuron_path.types import UnitsName
 
 BY: Final[dict[str, By]] = {"path": "both", "path_frequency": "frequency", "path_score": "score"}
 """The rankings that come from neuron paths, and what of them counts."""
@@ -30,6 +31,8 @@ class Selection:
         paths: the table of one method's paths, of these images only.
         seed: of what is drawn.
         token_scope: whose blocks; None follows the model's head.
+        units: what is ranked: "ffn", "heads" or "ffn+heads".
+        path_units: what the paths consist of.
     """
 
     model: nn.Module
@@ -38,30 +41,51 @@ class Selection:
     paths: pd.DataFrame
     seed: int = 0
     token_scope: str | None = None
+    units: str = "ffn"
+    path_units: str = "ffn"
+
+    def options(self) -> dict[str, Any]:
+        """Whose blocks, as all rankings take it."""
+        return {"token_scope": self.token_scope, "units": self.units}
 
 
 def _by_paths(by: By) -> Callable[[Selection], Ranking]:
-    return lambda one: path_ranking(one.paths, hidden_widths(one.model, one.token_scope), by)
+    return lambda one: path_ranking(
+        paths_of_units(one.paths, one.path_units, one.units), hidden_widths(one.model, **one.options()), by
+    )
 
 
 _RANKINGS: Final[dict[str, Callable[[Selection], Ranking]]] = {
     **{name: _by_paths(by) for name, by in BY.items()},
-    "random": lambda one: random_ranking(one.model, one.seed, token_scope=one.token_scope),
-    "magnitude": lambda one: magnitude_ranking(one.model, token_scope=one.token_scope),
-    "activation": lambda one: activation_ranking(one.model, one.images, token_scope=one.token_scope),
-    "taylor": lambda one: taylor_ranking(one.model, one.images, one.targets, token_scope=one.token_scope),
+    "random": lambda one: random_ranking(one.model, one.seed, **one.options()),
+    "magnitude": lambda one: magnitude_ranking(one.model, **one.options()),
+    "activation": lambda one: activation_ranking(one.model, one.images, **one.options()),
+    "taylor": lambda one: taylor_ranking(one.model, one.images, one.targets, **one.options()),
     "torch_pruning_magnitude": lambda one: torch_pruning_ranking(
-        one.model, "magnitude", one.images, one.targets, token_scope=one.token_scope
+        one.model, "magnitude", one.images, one.targets, **one.options()
     ),
     "torch_pruning_taylor": lambda one: torch_pruning_ranking(
-        one.model, "taylor", one.images, one.targets, token_scope=one.token_scope
+        one.model, "taylor", one.images, one.targets, **one.options()
     ),
 }
 METHODS: Final = tuple(_RANKINGS)
 
 
+def units_of(name: str, default: str) -> tuple[str, str]:
+    """Which units a method's name is of, those before a colon if there are any, and the method.
+
+    >>> units_of("ffn:taylor", "heads"), units_of("path+taylor", "heads")
+    (('ffn', 'taylor'), ('heads', 'path+taylor'))
+    """
+    units, colon, method = name.rpartition(":")
+    return units if colon else default, method
+
+
 def check_method(name: str) -> None:
-    """Raise a NeuronPathError unless this is a method's name, or two of them joined by a plus."""
+    """Raise a NeuronPathError unless this names a method, or two joined by a plus, perhaps behind units and a colon."""
+    units, name = units_of(name, "ffn")
+    if units not in get_args(UnitsName):
+        raise unknown_name("choice of units", units, get_args(UnitsName))
     first, plus, second = name.partition("+")
     for part in (first, second) if plus else (first,):
         if part not in METHODS:
@@ -80,18 +104,19 @@ def rank(name: str, selection: Selection) -> tuple[Ranking, Ranking]:
     decides by chance, so that nothing but A is measured.
 
     Args:
-        name: one of `METHODS`, or two joined by a plus.
+        name: one of `METHODS`, or two joined by a plus; with a colon, as "heads:taylor", of other units than those of
+            the selection.
         selection: what the rankings see.
 
     Raises:
         NeuronPathError: no such method, or what it itself refuses.
     """
     check_method(name)
+    units, name = units_of(name, selection.units)
+    selection = replace(selection, units=units)
     first, plus, second = name.partition("+")
+    ranking = _RANKINGS[first](selection)
+    if plus:
+        return ranking, _RANKINGS[second](selection)
     # A seed of its own: chance as a tie-breaker is not the method `random`.
-    then = (
-        _RANKINGS[second](selection)
-        if plus
-        else random_ranking(selection.model, selection.seed + 2**31, token_scope=selection.token_scope)
-    )
-    return _RANKINGS[first](selection), then
+    return ranking, random_ranking(selection.model, selection.seed + 2**31, **selection.options())

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuron_path.models.guard import exact, frozen
-from neuron_path.pruning.allocation import Allocation, Scores, keep_neurons
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.allocation import Allocation, Scores, keep_neurons, keep_operations
+from neuron_path.pruning.cost import UnitCosts
+from neuron_path.pruning.slicing import slice_model
 
 
 def prune_model(
@@ -22,19 +23,25 @@ def prune_model(
     then: Scores | None = None,
     mean_activations: Sequence[Tensor] | None = None,
     token_scope: str | None = None,
+    units: str = "ffn",
+    costs: UnitCosts | None = None,
 ) -> tuple[nn.Module, list[Int[Tensor, "_n"]]]:
-    """A smaller copy of a model with a share of its neurons, and which these are; see `keep_neurons` and `slice_ffn`.
+    """A smaller copy of a model with a share of its neurons, and which these are; see `keep_neurons` and `slice_model`.
 
     Args:
         model: a timm vision transformer; left exactly as it was.
         ranking, keep, allocation, then: as for `keep_neurons`.
-        mean_activations, token_scope: as for `slice_ffn`.
+        mean_activations, token_scope, units: as for `slice_model`.
+        costs: of `unit_costs`: `keep` is then the share of the model's operations, as of `keep_operations`.
 
     Raises:
-        NeuronPathError: as both.
+        NeuronPathError: as these.
     """
-    kept = keep_neurons(ranking, keep, allocation, then=then)
-    return slice_ffn(model, kept, mean_activations, token_scope=token_scope), kept
+    if costs is None:
+        kept = keep_neurons(ranking, keep, allocation, then=then)
+    else:
+        kept = keep_operations(ranking, keep, costs, allocation, then=then)
+    return slice_model(model, kept, mean_activations, token_scope=token_scope, units=units), kept
 
 
 def class_probabilities(

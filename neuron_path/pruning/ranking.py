@@ -20,14 +20,14 @@ By = Literal["frequency", "score", "both"]
 _METHOD = ("scorer", "search", "top_k")
 
 
-def hidden_widths(model: nn.Module, token_scope: str | None = None) -> list[int]:
+def hidden_widths(model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> list[int]:
     """F of each block that a path of the model runs through.
 
     >>> import neuron_path
     >>> hidden_widths(neuron_path.load_model("digits_vit"))[:2]
     [192, 192]
     """
-    return [block.n_neurons for block in adapt(model, token_scope).blocks]
+    return [block.n_neurons for block in adapt(model, token_scope, units).blocks]
 
 
 def path_ranking(
@@ -61,6 +61,28 @@ def path_ranking(
     return rank_neurons(np.stack(list(rows["path"])), rows["score"].to_numpy(dtype=np.float64), widths, by)
 
 
+def paths_of_units(paths: pd.DataFrame, held: str, units: str) -> pd.DataFrame:
+    """The same table with each path in the blocks of some units only.
+
+    Args:
+        paths: the table of `neuron_path.load_paths`.
+        held: what its paths consist of, "ffn", "heads" or "ffn+heads".
+        units: what of it is wanted.
+
+    Raises:
+        NeuronPathError: the paths do not hold that.
+    """
+    if held == units:
+        return paths
+    if held != "ffn+heads":
+        raise NeuronPathError(
+            f"The run holds paths of units={held}, which do not rank units={units}: give a run of units=ffn+heads, or "
+            "name methods without paths, as method=taylor methods=[random,magnitude]."
+        )
+    first = ("heads", "ffn").index(units)
+    return paths.assign(path=[path[first::2] for path in paths["path"]])
+
+
 def rank_neurons(
     paths: Int[Tensor, "B L"] | Int[Tensor, "B L k"] | np.ndarray,
     scores: Float[Tensor, "B"] | np.ndarray,
@@ -75,7 +97,7 @@ def rank_neurons(
     that tells such neurons apart.
 
     Args:
-        paths: (B, L) or (B, L, k) neurons, as of `find_paths`.
+        paths: (B, L) or (B, L, k) neurons, as of `find_paths`; −1 stands for none.
         scores: (B,) of the paths, in any one unit.
         widths: F of each block; see `hidden_widths`.
         by: "frequency", "score" or "both".
@@ -89,10 +111,10 @@ def rank_neurons(
     neurons, weights = _checked(paths, scores, widths)
     ranking = []
     for index, width in enumerate(widths):
-        own = neurons[:, index].ravel()
-        counts = np.bincount(own, minlength=width).astype(np.float64)
-        sums = np.bincount(own, weights.ravel(), minlength=width)
-        both = (counts / counts.sum() + sums / (np.abs(sums).sum() or 1.0)) / 2
+        own = neurons[:, index] >= 0  # −1 stands for none
+        counts = np.bincount(neurons[:, index][own], minlength=width).astype(np.float64)
+        sums = np.bincount(neurons[:, index][own], weights[own], minlength=width)
+        both = (counts / (counts.sum() or 1.0) + sums / (np.abs(sums).sum() or 1.0)) / 2
         ranking.append(torch.from_numpy({"frequency": counts, "score": sums, "both": both}[by]))
     return ranking
 
@@ -149,7 +171,7 @@ def _checked(paths: object, scores: object, widths: Sequence[int]) -> tuple[np.n
             f"The paths run through {neurons.shape[1]} blocks, but {len(widths)} widths are given: take the model that "
             "the paths were found on."
         )
-    wrong = np.argwhere((neurons < 0) | (neurons >= np.asarray(widths).reshape(1, -1, 1)))
+    wrong = np.argwhere((neurons < -1) | (neurons >= np.asarray(widths).reshape(1, -1, 1)))
     if len(wrong):
         image, index, slot = wrong[0]
         raise NeuronPathError(

@@ -29,7 +29,7 @@ from neuron_path.pruning.description import (
     read_pruned,
     write_description,
 )
-from neuron_path.pruning.ffns import FfnLayers, ffn_layers
+from neuron_path.pruning.layers import UnitLayers, unit_layers
 from neuron_path.store.atomic import write_bytes
 from neuron_path.store.jsonable import jsonable
 from neuron_path.store.provenance import collect_provenance, weight_hash
@@ -57,7 +57,7 @@ def save_pruned(
     that was written can be read.
 
     Args:
-        model: from `slice_ffn`; also one that was pruned twice, or not at all.
+        model: from `slice_model`; also one that was pruned twice, or not at all.
         directory: made if need be; a pruned model that lies there is replaced. Each file is whole or absent, and the
             description, written last, knows the weights' hash.
         name: the architecture, as `neuron_path.load_model` takes it; None: the one that timm noted in the model.
@@ -100,10 +100,11 @@ def save_pruned(
     description = PrunedDescription(
         name=str(name),
         kwargs=jsonable(arguments, "kwargs"),
-        widths={scope: [[ffn.width for ffn in ffns] for ffns in blocks] for scope, blocks in _scopes(model).items()},
+        widths={scope: _widths(blocks) for scope, blocks in _scopes(model).items()},
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         weights_sha256=hashlib.sha256(data).hexdigest(),
         classes=[str(one) for one in classes],
+        heads=_widths(_pruned_heads(model)),
         head=[] if head is None else [name for name in KINDS if getattr(head, name)],
         preprocessing=prepared,
         provenance=made | jsonable(dict(provenance or {}), "provenance") | {"weight_hash": _weight_hash(tensors)},
@@ -142,24 +143,36 @@ def _rebuild(description: PrunedDescription, tensors: Mapping[str, Tensor], file
     if description.head:
         _expect_head(model, description.head, tensors, file)
     for scope, widths in description.widths.items():
-        blocks = ffn_layers(model, scope)
-        own = [[ffn.width for ffn in ffns] for ffns in blocks]
-        same = [len(ffns) for ffns in own] == [len(ffns) for ffns in widths]
-        if not same or any(n > m for ns, ms in zip(widths, own, strict=True) for n, m in zip(ns, ms, strict=True)):
-            raise NeuronPathError(
-                f"The pruned model's widths {widths} do not fit the architecture '{description.name}', whose are "
-                f"{own}: give its own name= and kwargs=."
-            )
-        for ffns, left in zip(blocks, widths, strict=True):
-            for ffn, n in zip(ffns, left, strict=True):
-                if n < ffn.width:
-                    ffn.keep(torch.arange(ffn.width) < n)
-                _expect_bias(model, ffn, tensors)
+        _narrow(model, unit_layers(model, scope), widths, tensors, description.name)
+    if description.heads:
+        _narrow(model, unit_layers(model, units="heads"), description.heads, tensors, description.name)
     fit(model, tensors, file)
     timm_model: Any = model
     made = {key: tuple(value) if isinstance(value, list) else value for key, value in description.preprocessing.items()}
     timm_model.pretrained_cfg = dict(getattr(model, "pretrained_cfg", None) or {}) | made
     return model.eval().requires_grad_(False)
+
+
+def _narrow(
+    model: nn.Module,
+    blocks: list[list[UnitLayers]],
+    widths: list[list[int]],
+    tensors: Mapping[str, Tensor],
+    name: str,
+) -> None:
+    """Take neurons, or heads, out of the blocks until they have these widths; which ones, the weights will tell."""
+    own = _widths(blocks)
+    same = [len(parts) for parts in own] == [len(parts) for parts in widths]
+    if not same or any(n > m for ns, ms in zip(widths, own, strict=True) for n, m in zip(ns, ms, strict=True)):
+        raise NeuronPathError(
+            f"The pruned model's widths {widths} do not fit the architecture '{name}', whose are {own}: give its own "
+            "name= and kwargs=."
+        )
+    for parts, left in zip(blocks, widths, strict=True):
+        for part, n in zip(parts, left, strict=True):
+            if n < part.width:
+                part.keep(torch.arange(part.width) < n)
+            _expect_bias(model, part, tensors)
 
 
 def _build(description: PrunedDescription) -> nn.Module:
@@ -185,25 +198,38 @@ def _expect_head(model: nn.Module, kinds: Sequence[str], tensors: Mapping[str, T
     attach_head(model, head, None if masks is None else masks.unsqueeze(1))
 
 
-def _expect_bias(model: nn.Module, ffn: FfnLayers, tensors: Mapping[str, Tensor]) -> None:
+def _expect_bias(model: nn.Module, part: UnitLayers, tensors: Mapping[str, Tensor]) -> None:
     """Give a second layer that had no bias the one that folding made."""
-    if ffn.second.bias is None:
-        name = next(name for name, module in model.named_modules() if module is ffn.second)
+    if part.second.bias is None:
+        name = next(name for name, module in model.named_modules() if module is part.second)
         if f"{name}.bias" in tensors:
-            ffn.add_to_bias(torch.zeros(ffn.second.out_features))
+            part.add_to_bias(torch.zeros(part.second.out_features))
 
 
-def _scopes(model: nn.Module) -> dict[TokenScopeName, list[list[FfnLayers]]]:
+def _scopes(model: nn.Module) -> dict[TokenScopeName, list[list[UnitLayers]]]:
     """The FFNs of each token scope that the model has; the scopes' blocks are the same, or all different."""
-    found: dict[TokenScopeName, list[list[FfnLayers]]] = {}
+    found: dict[TokenScopeName, list[list[UnitLayers]]] = {}
     own = adapt(model).scope.name
     for scope in ("patch", "cls"):
         try:
-            found[scope] = ffn_layers(model, scope)
+            found[scope] = unit_layers(model, scope)
         except NeuronPathError:
             if scope == own:
                 raise
     return found
+
+
+def _pruned_heads(model: nn.Module) -> list[list[UnitLayers]]:
+    """The attention of each block, if heads may be missing: where it is not as wide as the stream that it reads."""
+    try:
+        blocks = unit_layers(model, units="heads")
+    except NeuronPathError:
+        return []
+    return blocks if any(part.size != part.first[0][0].in_features for parts in blocks for part in parts) else []
+
+
+def _widths(blocks: Sequence[Sequence[UnitLayers]]) -> list[list[int]]:
+    return [[part.width for part in parts] for parts in blocks]
 
 
 def _check_same(model: nn.Module, again: nn.Module, description: PrunedDescription) -> None:

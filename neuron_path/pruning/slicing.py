@@ -1,4 +1,4 @@
-"""Slicing: an ordinary timm model whose FFNs have only the neurons that stay."""
+"""Slicing: an ordinary timm model that has only the FFN neurons, or attention heads, that stay."""
 
 from __future__ import annotations
 
@@ -11,67 +11,72 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.pruning.ffns import FfnLayers, ffn_layers
+from neuron_path.pruning.layers import UnitLayers, unit_layers
 
 Neurons = Tensor | np.ndarray | Sequence[int]
 
 
-def slice_ffn(
+def slice_model(
     model: nn.Module,
     kept: Sequence[Neurons],
     mean_activations: Sequence[Tensor] | None = None,
     *,
     token_scope: str | None = None,
+    units: str = "ffn",
 ) -> nn.Module:
-    """A smaller copy of a model, without the neurons that are not kept.
+    """A smaller copy of a model, without the neurons or heads that are not kept.
 
     In each block the other neurons' rows of W₁ and b₁ (of value and gate, where an FFN is gated) and columns of W₂ are
     cut out. This removes them at every token, class and patch tokens alike, and gives the logits of the model in which
     they are zero everywhere. Folding stands a constant in for what they added: ``b₂ ← b₂ + W₂[:, removed] · mean``; a
     layer scale multiplies the bias as well and stays as it is. A second layer without a bias gets one.
 
+    Of a head go its rows of the layers of queries, keys and values (and of a gate) and its columns of the output
+    projection: the logits are those of the model in which its output is zero, or the constant, at every token.
+
     Args:
         model: a timm vision transformer; left exactly as it was.
         kept: for each block, the neurons that stay, in any order; see `keep_neurons`. At least one. They stay in the
             order that they had.
-        mean_activations: for each block (F,) what to fold in, from `neuron_path.pruning.activations.mean_activations`;
+        mean_activations: for each block (W,) what to fold in, from `neuron_path.pruning.activations.mean_activations`;
             None: nothing.
         token_scope: whose blocks, for models with blocks of the class token's own ("cls") behind the main ones
             ("patch"); None follows the model's head.
+        units: what is kept of each block, "ffn", "heads" or "ffn+heads", whose blocks are heads and FFN in turn.
 
     Returns:
         A model of the same class, device, dtype and mode.
 
     Raises:
         NeuronPathError: a model that is not supported; an FFN that cannot be sliced (with a norm over its neurons, or
-            not made of plain linear layers); neurons that a block does not have, names twice or keeps none of; means
-            of another shape.
+            not made of plain linear layers), or attention (with a norm over its heads, or whose forward pass takes all
+            of them); neurons that a block does not have, names twice or keeps none of; means of another shape.
 
     >>> import neuron_path
     >>> model = neuron_path.load_model("digits_vit")
-    >>> small = slice_ffn(model, [range(96)] * 12)
+    >>> small = slice_model(model, [range(96)] * 12)
     >>> small.blocks[0].mlp.fc1.out_features, model.blocks[0].mlp.fc1.out_features
     (96, 192)
     """
     pruned = copy.deepcopy(model)
-    blocks = ffn_layers(pruned, token_scope)
-    masks = _masks(kept, [sum(ffn.width for ffn in ffns) for ffns in blocks])
-    means = None if mean_activations is None else _means(mean_activations, masks)
+    blocks = unit_layers(pruned, token_scope, units)
+    masks = _masks(kept, [sum(part.width for part in parts) for parts in blocks])
+    means = None if mean_activations is None else _means(mean_activations, blocks)
     with torch.no_grad():
-        for index, (ffns, mask) in enumerate(zip(blocks, masks, strict=True)):
-            parts = [ffn.width for ffn in ffns]
-            own = None if means is None else means[index].split(parts)
-            for which, (ffn, part) in enumerate(zip(ffns, mask.split(parts), strict=True)):
-                if own is not None and not part.all():
-                    _fold(ffn, part, own[which])
-                ffn.keep(part)
+        for index, (parts, mask) in enumerate(zip(blocks, masks, strict=True)):
+            own = None if means is None else means[index].split([part.size for part in parts])
+            for which, (part, stays) in enumerate(zip(parts, mask.split([part.width for part in parts]), strict=True)):
+                if own is not None and not stays.all():
+                    _fold(part, stays, own[which])
+                part.keep(stays)
     return pruned
 
 
-def _fold(ffn: FfnLayers, kept: Bool[Tensor, "F"], mean: Tensor) -> None:
+def _fold(part: UnitLayers, kept: Bool[Tensor, "F"], mean: Tensor) -> None:
     # In float64, so that thousands of small contributions add up as they should.
-    columns = ffn.second_weight().to("cpu", torch.float64)
-    ffn.add_to_bias(columns[:, ~kept] @ mean[~kept])
+    columns = part.second_weight().to("cpu", torch.float64)
+    removed = ~kept.repeat_interleave(part.channels)
+    part.add_to_bias(columns[:, removed] @ mean[removed])
 
 
 def _masks(kept: Sequence[Neurons], widths: Sequence[int]) -> list[Bool[Tensor, "_F"]]:
@@ -106,9 +111,9 @@ def _masks(kept: Sequence[Neurons], widths: Sequence[int]) -> list[Bool[Tensor, 
     return masks
 
 
-def _means(means: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+def _means(means: Sequence[Tensor], blocks: Sequence[Sequence[UnitLayers]]) -> list[Tensor]:
     found = [torch.as_tensor(mean).detach().to("cpu", torch.float64) for mean in means]
-    shapes, expected = ([tuple(value.shape) for value in values] for values in (found, masks))
+    shapes, expected = [tuple(mean.shape) for mean in found], [(sum(part.size for part in parts),) for parts in blocks]
     if shapes != expected:
         raise NeuronPathError(
             f"Mean activations have shapes {shapes}; expected {expected}: one for each neuron of the model before "

@@ -14,7 +14,7 @@ from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.models.budget import chunks
 from neuron_path.models.guard import exact
 from neuron_path.models.session import Session, Targets
-from neuron_path.pruning.ffns import FfnLayers, ffn_layers
+from neuron_path.pruning.layers import UnitLayers, unit_layers
 from neuron_path.pruning.ranking import Ranking
 
 Importance = Literal["magnitude", "taylor"]
@@ -27,11 +27,13 @@ def torch_pruning_ranking(
     targets: Targets = None,
     *,
     token_scope: str | None = None,
+    units: str = "ffn",
 ) -> Ranking:
     """Torch-Pruning's group importance of each neuron: of its rows in W₁ and b₁ and its column of W₂ together.
 
     `magnitude` is its `GroupMagnitudeImportance`, `taylor` its `GroupTaylorImportance` with the gradients of the summed
-    cross-entropy; both with the library's defaults. The layer scale has no part in it.
+    cross-entropy; both with the library's defaults. The layer scale has no part in it. A head's is the mean over its
+    channels, as where the library itself prunes heads.
 
     Args:
         model: a timm vision transformer whose FFNs have one first layer (no gate); left exactly as it was.
@@ -39,6 +41,7 @@ def torch_pruning_ranking(
         images: (B, channels, height, width) preprocessed, of selection.
         targets: (B,) labels of the loss; None takes each image's predicted class.
         token_scope: whose blocks, for models with blocks of the class token's own; None follows the model's head.
+        units: what is ranked, "ffn", "heads" or "ffn+heads".
 
     Raises:
         NeuronPathError: Torch-Pruning is not installed, or cannot trace or rate this model; an unknown importance.
@@ -52,7 +55,7 @@ def torch_pruning_ranking(
     session = Session(model, token_scope)
     session.check_images(images)
     double: Any = copy.deepcopy(model).eval()
-    rated = [_one_layer(ffns, index) for index, ffns in enumerate(ffn_layers(double, token_scope))]
+    rated = [_one_layer(parts, index) for index, parts in enumerate(unit_layers(double, token_scope, units))]
     rate = {
         "magnitude": torch_pruning.importance.GroupMagnitudeImportance,
         "taylor": torch_pruning.importance.GroupTaylorImportance,
@@ -66,7 +69,7 @@ def torch_pruning_ranking(
                 graph = torch_pruning.DependencyGraph().build_dependency(double, example_inputs=example)
             if importance == "taylor":
                 _accumulate(session, double, images, session.check_targets(targets, len(images)))
-            scores = [_rate(torch_pruning, graph, rate, ffn) for ffn in rated]
+            scores = [_rate(torch_pruning, graph, rate, part) for part in rated]
     except NeuronPathError:
         raise
     except Exception as error:  # the library's tracer raises anything
@@ -77,10 +80,12 @@ def torch_pruning_ranking(
     return scores
 
 
-def _rate(library: Any, graph: Any, rate: Any, ffn: FfnLayers) -> Float[Tensor, "F"]:
-    ((layer, _),) = ffn.first
-    group = graph.get_pruning_group(layer, library.prune_linear_out_channels, idxs=list(range(ffn.width)))
-    return rate(group).detach().to("cpu", torch.float64)
+def _rate(library: Any, graph: Any, rate: Any, part: UnitLayers) -> Float[Tensor, "F"]:
+    layer, side = part.first[0][0], library.prune_linear_out_channels
+    if part.attn is not None:  # whose first layer has three rows for a channel
+        layer, side = part.second, library.prune_linear_in_channels
+    group = graph.get_pruning_group(layer, side, idxs=list(range(part.size)))
+    return rate(group).detach().to("cpu", torch.float64).view(part.width, part.channels).mean(1)
 
 
 def _accumulate(session: Session, double: Any, images: Tensor, labels: Tensor | None) -> None:
@@ -95,11 +100,11 @@ def _accumulate(session: Session, double: Any, images: Tensor, labels: Tensor | 
             nn.functional.cross_entropy(logits, own, reduction="sum").backward()
 
 
-def _one_layer(ffns: list[FfnLayers], index: int) -> FfnLayers:
-    starts = [start for ffn in ffns for _, every in ffn.first for start in every]
-    if len(starts) > 1 or ffns[0].joint is not None:
+def _one_layer(parts: list[UnitLayers], index: int) -> UnitLayers:
+    starts = [start for part in parts for _, every in part.first for start in every]
+    if parts[0].attn is None and (len(starts) > 1 or parts[0].joint is not None):
         raise NeuronPathError(
             f"Block {index} has a gate, or layers that FFN and attention share, which Torch-Pruning does not rate "
             "neuron by neuron: leave its methods out."
         )
-    return ffns[0]
+    return parts[0]

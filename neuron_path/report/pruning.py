@@ -13,6 +13,7 @@ from neuron_path.report.cells import mean_cell, to_records
 from neuron_path.report.effects import signed
 from neuron_path.report.markdown import escape, markdown_table
 
+UNITS: Final = {"ffn": "FFN neurons", "heads": "attention heads", "ffn+heads": "FFN neurons and attention heads"}
 GROUPS: Final = {"all": "all images", "chosen": "images of the chosen classes", "others": "images of other classes"}
 
 
@@ -21,12 +22,13 @@ def cost_table(summary: pd.DataFrame, metrics: Mapping[str, Any], method: str, k
 
     Args:
         summary: from `summarise_pruning`.
-        metrics: `parameters`, `flops` and `neurons` of `original` and `pruned`, and `latency`.
+        metrics: `parameters`, `flops`, `neurons` and perhaps `heads` of `original` and `pruned`, and `latency`.
         method: the saved model's.
         keep: likewise.
     """
     rows = [
         _change("FFN neurons", metrics["neurons"], "{:,.0f}"),
+        *([_change("attention heads", metrics["heads"], "{:,.0f}")] if "heads" in metrics else []),
         _change("parameters", metrics["parameters"], "{:,.0f}"),
         _change("GFLOPs of an image", {name: n / 1e9 for name, n in metrics["flops"].items()}, "{:.4g}"),
     ]
@@ -50,7 +52,7 @@ def curve_table(summary: pd.DataFrame, group: str) -> pd.DataFrame:
     methods = list(dict.fromkeys(own["method"]))
     cells = {(row["method"], row["keep"]): _accuracy(row) for row in to_records(own)}
     rows = [
-        [f"{keep:.0%}".replace("%", " %"), *(cells.get((method, keep), "–") for method in methods)]
+        [f"{100 * keep:.4g} %", *(cells.get((method, keep), "–") for method in methods)]
         for keep in sorted(set(own["keep"]))
     ]
     return pd.DataFrame(rows, columns=["kept", *map(named, methods)])
@@ -62,22 +64,29 @@ def verdict_table(summary: pd.DataFrame, group: str, reference: str) -> pd.DataF
     methods = list(dict.fromkeys(own["method"]))
     cells = {(row["method"], row["keep"]): _ahead(row) for row in to_records(own)}
     rows = [
-        [f"{keep:.0%}".replace("%", " %"), *(cells.get((method, keep), "–") for method in methods)]
+        [f"{100 * keep:.4g} %", *(cells.get((method, keep), "–") for method in methods)]
         for keep in sorted(set(own["keep"]))
     ]
     return pd.DataFrame(rows, columns=["kept", *(f"{named(reference)} against {named(method)}" for method in methods)])
 
 
 def pruning_page(
-    summary: pd.DataFrame, metrics: Mapping[str, Any], method: str, keep: float, run: str, *, has_figure: bool
+    summary: pd.DataFrame,
+    metrics: Mapping[str, Any],
+    method: str,
+    keep: float,
+    run: str,
+    *,
+    has_figure: bool,
+    counted: str = UNITS["ffn"],
 ) -> str:
-    """The whole page as Markdown."""
+    """The whole page as Markdown; `counted` is what kept shares are of."""
     seen = summary.iloc[0]
     counts = metrics["images"]
     parts = [
         "# Pruned by neuron paths",
-        f"From the paths in `{escape(run)}`. Method: {escape(named(method))}; {keep:.0%} of the FFN neurons are kept."
-        + f" {seen['n_seeds']} seed(s), each with its own images: {_range(counts['selection'])} select, "
+        f"From the paths in `{escape(run)}`. Method: {escape(named(method))}; {100 * keep:.4g}% of the {counted} are "
+        f"kept. {seen['n_seeds']} seed(s), each with its own images: {_range(counts['selection'])} select, "
         f"{_range(counts['evaluation'])} others evaluate.",
         markdown_table(cost_table(summary, metrics, method, keep)),
         "The saved model is the first seed's; accuracies are over all seeds and images.",
@@ -102,10 +111,12 @@ def pruning_page(
 def named(method: str) -> str:
     """A method for readers.
 
-    >>> named("path+taylor"), named("path_frequency")
-    ('path, then taylor', 'path frequency')
+    >>> named("path+taylor"), named("path_frequency"), named("ffn+heads:taylor")
+    ('path, then taylor', 'path frequency', 'taylor (FFN+heads)')
     """
-    return method.replace("+", ", then ").replace("_", " ")
+    units, colon, method = method.rpartition(":")
+    about = f" ({units.replace('ffn', 'FFN')})" if colon else ""
+    return method.replace("+", ", then ").replace("_", " ") + about
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:

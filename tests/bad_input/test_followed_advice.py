@@ -938,6 +938,8 @@ SETTINGS |= {
     "kept share": Row("run_dir=DIR keep=2", r"as in (?P<override>keep=\S+)\.", pruning),
     "method of pruning": Row(f"{PRUNE} method=pahts", KNOWN, pruning),
     "allocation": Row(f"{PRUNE} allocation=globall", DID_YOU_MEAN, pruning),
+    "units of pruning": Row(f"{PRUNE} units=head", DID_YOU_MEAN, pruning),
+    "budget": Row(f"{PRUNE} budget=flop", DID_YOU_MEAN, pruning),
     "classes to prune for": Row(f"{PRUNE} classes=[]", r"or give (?P<value>null) for", pruning),
     "batch size of pruning": Row(f"{PRUNE} batch_size=0", LEAST, pruning),
     "seeds of pruning": Row(f"{PRUNE} seeds=[]", SUCH_AS_LIST, pruning),
@@ -1216,6 +1218,14 @@ AFTER = {
     "images that all select": (
         f"prune run_dir=DIR {ALONE} hydra.run.dir=NEW",
         r"others with (?P<override>evaluate_on=SPLIT) or",
+    ),
+    "paths of other units": (
+        f"prune run_dir=DIR units=heads {ALONE} evaluate_on=val hydra.run.dir=NEW",
+        r"without paths, as (?P<override>method=\w+ methods=\S+)\.",
+    ),
+    "share of operations": (
+        f"prune run_dir=DIR budget=flops {ALONE} evaluate_on=val hydra.run.dir=NEW keep=0.1",
+        r"a number from (?P<value>0\.\d+) to 1",
     ),
     "place of a sweep": (
         f"search -m seed=0 {NEW} quadrature.n_steps=1 resume=DIR",

@@ -37,7 +37,7 @@ from neuron_path.pruning.methods import check_method
 from neuron_path.pruning.ranking import choose_paths
 from neuron_path.pruning.saved import save_pruned
 from neuron_path.pruning.selection import split_images
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.slicing import slice_model
 from neuron_path.report.figures.class_distribution import class_distribution_figure
 from neuron_path.report.figures.edit_curves import edit_curves_figure
 from neuron_path.report.figures.path_flow import path_flow_figure
@@ -166,7 +166,7 @@ def saved(folder: Path, **given: Any) -> object:
 
 
 def slicing(kept: list[list[int]]) -> object:
-    return slice_ffn(tiny.make(), kept)
+    return slice_model(tiny.make(), kept)
 
 
 def latency(**given: Any) -> object:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 import neuron_path
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.fine_tuning import Recipe, fine_tune
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.slicing import slice_model
 
 
 @pytest.fixture(scope="module")
 def pruned() -> nn.Module:
     """A quarter of the embedded model's neurons, the first ones."""
-    return slice_ffn(neuron_path.load_model(), [range(48)] * 12)
+    return slice_model(neuron_path.load_model(), [range(48)] * 12)
 
 
 @pytest.fixture(scope="module")

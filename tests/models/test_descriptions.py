@@ -28,7 +28,7 @@ from neuron_path.models.loading import load_model
 from neuron_path.models.preprocessing import image_transform
 from neuron_path.pipeline.pruning.study import architecture
 from neuron_path.pruning.saved import load_pruned, save_pruned
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.slicing import slice_model
 from tests.models.checkpoints import CLASSES, DEPTH, HEADS, WIDTH, as_hugging_face, as_hugging_face_dinov2, logits, make
 from tests.models.test_layouts import torchvision_vit
 
@@ -289,7 +289,7 @@ def test_a_told_model_is_pruned_saved_and_read_again(tmp_path: Path, kind: str) 
     else:
         hugging_face(tmp_path / "whole", vit(), CONFIG | {"hidden_act": "gelu_new"})
     model = load_model(checkpoint=tmp_path / "whole")
-    small = slice_ffn(model, [range(9)] * DEPTH)
+    small = slice_model(model, [range(9)] * DEPTH)
     save_pruned(small, tmp_path / "small")
     again = load_pruned(tmp_path / "small")
     assert torch.equal(logits(again), logits(small))

@@ -45,9 +45,6 @@ def test_what_takes_neurons_only_refuses_a_run_of_heads(tmp_path: Path) -> None:
     other = run_in(tmp_path / "other", "search", *SMALL)
     assert (outcome.code, other.code) == (0, 0)
     assert "units" not in read_provenance(other.run_dir)["identity"]
-    code, _, err = call("prune", f"run_dir={outcome.run_dir}")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "holds paths of units=heads, and FFN neurons are pruned: give a run of units=ffn." in err
     code, _, err = call("search", f"hydra.run.dir={outcome.run_dir}", *SMALL)
     assert (code, "of another search: units" in err) == (1, True), err
     code, _, err = call("app", "units=heads")

@@ -8,7 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.pruning.cost import count_flops, count_parameters, measure_latency
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.slicing import slice_model
 
 
 def literal_flops(width: int, depth: int, hidden: int, tokens: int, patch: int, channels: int, classes: int) -> int:
@@ -21,19 +21,19 @@ def literal_flops(width: int, depth: int, hidden: int, tokens: int, patch: int, 
 
 @pytest.mark.parametrize(("kept", "hidden"), [(None, 24), (10, 10)])
 def test_operations_are_those_of_the_matrices(model: VisionTransformer, kept: int | None, hidden: int) -> None:
-    counted = model if kept is None else slice_ffn(model, [range(kept)] * 3)
+    counted = model if kept is None else slice_model(model, [range(kept)] * 3)
     assert count_flops(counted) == literal_flops(16, 3, hidden, 5, 4, 3, 5)
 
 
 def test_parameters_fall_by_the_neurons_weights(model: VisionTransformer) -> None:
-    small = slice_ffn(model, [range(10)] * 3)
+    small = slice_model(model, [range(10)] * 3)
     assert count_parameters(model) - count_parameters(small) == 3 * 14 * (16 + 1 + 16)
 
 
 def test_both_models_are_timed_in_every_round(model: VisionTransformer) -> None:
     seen = []
     model.register_forward_hook(lambda _, inputs, __: seen.append(("original", len(inputs[0]))))
-    small = slice_ffn(model, [range(10)] * 3)
+    small = slice_model(model, [range(10)] * 3)
     small._forward_hooks.clear()
     small.register_forward_hook(lambda _, inputs, __: seen.append(("pruned", len(inputs[0]))))
     one, two = measure_latency(model, small, (1, 4), rounds=3)

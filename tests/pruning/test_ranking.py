@@ -31,7 +31,7 @@ def table(paths: list[Any], scores: list[float], targets: list[int] | None = Non
 
 
 def literal(frame: pd.DataFrame, widths: list[int], by: By, classes: set[int] | None) -> list[list[float]]:
-    """Row by row, neuron by neuron."""
+    """Row by row, neuron by neuron; −1 is none."""
     counts: dict[tuple[int, int], float] = defaultdict(float)
     sums: dict[tuple[int, int], float] = defaultdict(float)
     for row in frame.to_dict("records"):
@@ -45,7 +45,7 @@ def literal(frame: pd.DataFrame, widths: list[int], by: By, classes: set[int] | 
     for block, width in enumerate(widths):
         n, s = ([values[block, neuron] for neuron in range(width)] for values in (counts, sums))
         all_s = sum(abs(value) for value in s)
-        both = [(a / sum(n) + (b / all_s if all_s else 0)) / 2 for a, b in zip(n, s, strict=True)]
+        both = [(a / (sum(n) or 1) + (b / all_s if all_s else 0)) / 2 for a, b in zip(n, s, strict=True)]
         ranking.append({"frequency": n, "score": s, "both": both}[by])
     return ranking
 
@@ -55,7 +55,7 @@ def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, list[int]]:
     k = draw(st.integers(1, 3))
     widths = draw(st.lists(st.integers(k, 7), min_size=1, max_size=4))
     n = draw(st.integers(1, 8))
-    paths = [[draw(st.permutations(range(width)))[:k] for width in widths] for _ in range(n)]
+    paths = [[draw(st.permutations(range(-1, width)))[:k] for width in widths] for _ in range(n)]
     if k == 1 and draw(st.booleans()):
         paths = [[neurons[0] for neurons in path] for path in paths]
     scores = draw(st.lists(st.floats(-2, 2).map(lambda x: round(x, 3)), min_size=n, max_size=n))

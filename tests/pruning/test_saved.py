@@ -21,7 +21,7 @@ from neuron_path.models.preprocessing import image_transform, input_size
 from neuron_path.pruning.description import DESCRIPTION_FILE, read_pruned
 from neuron_path.pruning.ranking import hidden_widths
 from neuron_path.pruning.saved import WEIGHTS_FILE, load_pruned, save_pruned
-from neuron_path.pruning.slicing import slice_ffn
+from neuron_path.pruning.slicing import slice_model
 from neuron_path.store.provenance import weight_hash
 
 SMALL: dict[str, Any] = {"img_size": 32, "num_classes": 5, "patch_size": 16, "embed_dim": 24, "depth": 2}
@@ -63,7 +63,7 @@ def prune(model: nn.Module, scope: str | None = None, *, fold: bool = True) -> n
     widths = hidden_widths(model, scope)
     kept = [range(index % 2, max(2, width // 2 - 2 * index)) for index, width in enumerate(widths)]
     means = [torch.linspace(0, 0.5, width) for width in widths] if fold else None
-    return slice_ffn(model, kept, means, token_scope=scope)
+    return slice_model(model, kept, means, token_scope=scope)
 
 
 def logits(model: nn.Module) -> torch.Tensor:
@@ -261,7 +261,7 @@ def pickled(directory: Path) -> None:
         (other_weights, "is not the file that pruned.json describes"),
         (pickled, "is not the file that pruned.json describes"),
         (described(format="other"), "holds a pruned.json of another program"),
-        (described(version=2), "has version 2 of its format, but this neuron-path reads 1"),
+        (described(version=3), "has version 3 of its format, but this neuron-path reads 2"),
         (described(widths=None), "is damaged: widths missing or of another kind"),
         (described(widths={"patch": [24, 24]}), "is damaged: widths missing"),
         (described(name=3, classes="abc"), "is damaged: name, classes missing"),
@@ -301,7 +301,7 @@ def test_weights_of_another_model_of_the_right_hash_do_not_fit(tmp_path: Path) -
 
 def test_saving_twice_replaces(tmp_path: Path) -> None:
     save_pruned(prune(make()), tmp_path, kwargs=VIT)
-    other = slice_ffn(make(), [np.arange(7), np.arange(3)])
+    other = slice_model(make(), [np.arange(7), np.arange(3)])
     save_pruned(other, tmp_path, kwargs=VIT)
     assert hidden_widths(load_pruned(tmp_path)) == [7, 3]
 

@@ -37,7 +37,7 @@ rankings = [
 ]
 means = activations.mean_activations(model, images)
 for one in rankings:
-    small = slicing.slice_ffn(model, allocation.keep_neurons(one, 0.5, "global", then=rankings[2]), means)
+    small = slicing.slice_model(model, allocation.keep_neurons(one, 0.5, "global", then=rankings[2]), means)
 with tempfile.TemporaryDirectory() as folder:
     saved.save_pruned(small, folder, kwargs=arguments)
     saved.load_pruned(folder)
@@ -45,7 +45,7 @@ for name in ("hiera-plain", "vit-parallel_things", "vit-parallel_scaling_fused",
     specimen = SPECIMENS[name]
     model, images = specimen.make(), specimen.images(2)
     kept = allocation.keep_neurons(competitors.taylor_ranking(model, images), 0.3)
-    slicing.slice_ffn(model, kept, activations.mean_activations(model, images))
+    slicing.slice_model(model, kept, activations.mean_activations(model, images))
 try:
     competitors.taylor_ranking(model, images[0])
 except Exception as error:

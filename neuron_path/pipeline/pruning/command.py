@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from neuron_path.pipeline.images import preprocessing_of
 from neuron_path.pipeline.launch.threads import use_threads
 from neuron_path.pipeline.pruning.settings import PruneConfig
 from neuron_path.pipeline.pruning.study import PruneStudy, architecture, open_run
-from neuron_path.pipeline.pruning.trials import Trial, make_trial, measure_trials, pruned_model
+from neuron_path.pipeline.pruning.trials import Trial, every_unit, make_trial, measure_trials, pruned_model
 from neuron_path.pipeline.search import METRICS_FILE, weights_of
-from neuron_path.pruning.cost import count_flops, count_parameters, measure_latency
+from neuron_path.pruning.cost import count_flops, count_parameters, measure_latency, unit_costs
 from neuron_path.pruning.description import DESCRIPTION_FILE
 from neuron_path.pruning.onnx import export_onnx
 from neuron_path.pruning.ranking import hidden_widths
 from neuron_path.pruning.saved import WEIGHTS_FILE, save_pruned
 from neuron_path.report.figures import pruning_curve_figure
 from neuron_path.report.markdown import markdown_table
-from neuron_path.report.pruning import cost_table, curve_table, pruning_page, verdict_table
+from neuron_path.report.pruning import UNITS, cost_table, curve_table, pruning_page, verdict_table
 from neuron_path.report.style import save_figure
 from neuron_path.store.atomic import write_json, write_text
 from neuron_path.store.parquet import write_parquet
@@ -58,15 +58,19 @@ def prune(config: PruneConfig, out: Path) -> None:
     given = {name: getattr(config, name) for name in names}
     given |= {name: getattr(config, f"path_{name}") for name in ("scorer", "search", "top_k")}
     study = open_run(config.run_dir, **given)
+    config = replace(config, units=config.units or study.units)
     threads = use_threads(config.trainer.threads)
     made = _made_from(config, study)
     tracker = make_tracker(out, collect_provenance(asdict(config), **made), options, "prune")
     try:
         trials = [make_trial(config, study, seed) for seed in config.seeds]
-        chosen, kept = pruned_model(config, study, trials[0], config.method, config.keep)
+        costs = {}
+        if config.budget == "flops":
+            costs = {units: unit_costs(study.model, study.token_scope, units) for units in every_unit(config)}
+        chosen, kept = pruned_model(config, study, trials[0], costs, config.method, config.keep)
         made |= {"kept_neurons": [len(neurons) for neurons in kept], "images": _counts(trials)}
         _save(config, study, chosen, out, made)
-        records = measure_trials(config, study, trials)
+        records = measure_trials(config, study, trials, costs)
         selection = {str(trial.seed): trial.selection.names for trial in trials}
         _write_records(records, out, collect_provenance(asdict(config), **made, selection=selection))
         summary = summarise_pruning(records, config.method)
@@ -82,7 +86,7 @@ def prune(config: PruneConfig, out: Path) -> None:
 
 
 def _costs(config: PruneConfig, original: nn.Module, pruned: nn.Module) -> dict[str, Any]:
-    """What both models cost; the widths are those of the FFNs."""
+    """What both models cost, and how many FFN neurons they have; heads where these are pruned."""
     pair = {"original": original, "pruned": pruned}
     counted: dict[str, Any] = {
         "parameters": {name: count_parameters(model) for name, model in pair.items()},
@@ -90,6 +94,8 @@ def _costs(config: PruneConfig, original: nn.Module, pruned: nn.Module) -> dict[
         "neurons": {name: sum(hidden_widths(model)) for name, model in pair.items()},
         "latency": [],
     }
+    if any("heads" in units for units in every_unit(config)):
+        counted["heads"] = {name: sum(hidden_widths(model, units="heads")) for name, model in pair.items()}
     if config.latency.rounds:
         options = config.latency
         measured = measure_latency(original, pruned, options.batch_sizes, options.rounds, options.seconds)
@@ -122,14 +128,24 @@ def _report(
     """The table, the figure and the page."""
     write_text(out / TABLE_FILE, summary.to_csv(index=False, float_format="%.12g", lineterminator="\n"))
     figures: list[Path] = []
+    counted = _counted(config)
     if config.methods:
         names = [study.class_names[index] for index in sorted(study.chosen or ())]
-        figure = pruning_curve_figure(summary, chosen=names)
+        figure = pruning_curve_figure(summary, chosen=names, counted=counted)
         figures = list(save_figure(figure, out / "figures" / "pruning"))
-    page = pruning_page(summary, metrics, config.method, config.keep, str(config.run_dir), has_figure=bool(figures))
+    run, drawn = str(config.run_dir), bool(figures)
+    page = pruning_page(summary, metrics, config.method, config.keep, run, has_figure=drawn, counted=counted)
     write_text(out / PAGE_FILE, page)
     names = (DESCRIPTION_FILE, WEIGHTS_FILE, RECORDS_FILE, TABLE_FILE, PAGE_FILE, METRICS_FILE, ONNX_FILE)
     return [*(out / name for name in names if (out / name).exists()), *figures]
+
+
+def _counted(config: PruneConfig) -> str:
+    """What kept shares are of."""
+    if config.budget == "flops":
+        return "operations"
+    kinds = every_unit(config)
+    return UNITS[kinds[0]] if len(kinds) == 1 else "units"
 
 
 def _made_from(config: PruneConfig, study: PruneStudy) -> dict[str, Any]:

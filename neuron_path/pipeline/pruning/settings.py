@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,6 +11,10 @@ from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.lightning.fine_tuning import Recipe
 from neuron_path.pruning.allocation import Allocation
 from neuron_path.pruning.methods import check_method
+from neuron_path.types import UnitsName
+
+Budget = Literal["units", "flops"]
+"""What kept shares are of: the neurons or heads that are pruned, or the whole model's operations."""
 
 
 def read_prune_config(composed: DictConfig) -> PruneConfig:
@@ -30,8 +34,9 @@ def read_prune_config(composed: DictConfig) -> PruneConfig:
     for share in (config.keep, *config.shares):
         if not 0 < share <= 1:
             raise NeuronPathError(f"A kept share is {share}; expected a number above 0, up to 1, as in keep=0.5.")
-    if config.allocation not in get_args(Allocation):
-        raise unknown_name("allocation", config.allocation, get_args(Allocation))
+    _check_choice("choice of units", config.units or "ffn", UnitsName)
+    _check_choice("budget", config.budget, Budget)
+    _check_choice("allocation", config.allocation, Allocation)
     if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
         raise NeuronPathError(f"seeds is {config.seeds}; expected one or more different ones, 0 or above, such as [0].")
     if config.classes is not None and not config.classes:
@@ -51,6 +56,11 @@ def read_prune_config(composed: DictConfig) -> PruneConfig:
         raise NeuronPathError(f"selection_share is {share}; expected a number between 0 and 1, as in 0.5.")
     recipe_of(config)
     return config
+
+
+def _check_choice(what: str, name: str, known: Any) -> None:
+    if name not in get_args(known):
+        raise unknown_name(what, name, get_args(known))
 
 
 def recipe_of(config: PruneConfig) -> Recipe:

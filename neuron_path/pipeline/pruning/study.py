@@ -73,7 +73,7 @@ class PruneStudy:
         study: the run's model and data.
         config: the run's configuration.
         provenance: what made the paths.
-        paths: of one method, indexed by sample id.
+        paths: of one method, indexed by sample id; of the run's units.
         own: the run's images, in the order of `paths`.
         others: the images of `evaluate_on`; None: the run's own serve for both.
         chosen: indices of the classes to specialise in; None: all.
@@ -93,6 +93,11 @@ class PruneStudy:
     def model(self) -> nn.Module:
         """The original."""
         return self.study.session.model
+
+    @property
+    def units(self) -> str:
+        """What the paths consist of."""
+        return self.study.session.adapter.units
 
     @property
     def token_scope(self) -> str:
@@ -151,11 +156,6 @@ def open_run(
         NeuronPathError: whatever is wrong with any of them.
     """
     stored = stored_config(read_provenance(run_dir)["config"])
-    if stored.units != "ffn":
-        raise NeuronPathError(
-            f"Run directory {run_dir!r} holds paths of units={stored.units}, and FFN neurons are pruned: give a run of "
-            "units=ffn."
-        )
     if getattr(stored.data, "each_label", False):
         raise NeuronPathError(
             f"Run directory {run_dir!r} has a row for each label of a picture, and models are measured on pictures of "

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.pruning import ORIGINAL
-from neuron_path.report.pruning import named
+from neuron_path.report.pruning import UNITS, named
 from neuron_path.report.style import (
     BLACK,
     BLUE,
@@ -37,7 +37,8 @@ _HEIGHT: Final = 2.5
 _TITLE: Final = 0.32
 _KEY: Final = 1.75
 _BETWEEN: Final = 0.35
-_DODGE: Final = 0.006
+_DODGE: Final = 0.006  # between methods, where shares reach over _SPAN
+_SPAN: Final = 0.8
 _LOOKS: Final = (
     MethodStyle(VERMILION, "o"),
     MethodStyle(BLUE, "s"),
@@ -51,12 +52,13 @@ _LOOKS: Final = (
 _TITLES: Final = {"all": "", "chosen": "Classes {names}", "others": "Other classes"}
 
 
-def pruning_curve_figure(summary: pd.DataFrame, *, chosen: Sequence[str] = ()) -> Figure:
-    """Draw accuracy against the kept share of FFN neurons, a line per method with 95 % intervals.
+def pruning_curve_figure(summary: pd.DataFrame, *, chosen: Sequence[str] = (), counted: str = UNITS["ffn"]) -> Figure:
+    """Draw accuracy against the kept share, a line per method with 95 % intervals.
 
     Args:
         summary: from `neuron_path.evaluation.pruning.summarise_pruning`.
         chosen: names of the classes that the models are specialised in.
+        counted: what the kept shares are of.
 
     Returns:
         The figure, a panel per group of images, to be shown or written with `save_figure`.
@@ -76,6 +78,7 @@ def pruning_curve_figure(summary: pd.DataFrame, *, chosen: Sequence[str] = ()) -
             left = _LEFT + place * (_WIDTH + _BETWEEN)
             axes = axes_in_inches(figure, left, _BOTTOM, _WIDTH, _HEIGHT)
             _draw(axes, summary.loc[summary["group"] == group], looks)
+            axes.set_xlabel(f"{counted} kept (%)")
             names = shorten(printable(", ".join(chosen)), _WIDTH - 0.6, 8.5)
             axes.set_title(_TITLES[group].format(names=names), loc="left", pad=6)
             if place == 0:
@@ -97,10 +100,12 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, tuple[MethodStyle, dic
     original = own.loc[own["method"] == ORIGINAL].iloc[0]
     axes.axhline(original["accuracy"], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="original", zorder=1)
     middle = (len(looks) - 1) / 2
+    span = float(np.ptp(own.loc[own["method"] != ORIGINAL, "keep"]))
+    dodge = _DODGE * min(1.0, span / _SPAN or 1.0)
     for place, (name, (look, again)) in enumerate(looks.items()):
         line = own.loc[own["method"] == name].sort_values("keep")
         # Beside each other, so that intervals at the same share can be told apart.
-        x = line["keep"].to_numpy() + (place - middle) * _DODGE
+        x = line["keep"].to_numpy() + (place - middle) * dodge
         y = line["accuracy"].to_numpy()
         spread = np.abs(np.stack([line["accuracy_low"].to_numpy(), line["accuracy_high"].to_numpy()]) - y)
         axes.errorbar(
@@ -116,7 +121,6 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, tuple[MethodStyle, dic
             zorder=3,
             **again,  # pyright: ignore[reportArgumentType]
         )
-    axes.set_xlabel("FFN neurons kept (%)")
     axes.set_ylim(0, 102)
     axes.set_yticks(range(0, 101, 20))
     axes.grid(axis="y", linewidth=0.4, color="#E4E7EB")

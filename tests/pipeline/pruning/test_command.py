@@ -207,6 +207,41 @@ def test_results_do_not_depend_on_the_batch(searched: Path, pruned: Outcome, tmp
     np.testing.assert_allclose(one["probability"], two["probability"], rtol=1e-5)
 
 
+def test_heads_and_neurons_are_compared_at_equal_operations(tmp_path: Path) -> None:
+    options = ["units=ffn+heads", "data.split=val", f"data.limit={N}", "quadrature.n_steps=1"]
+    both = run_in(tmp_path / "both", "search", *options).run_dir
+    quick = ["seeds=[0]", "latency.rounds=0", "allocation=global", "budget=flops", "shares=[0.3,0.9]"]
+    methods = ["method=heads:path+taylor", "methods=[ffn:path,ffn+heads:taylor]"]
+    out = run_in(tmp_path / "out", "prune", f"run_dir={both}", "keep=0.85", *quick, *methods)
+    assert (out.code, out.err) == (0, "")
+    metrics = json.loads((out.run_dir / "metrics.json").read_text())
+    left = metrics["flops"]["pruned"] / metrics["flops"]["original"]
+    assert 0.84 < left <= 0.85  # a head is 1 %
+    model: Any = load_pruned(out.run_dir)
+    n_heads = [block.attn.num_heads for block in model.blocks]
+    assert metrics["heads"] == {"original": 36, "pruned": sum(n_heads)}
+    assert metrics["neurons"] == {"original": 2304, "pruned": 2304}
+    assert min(n_heads) >= 1
+    table = pd.read_csv(out.run_dir / "pruning.csv").set_index("method")
+    assert table.loc["heads:path+taylor", "keep"].tolist() == [0.85, 0.9]  # 0.3 cannot be reached by heads alone,
+    assert table.loc["ffn:path", "keep"].tolist() == [0.85, 0.9]  # nor by neurons
+    assert table.loc["ffn+heads:taylor", "keep"].tolist() == [0.3, 0.85, 0.9]
+    page = (out.run_dir / "pruning.md").read_text()
+    assert "Method: path, then taylor (heads); 85% of the operations are kept." in page
+    assert "| attention heads" in page
+    again = run_in(
+        tmp_path / "again",
+        "search",
+        "model=pruned",
+        f"model.checkpoint={out.run_dir}",
+        "units=heads",
+        *options[1:],
+    )
+    assert (again.code, again.err) == (0, "")
+    paths = np.stack(neuron_path.load_paths(again.run_dir)["path"].tolist())
+    assert (paths < np.array(n_heads)).all()
+
+
 REFUSED = {
     "no run": ([], "Whose paths are to rank the neurons must be said"),
     "no such run": (["run_dir=nowhere"], "There is no run directory 'nowhere'"),
@@ -224,6 +259,10 @@ REFUSED = {
     "setting": (["run_dir={run}", "kep=0.5"], "There is no setting 'kep'. Did you mean 'keep'"),
     "added": (["run_dir={run}", "+fine_tune.steps=3"], "There is no setting 'fine_tune.steps'"),
     "allocation": (["run_dir={run}", "allocation=globel"], "Did you mean 'global'"),
+    "units": (["run_dir={run}", "units=head"], "Did you mean 'heads'"),
+    "units of a method": (["run_dir={run}", "methods=[head:taylor]"], "No choice of units is named 'head'"),
+    "paths of heads": (["run_dir={run}", "units=heads"], "paths of units=ffn, which do not rank units=heads"),
+    "operations": (["run_dir={run}", "keep=0.1", "budget=flops"], "with one unit left in each block the model takes"),
 }
 
 
