@@ -72,12 +72,19 @@ def logits(model: nn.Module) -> torch.Tensor:
         return model(images.to(next(model.parameters()).dtype))
 
 
+def check_same(one: nn.Module, other: nn.Module) -> None:
+    """Equal weights, and logits that differ by the rounding that places in memory decide on."""
+    weights = other.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in one.state_dict().items())
+    torch.testing.assert_close(logits(one), logits(other))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_what_comes_back_computes_the_same(name: str, tmp_path: Path) -> None:
     small = prune(make(name))
     save_pruned(small, tmp_path / "pruned", kwargs=MODELS[name])
     again = load_pruned(tmp_path / "pruned")
-    assert torch.equal(logits(again), logits(small))
+    check_same(again, small)
     assert hidden_widths(again) == hidden_widths(small)
     assert type(again) is type(small)
     assert not again.training
@@ -91,7 +98,7 @@ def test_the_type_of_the_weights_stays(dtype: torch.dtype, tmp_path: Path) -> No
     save_pruned(small, tmp_path, kwargs=VIT)
     again = load_pruned(tmp_path)
     assert {parameter.dtype for parameter in again.parameters()} == {dtype}
-    assert torch.equal(logits(again), logits(small))
+    check_same(again, small)
 
 
 def test_the_embedded_model_is_saved_by_its_name(tmp_path: Path) -> None:
@@ -100,7 +107,7 @@ def test_the_embedded_model_is_saved_by_its_name(tmp_path: Path) -> None:
     save_pruned(small, tmp_path, name="digits_vit", classes=[str(digit) for digit in range(10)])
     again = load_pruned(tmp_path)
     images, labels = neuron_path.load_digits("test")
-    assert torch.equal(again(images), small(images))
+    torch.testing.assert_close(again(images), small(images))
     assert image_transform(again)[1] == image_transform(model)[1]
     found = neuron_path.find_paths(again, images[:2], labels[:2])
     assert found.paths.shape == (2, 12)
@@ -112,7 +119,7 @@ def test_blocks_of_both_scopes_may_be_pruned(tmp_path: Path) -> None:
     both = prune(prune(make("cait_xxs24_224"), "patch"), "cls")
     description = save_pruned(both, tmp_path, kwargs=VIT)
     again = load_pruned(tmp_path)
-    assert torch.equal(logits(again), logits(both))
+    check_same(again, both)
     for scope in ("patch", "cls"):
         assert [sum(widths) for widths in description.widths[scope]] == hidden_widths(again, scope)
         assert hidden_widths(again, scope) == hidden_widths(both, scope)
@@ -123,7 +130,7 @@ def test_a_bias_that_folding_made_comes_back(tmp_path: Path) -> None:
     small: Any = prune(make(proj_bias=False))
     assert small.blocks[0].mlp.fc2.bias is not None
     save_pruned(small, tmp_path, kwargs=kwargs)
-    assert torch.equal(logits(load_pruned(tmp_path)), logits(small))
+    check_same(load_pruned(tmp_path), small)
     save_pruned(prune(make(proj_bias=False), fold=False), tmp_path, kwargs=kwargs)
     again: Any = load_pruned(tmp_path)
     assert again.blocks[0].mlp.fc2.bias is None
@@ -132,7 +139,7 @@ def test_a_bias_that_folding_made_comes_back(tmp_path: Path) -> None:
 def test_an_unpruned_model_can_be_saved_too(tmp_path: Path) -> None:
     model = make()
     save_pruned(model, tmp_path, kwargs=VIT)
-    assert torch.equal(logits(load_pruned(tmp_path)), logits(model))
+    check_same(load_pruned(tmp_path), model)
 
 
 def test_preprocessing_that_the_model_does_not_know_is_saved_with_it(tmp_path: Path) -> None:
