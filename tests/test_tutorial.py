@@ -131,6 +131,35 @@ def follow(page: str, stand_ins: Mapping[str, str], shorter: Mapping[str, list[s
     return said
 
 
+STEP = re.compile(r"^    ((?:python|neuron-path|torchrun|until) .*(?:(?<=\\)\n.*)*)$", re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_search_goes_to_a_cluster(tmp_path: Path) -> None:
+    """As typed into a shell: several processes, torchrun's, those that submitit starts, and W&B's files."""
+    text = (TUTORIALS / "cluster.md").read_text(encoding="utf-8")
+    for name, script in FILE.findall(text):
+        (tmp_path / name).write_text(script, encoding="utf-8")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    said: dict[str, str] = {}
+    for command in STEP.findall(text):
+        ran = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, (command, ran.stderr)
+        said[command] = ran.stdout
+    assert [said[f"python {name}.py"] for name in ("same_paths", "gather")] == OUTPUT.findall(text)
+    one, *others = (
+        neuron_path.load_paths(tmp_path / "outputs" / name)["path"].map(list).tolist()
+        for name in ("one", "two", "torchrun")
+    )
+    assert others == [one, one]
+    effects = tmp_path / "outputs" / "two" / "effects.parquet"
+    assert effects.exists()
+    assert list((tmp_path / "outputs" / "watched").rglob("run-*.wandb"))
+
+
 @pytest.mark.slow
 def test_a_model_is_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -39,10 +39,11 @@ _KEPT: Final = 3600  # seconds that an upload and what was found of it are kept
 _CSS: Final = """
 .gradio-container {max-width: 1280px !important}
 .np-scroll {overflow-x: auto; contain: inline-size}
-.np-scroll img {background: #fff; border-radius: 6px; max-width: none !important}
+.np-scroll img {background: #fff; border-radius: 6px; max-width: max(100%, 640px) !important}
 .np-table {border-collapse: collapse; font-variant-numeric: tabular-nums}
 .np-table th {text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--border-color-primary)}
 .np-table td {padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--border-color-primary)}
+#top-k input::-webkit-slider-thumb {box-shadow: 0 0 0 1px var(--neutral-500)}
 #error {color: #b3261e}
 .dark #error {color: #ff8a80}
 """
@@ -77,7 +78,7 @@ class _Page:
             with gr.Column(scale=1, min_width=280):
                 self.file, self.sample = self._pictures("Drop a picture", "")
                 self._make_settings()
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=640):  # beside the settings, or beneath
                 self.path = gr.HTML(elem_id="path", apply_default_css=False)
                 self.prediction = gr.HTML(elem_id="prediction", apply_default_css=False)
         with gr.Tab("Edit"):
@@ -280,7 +281,8 @@ def _gradio() -> Any:
 
 def _theme() -> Any:
     """Gradio's plain theme with the system's own fonts: its others fetch theirs."""
-    return _gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    base = _gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return base.set(body_text_color_subdued="*neutral_500")  # lighter is hard to read on white
 
 
 def _drawn(figure: Figure, description: str) -> str:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from neuron_path.api import find_paths, heat_map, intervene
+from neuron_path.attribution.forward import clean_pass
 from neuron_path.attribution.scorer import scorers
 from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.neurons import neuron_classes
@@ -136,11 +137,12 @@ class Workbench:
         device = torch.device("cuda" if on_gpu else "cpu")
         self._config, self._overrides = config, list(overrides)
         study = build_study(config, device)
-        self._model, self._data = study.session.model.to(device), study.data.dataset
+        self._session, self._data = study.session, study.data.dataset
+        self._model = self._session.model.to(device)
         self._head = study.head
         self._names = class_names(self._model) or tuple(self._data.classes)
-        self.n_classes = study.session.adapter.n_classes
-        self.widths = [block.n_neurons for block in study.session.adapter.blocks]
+        self.n_classes = self._session.adapter.n_classes
+        self.widths = [block.n_neurons for block in self._session.adapter.blocks]
         n_listed = min(len(self._data), MOST_LISTED)
         places = (np.arange(n_listed) * len(self._data) // n_listed).tolist()
         self._places: dict[str, int] = {self._data.sample_ids[place]: place for place in places}
@@ -392,10 +394,10 @@ class Workbench:
         return Picture(item["sample_id"], item["image"], pixels, None if is_dropped else item["label"], is_dropped)
 
     def _logits(self, picture: Picture) -> Tensor:
-        """(C,) of the untouched model: an edit that multiplies by 1."""
-        none = torch.zeros(1, len(self.widths), dtype=torch.int64)
-        image = picture.image.unsqueeze(0)
-        return intervene(self._model, image, none, "enhance", self._scope, factor=1.0)[0]
+        """(C,) of the untouched model."""
+        session = self._session
+        with session.active():
+            return clean_pass(session.adapter, session.images(picture.image.unsqueeze(0))).logits[0]
 
     def _probabilities(self, logits: Tensor) -> np.ndarray:
         """(C,) by softmax; of a single output its sigmoid."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from neuron_path.evidence.grid import patch_tokens
 from neuron_path.evidence.strongest import exact
 from neuron_path.models.activations import block_activations
+from neuron_path.models.budget import chunks
 from neuron_path.models.session import Session
 from neuron_path.store.evidence import MAP_ZERO
 
@@ -21,31 +22,35 @@ _STEPS: Final = 127
 
 
 def activation_maps(
-    session: Session, image: Float[Tensor, "1 c H W"], neurons: Sequence[NDArray[np.int64]]
-) -> list[dict[str, Any]]:
-    """The activations of neurons at all patches of one image, as `maps` of :func:`evidence_schema` has them.
+    session: Session, images: Float[Tensor, "B c H W"], neurons: Sequence[Sequence[NDArray[np.int64]]]
+) -> list[list[dict[str, Any]]]:
+    """The activations of neurons at all patches of images, as `maps` of :func:`evidence_schema` has them.
 
     Args:
         session: a model whose patch tokens are in a grid.
-        image: preprocessed, on any device.
-        neurons: for each block which of its neurons. Blocks whose FFN sees no patch tokens have none.
+        images: preprocessed, on any device.
+        neurons: for each image and block which of its neurons. Blocks whose FFN sees no patch tokens have none.
 
     Returns:
-        For each neuron `block`, `neuron`, `largest`: its largest magnitude at a patch, and `values`: a byte for each
-        patch, row by row, in steps of `largest` / 127 from `MAP_ZERO`.
+        Of each image, for each neuron `block`, `neuron`, `largest`: its largest magnitude at a patch, and `values`: a
+        byte for each patch, row by row, in steps of `largest` / 127 from `MAP_ZERO`.
     """
     session = exact(session)
     patches = patch_tokens(session)
     assert patches is not None
-    found = []
+    found: list[list[dict[str, Any]]] = [[] for _ in neurons]
     with session.active(), torch.no_grad():
-        embedded = session.adapter.embed(session.images(image))
-        for index, (a, _) in enumerate(block_activations(session.adapter, embedded)):
-            block = session.adapter.blocks[index]
-            if block.feeds_all:
-                own = torch.from_numpy(neurons[index]).to(a.device)
-                values = block.strength(a)[0, patches][:, own].T.cpu().numpy()
-                found += [_in_bytes(index, int(one), row) for one, row in zip(neurons[index], values, strict=True)]
+        for run, _ in chunks(session, images, 1):
+            embedded = session.adapter.embed(session.images(images[run]))
+            for index, (a, _) in enumerate(block_activations(session.adapter, embedded)):
+                block = session.adapter.blocks[index]
+                if not block.feeds_all:
+                    continue
+                strength = block.strength(a)[:, patches]
+                for values, chosen, maps in zip(strength, neurons[run], found[run], strict=True):
+                    own = torch.from_numpy(chosen[index]).to(a.device)
+                    rows = values[:, own].T.cpu().numpy()
+                    maps += [_in_bytes(index, int(one), row) for one, row in zip(chosen[index], rows, strict=True)]
     return found
 
 

@@ -132,9 +132,9 @@ def _maps(
     }
     size = grid[0] * grid[1] * max(each.size for each in own.values())
     chosen = np.linspace(0, len(own) - 1, min(len(own), MAP_BYTES // size)).astype(int)
-    read = reader(study.data.dataset)
-    with study.session.active():  # its weights are copied to float64 once
-        for name in [[*own][place] for place in chosen]:
-            neurons = [np.unique(of_block).astype(np.int64) for of_block in own[name]]
-            made[sample_ids.index(name)] = activation_maps(study.session, read([name]), neurons)
+    names = [[*own][place] for place in chosen]
+    neurons = [[np.unique(of_block).astype(np.int64) for of_block in own[name]] for name in names]
+    maps = activation_maps(study.session, reader(study.data.dataset)(names), neurons)
+    for name, of_image in zip(names, maps, strict=True):
+        made[sample_ids.index(name)] = of_image
     return made

@@ -11,6 +11,7 @@ import pandas as pd
 
 from neuron_path.lightning.datamodule import NamedDataset
 from neuron_path.report.figures import image_path_figure
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.run_page.gallery import Entry, keep_figure, list_figures
 from neuron_path.report.run_page.page import write_report
 from neuron_path.search.finder import PathFinder
@@ -42,6 +43,7 @@ def _examples(
         finder.session, finder.method, finder.settings, keep_candidates=True, lender=finder.lender
     )
     place = {name: index for index, name in enumerate(dataset.sample_ids)}
+    units = provenance.get("units", "ffn")
     rows = np.unique(np.linspace(0, len(own) - 1, N_EXAMPLES).astype(int))
     for number, row in enumerate(own.iloc[index] for index in rows):
         image = dataset[place[row["sample_id"]]]["image"]
@@ -62,9 +64,9 @@ def _examples(
             score=float(row["score"]),
             sample_id=row["sample_id"],
             class_names=provenance["classes"] or None,
-            units=provenance.get("units", "ffn"),
+            units=units,
         )
-        caption = f"Neuron path of {row['sample_id']}, before the scores of all candidates"
+        caption = f"{unit_of(units).capitalize()} path of {row['sample_id']}, before the scores of all candidates"
         yield keep_figure(run_dir, f"path_{number}", figure, caption, _table(scores, row["path"]))
 
 

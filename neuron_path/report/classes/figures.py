@@ -12,6 +12,7 @@ from neuron_path.classes.analysis import ClassAnalysis
 from neuron_path.classes.neurons import neuron_classes, neuron_table
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
 from neuron_path.classes.tables import class_table
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.figures.class_distribution import class_distribution_figure
 from neuron_path.report.figures.class_overlap import class_overlap_figure
 from neuron_path.report.figures.class_similarity import class_similarity_figure
@@ -55,20 +56,23 @@ def _figures(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
     own = paths.paths[paths.members == largest]
     index = int(paths.classes[largest])
     title = names[index] if names and index < len(names) else str(index)
-    violins = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=title)
-    compared = [] if method.found is None else _compared(method.found, names)
+    units = method.provenance.get("units", "ffn")
+    violins = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=title, units=units)
+    caption = f"{unit_of(units).capitalize()}s chosen in each block, {kind} {title}, which has most images"
+    compared = [] if method.found is None else _compared(method.found, names, units)
     return [
         *compared,
-        ("class_distribution", f"Neurons chosen in each block, {kind} {title}, which has most images", violins),
+        ("class_distribution", caption, violins),
         *(_neurons(method) if compared else ()),
     ]
 
 
-def _compared(found: ClassAnalysis, names: Sequence[str] | None) -> list[tuple[str, str, Figure]]:
+def _compared(found: ClassAnalysis, names: Sequence[str] | None, units: str) -> list[tuple[str, str, Figure]]:
     """What shows classes beside each other."""
     paths, tree, overlap, kind = found.paths, found.tree, found.overlap, found.paths.source
+    labels, unit = {"class_names": names, "units": units}, unit_of(units)
     similarity = class_similarity_figure(
-        found.similarity, tree.linkage, classes=paths.classes, class_names=names, cophenetic=tree.cophenetic
+        found.similarity, tree.linkage, classes=paths.classes, cophenetic=tree.cophenetic, **labels
     )
     overlaps = class_overlap_figure(
         class_table(found), within=overlap.within, between=overlap.between, p=overlap.p, class_names=names, kind=kind
@@ -76,15 +80,15 @@ def _compared(found: ClassAnalysis, names: Sequence[str] | None) -> list[tuple[s
     # Of many classes those whose rows fit, evenly from the tree.
     order = tree.order[np.unique(np.linspace(0, len(tree.order) - 1, _ROWS).astype(int))]
     part = "" if len(order) == len(tree.order) else f", {len(order)} of {len(tree.order)} {kind}s"
-    usage = usage_heat_map_figure(found.usage.to_frame(), order=paths.classes[order], class_names=names, kind=kind)
+    usage = usage_heat_map_figure(found.usage.to_frame(), order=paths.classes[order], kind=kind, **labels)
     return [
         ("class_overlap", "Path overlap of two images of the same class, and of different classes", overlaps),
         (
             "class_similarity",
-            f"Similarity of {kind}s by the neurons of their paths, in the order of their tree",
+            f"Similarity of {kind}s by the {unit}s of their paths, in the order of their tree",
             similarity,
         ),
-        ("usage", f"How often the paths of each {kind} have a neuron{part}", usage),
+        ("usage", f"How often the paths of each {kind} have a {unit}{part}", usage),
     ]
 
 
@@ -98,13 +102,14 @@ def _neurons(method: MethodAnalysis) -> list[tuple[str, str, Figure]]:
     telling = np.argsort(-(table["top_frequency"] - table["mean_frequency"]).to_numpy(), kind="stable")
     blocks, neurons = (table[name].to_numpy()[telling].tolist() for name in ("block", "neuron"))
     ranked = zip(blocks, neurons, strict=True)
-    figures = []
+    figures, units = [], method.provenance.get("units", "ffn")
     for block, neuron in [pair for pair in ranked if pair in covered][:_NEURONS]:
         classes = neuron_classes(usage, block, neuron)
         figure = neuron_evidence_figure(
-            evidence, block, neuron, classes=classes, class_names=method.class_names or None
+            evidence, block, neuron, classes=classes, class_names=method.class_names or None, units=units
         )
-        caption = f"What activates neuron {neuron} of block {block} most; it is among those that tell one class best"
+        name = f"{unit_of(units)} {neuron} of block {block}"
+        caption = f"What activates {name} most; it is among those that tell one class best"
         figures.append((f"neuron_{block}_{neuron}", caption, figure))
     return figures
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from neuron_path.classes.runs import MethodAnalysis, RunsAnalysis
 from neuron_path.report.classes.words import ALPHA, alone_in_words, classes_in_words, percent
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.markdown import escape, listed
 from neuron_path.stats.mantel import Mantel
 
 
 def method_in_words(method: MethodAnalysis) -> list[str]:
     """Say what one method's paths tell about the classes, a sentence each."""
+    unit = unit_of(method.provenance.get("units", "ffn"))
     if method.found is None:
-        return [alone_in_words(method.paths, method.usage)]
-    sentences = classes_in_words(method.found, [escape(name) for name in method.class_names])
-    return sentences if method.meaning is None else [*sentences, _meaning(method.meaning)]
+        return [alone_in_words(method.paths, method.usage, unit)]
+    sentences = classes_in_words(method.found, [escape(name) for name in method.class_names], unit)
+    return sentences if method.meaning is None else [*sentences, _meaning(method.meaning, unit)]
 
 
 def pairs_in_words(analysis: RunsAnalysis) -> list[str]:
@@ -37,12 +39,12 @@ def pairs_in_words(analysis: RunsAnalysis) -> list[str]:
     return sentences
 
 
-def _meaning(meaning: Mantel) -> str:
+def _meaning(meaning: Mantel, unit: str) -> str:
     if meaning.p >= ALPHA:
         says = "no relation is shown"
     else:
         says = (
-            "classes of like meaning use like neurons" if meaning.r < 0 else "classes of like meaning use *other* ones"
+            f"classes of like meaning use like {unit}s" if meaning.r < 0 else "classes of like meaning use *other* ones"
         )
     return (
         f"Similarity of classes against their semantic distance: Spearman r = {meaning.r:.2f}, Mantel p = "

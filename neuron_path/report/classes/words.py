@@ -16,12 +16,13 @@ ALPHA: Final = 0.01
 """The p-value below which a difference is said to be shown."""
 
 
-def classes_in_words(analysis: ClassAnalysis, class_names: Sequence[str] = ()) -> list[str]:
+def classes_in_words(analysis: ClassAnalysis, class_names: Sequence[str] = (), unit: str = "neuron") -> list[str]:
     """Say how far images of a class share their paths, how classes resemble each other, and how steady that is.
 
     Args:
         analysis: of one method's paths.
         class_names: names of the classes by index, escaped for where the sentences go.
+        unit: what the paths consist of, in one word.
 
     Returns:
         Six sentences.
@@ -36,7 +37,7 @@ def classes_in_words(analysis: ClassAnalysis, class_names: Sequence[str] = ()) -
         f"The path overlap of images of the same {kind} ({percent(overlap.within)}) {says} that of images of different "
         f"ones ({percent(overlap.between)}): difference {100 * gap.mean:.1f} points{bounds}, p = {overlap.p:.2g} "
         f"({overlap.n_permutations:,} shuffles of the {kind}s).",
-        _typical(analysis),
+        _typical(analysis, unit),
         f"{agreement.n_clusters} clusters of {_of(agreement.n_images, agreement.n_all)} images, made from their paths "
         f"alone, agree with the {kind}s to an adjusted mutual information of {agreement.ami:.2f} (0: chance, 1: the "
         "same).",
@@ -47,12 +48,12 @@ def classes_in_words(analysis: ClassAnalysis, class_names: Sequence[str] = ()) -
     return [*(sentence.replace("-", "−") for sentence in sentences), _neighbours(analysis, class_names)]
 
 
-def alone_in_words(paths: ClassPaths, usage: Usage) -> str:
+def alone_in_words(paths: ClassPaths, usage: Usage, unit: str = "neuron") -> str:
     """Say what can be said where classes cannot be compared."""
     top = float(concentration(usage)["top_share"].to_numpy().mean())
     return (
         f"Of {paths.n_images:,} images, on average {percent(top)} of those of a {paths.source} have its most frequent "
-        "neuron of a block on their path; classes are not compared."
+        f"{unit} of a block on their path; classes are not compared."
     )
 
 
@@ -63,8 +64,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if 0 < 100 * share < 9.95 else f"{100 * share:.0f} %"
 
 
-def _typical(analysis: ClassAnalysis) -> str:
-    """How many images are most like their own class, and how much one neuron of a block tells."""
+def _typical(analysis: ClassAnalysis, unit: str) -> str:
+    """How many images are most like their own class, and how much one unit of a block tells."""
     paths, overlap = analysis.paths, analysis.overlap
     several = paths.counts[paths.members] > 1
     own = overlap.nearest[several] == paths.members[several]
@@ -73,7 +74,7 @@ def _typical(analysis: ClassAnalysis) -> str:
     return (
         f"{percent(share)} of the images have more of their path in common with other images of their {paths.source} "
         f"than with those of any other (chance: {percent(1 / paths.n_classes)}); on average {percent(top)} of a "
-        f"{paths.source}'s images have its most frequent neuron of a block on their path."
+        f"{paths.source}'s images have its most frequent {unit} of a block on their path."
     )
 
 

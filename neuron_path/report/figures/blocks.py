@@ -81,21 +81,38 @@ class BlockGrid:
         return (neurons.astype(np.float64) - self.y_limits[0]) / self.neurons_per_inch
 
 
-_UNITS: Final = {"ffn": "FFN neuron index", "heads": "Attention head", "ffn+heads": "Head, FFN neuron, in turn"}
+_UNITS: Final = {
+    "ffn": ("neuron", "FFN neuron index"),
+    "heads": ("head", "Attention head"),
+    "ffn+heads": ("unit", "Head, FFN neuron, in turn"),
+}
+
+
+def unit_of(units: str) -> str:
+    """What a path consists of, in one word.
+
+    Raises:
+        NeuronPathError: no such units.
+
+    >>> unit_of("ffn"), unit_of("heads"), unit_of("ffn+heads")
+    ('neuron', 'head', 'unit')
+    """
+    if units not in _UNITS:
+        raise unknown_name("choice of units", units, _UNITS)
+    return _UNITS[units][0]
 
 
 def axis_of(units: str) -> str:
-    """What the neurons of a path are, as the label of their axis.
+    """What a path consists of, as the label of its axis.
 
     Raises:
         NeuronPathError: no such units.
     """
-    if units not in _UNITS:
-        raise unknown_name("choice of units", units, _UNITS)
-    return _UNITS[units]
+    unit_of(units)
+    return _UNITS[units][1]
 
 
-def block_axes(figure: Figure, left: float, bottom: float, grid: BlockGrid, label: str = "Neuron index") -> Axes:
+def block_axes(figure: Figure, left: float, bottom: float, grid: BlockGrid, label: str) -> Axes:
     """Add the panel in which paths are drawn, its lower left corner at (left, bottom) inches."""
     axes = axes_in_inches(figure, left, bottom, grid.width, grid.height)
     axes.set_xlim(grid.x_limits)

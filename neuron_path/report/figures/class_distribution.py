@@ -15,12 +15,14 @@ from neuron_path.report.figures.blocks import (
     DIGIT,
     STRIP,
     BlockGrid,
+    axis_of,
     block_axes,
     draw_legend,
     draw_path,
     draw_shares,
     legend_height,
     strip_axes,
+    unit_of,
 )
 from neuron_path.report.figures.inputs import Floats, Neurons, check_n_neurons, check_paths
 from neuron_path.report.figures.labels import label_neurons
@@ -47,6 +49,7 @@ def class_distribution_figure(
     n_neurons: int | Sequence[int],
     class_name: str | int,
     n_images: int | None = None,
+    units: str = "ffn",
 ) -> Figure:
     """Draw, for each block, the distribution of the neurons chosen over a class's images, and the mode through them.
 
@@ -59,12 +62,13 @@ def class_distribution_figure(
         n_neurons: FFN width F, one for all blocks or one per block.
         class_name: the class, for the title.
         n_images: images of the class in all, where `paths` holds only a part of them.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
 
     Raises:
-        NeuronPathError: a shape or an index is wrong, or `n_images` is less than N.
+        NeuronPathError: a shape or an index is wrong, or `n_images` is less than N, or no such units.
     """
     slots = check_paths(paths, 2, name="paths")
     widths = check_n_neurons(n_neurons, slots, name="paths")
@@ -74,10 +78,11 @@ def class_distribution_figure(
     count = f"n = {n_paths}" if n_images in (None, n_paths) else f"n = {n_paths} of {n_images}"
     top_k = f", top-{slots.shape[2]} paths" if slots.shape[2] > 1 else ""
     with figure_style():
-        return _draw(slots, widths, printable(class_name), f"{count} image{'s' if n_paths > 1 else ''}{top_k}")
+        words = f"{count} image{'s' if n_paths > 1 else ''}{top_k}"
+        return _draw(slots, widths, printable(class_name), words, units)
 
 
-def _draw(slots: Neurons, widths: Neurons, class_name: str, count: str) -> Figure:
+def _draw(slots: Neurons, widths: Neurons, class_name: str, count: str, units: str) -> Figure:
     modes, shares = _modes(slots)
     reach = _HALF + 0.03 + DIGIT * len(str(int(modes.max())))
     grid = BlockGrid(widths, pitch=reach + _HALF + 0.03, left=_HALF + 0.08, right=reach + 0.04, height=_PANEL)
@@ -88,9 +93,9 @@ def _draw(slots: Neurons, widths: Neurons, class_name: str, count: str) -> Figur
     in_one_row = grid.width > _ONE_ROW
     head = legend_height(1 if in_one_row else n_entries)
     figure = new_figure(width, bottom + _PANEL + head + _TITLE)
-    panel = block_axes(figure, _LEFT, bottom, grid)
+    panel = block_axes(figure, _LEFT, bottom, grid, axis_of(units))
     for block, neurons in enumerate(np.moveaxis(slots, 1, 0)):
-        _draw_block(panel, grid, block, neurons.ravel(), with_violin=with_violins)
+        _draw_block(panel, grid, block, neurons.ravel(), unit_of(units), with_violin=with_violins)
     draw_path(panel, modes, label="mode, the most often chosen")
     label_neurons(panel, grid, modes[:, None], offset=_HALF + 0.03)
     draw_legend(panel, n_columns=n_entries if in_one_row else 1)
@@ -106,7 +111,7 @@ def _modes(slots: Neurons) -> tuple[Neurons, Floats]:
     return modes, (slots == modes[None, :, None]).any(axis=2).mean(axis=0)
 
 
-def _draw_block(panel: Axes, grid: BlockGrid, block: int, chosen: Neurons, *, with_violin: bool) -> None:
+def _draw_block(panel: Axes, grid: BlockGrid, block: int, chosen: Neurons, unit: str, *, with_violin: bool) -> None:
     """Draw one block: its axis, the violin, and a bar for each chosen neuron."""
     width = int(grid.widths[block])
     half = _HALF / grid.pitch
@@ -135,7 +140,7 @@ def _draw_block(panel: Axes, grid: BlockGrid, block: int, chosen: Neurons, *, wi
         alpha=0.8,
         zorder=3,
         capstyle="butt",
-        label="_" if block else "chosen neurons, length: how often",
+        label="_" if block else f"chosen {unit}s, length: how often",
     )
 
 

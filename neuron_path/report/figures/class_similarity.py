@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster import hierarchy
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.figures.inputs import Floats, Neurons
 from neuron_path.report.figures.matrix import (
     BAR,
@@ -51,6 +52,7 @@ def class_similarity_figure(
     classes: npt.ArrayLike | None = None,
     class_names: ClassNames | None = None,
     cophenetic: float | None = None,
+    units: str = "ffn",
 ) -> Figure:
     """Draw the similarity of classes as a matrix in the order of their tree, and the tree to its left.
 
@@ -63,13 +65,14 @@ def class_similarity_figure(
         classes: (C,) the class of each row, for its name; 0 … C − 1 when not given.
         class_names: names of classes by index.
         cophenetic: cophenetic correlation of the tree, to be written beneath; left out when not given or NaN.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
 
     Raises:
         NeuronPathError: another shape, values that are not finite or not symmetric, or a linkage that is no tree of
-            these classes.
+            these classes, or no such units.
     """
     matrix = check_finite(similarity, "similarity")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
@@ -87,7 +90,9 @@ def class_similarity_figure(
     order = hierarchy.leaves_list(merges).astype(np.int64)
     words = "" if cophenetic is None or np.isnan(cophenetic) else f"; cophenetic correlation {cophenetic:.2f}"
     with figure_style():
-        return _draw(matrix[np.ix_(order, order)], merges, order, name_classes(shown[order], class_names), words)
+        return _draw(
+            matrix[np.ix_(order, order)], merges, order, name_classes(shown[order], class_names), words, unit_of(units)
+        )
 
 
 def _is_tree(merges: Floats) -> bool:
@@ -97,7 +102,7 @@ def _is_tree(merges: Floats) -> bool:
     return bool(((nodes >= 0) & (nodes < there[:, None])).all()) and len(np.unique(nodes)) == nodes.size
 
 
-def _draw(matrix: Floats, merges: Floats, order: Neurons, names: list[str], words: str) -> Figure:
+def _draw(matrix: Floats, merges: Floats, order: Neurons, names: list[str], words: str, unit: str) -> Figure:
     n = len(matrix)
     cell = min(_CELL, _LARGEST / n)
     side = max(cell * n, _SMALLEST)
@@ -135,7 +140,7 @@ def _draw(matrix: Floats, merges: Floats, order: Neurons, names: list[str], word
     draw_bar(figure, image, left, foot + 0.2, "cosine similarity")
     title = {"fontsize": 9, "va": "top", "fontweight": "bold"}
     up = figure.get_figheight()
-    figure.text(_EDGE / width, 1 - 0.08 / up, "Classes that use the same neurons", **title)
+    figure.text(_EDGE / width, 1 - 0.08 / up, f"Classes that use the same {unit}s", **title)
     for index, line in enumerate(reversed(lines)):
         figure.text(_EDGE / width, (0.06 + _LEADING * index) / up, line, fontsize=_NOTE, color=MUTED, va="bottom")
     return figure

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from neuron_path.errors import NeuronPathError
 from neuron_path.evaluation.measures import probability_deviation
 from neuron_path.evaluation.quantity import QUANTITIES, Quantity
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.style import MUTED, axes_in_inches, figure_style, method_styles, new_figure
 from neuron_path.report.text import printable, shorten
 from neuron_path.stats.intervals import Interval, bootstrap_mean
@@ -28,15 +29,15 @@ _NAME: Final = 2.2
 _RESAMPLES: Final = 1999
 _COLUMNS: Final = ("sample_id", "scorer", "search", "operation", "size", "clean_probability", "edited_probability")
 _PANELS: Final = {
-    "remove": ("Necessity", "path neurons removed, each block"),
-    "keep_only": ("Sufficiency", "path neurons kept alone, each block"),
+    "remove": ("Necessity", "path {}s removed, each block"),
+    "keep_only": ("Sufficiency", "path {}s kept alone, each block"),
 }
 
 Curves = dict[tuple[str, str], dict[int, Interval]]
 """Mean by size, of each method (scorer, search)."""
 
 
-def edit_curves_figure(effects: pd.DataFrame, quantity: str = "probability") -> Figure:
+def edit_curves_figure(effects: pd.DataFrame, quantity: str = "probability", units: str = "ffn") -> Figure:
     """Draw p(edited) / p(clean) of the target class against the number of path neurons edited in each block.
 
     Of what is no probability its change is drawn, edited − clean, in its unit.
@@ -49,12 +50,13 @@ def edit_curves_figure(effects: pd.DataFrame, quantity: str = "probability") -> 
             them, of an evaluation with ``top_k`` above 1 and ``evaluation.sizes``; of its operations ``remove`` and
             ``keep_only`` are drawn.
         quantity: what was attributed: the run's target function, or `similarity` where its logit is a cosine.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
 
     Raises:
-        NeuronPathError: a column is missing, or no operation was measured at two sizes or more.
+        NeuronPathError: a column is missing, no operation was measured at two sizes or more, or no such units.
     """
     if missing := [name for name in _COLUMNS if name not in effects.columns]:
         raise NeuronPathError(f"The table of effects lacks the column(s) {', '.join(missing)}; give load_effects(DIR).")
@@ -72,7 +74,7 @@ def edit_curves_figure(effects: pd.DataFrame, quantity: str = "probability") -> 
             "evaluate with evaluation.operations=[remove,keep_only] evaluation.sizes=[1,2,…]."
         )
     with figure_style():
-        return _draw(panels, len(set(effects["sample_id"])), QUANTITIES[quantity])
+        return _draw(panels, len(set(effects["sample_id"])), QUANTITIES[quantity], unit_of(units))
 
 
 def _curves(effects: pd.DataFrame, clean: str) -> Curves:
@@ -86,7 +88,7 @@ def _curves(effects: pd.DataFrame, clean: str) -> Curves:
     return {method: dict(sorted(sizes.items())) for method, sizes in curves.items() if len(sizes) > 1}
 
 
-def _draw(panels: Mapping[str, Curves], n_images: int, quantity: Quantity) -> Figure:
+def _draw(panels: Mapping[str, Curves], n_images: int, quantity: Quantity, unit: str) -> Figure:
     methods = list(dict.fromkeys(method for curves in panels.values() for method in curves))
     several = len({search for _, search in methods}) > 1
     names = {
@@ -108,7 +110,7 @@ def _draw(panels: Mapping[str, Curves], n_images: int, quantity: Quantity) -> Fi
         axes = axes_in_inches(figure, left, foot + _AXIS, *_PANEL)
         title, label = _PANELS[operation]
         axes.set_title(title, loc="left", pad=6, fontweight="bold")
-        axes.set_xlabel(label, fontsize=7)
+        axes.set_xlabel(label.format(unit), fontsize=7)
         relative = quantity.is_probability
         axes.set_ylabel("p(edited) / p(clean)" if relative else f"change of target {quantity.words}", fontsize=7)
         axes.axhline(int(relative), color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1)

@@ -22,6 +22,7 @@ from neuron_path.report.figures.blocks import (
     draw_shares,
     legend_height,
     strip_axes,
+    unit_of,
 )
 from neuron_path.report.figures.inputs import (
     Floats,
@@ -108,21 +109,21 @@ def image_path_figure(
     )
     with figure_style():
         figure, (left, top) = _draw_path_panel(
-            slots, widths, scores, gaps, room=picture_height(pixels, facts), label=axis_of(units)
+            slots, widths, scores, gaps, room=picture_height(pixels, facts), units=units
         )
         draw_picture(figure, pixels, left, top, name=None if sample_id is None else str(sample_id), facts=facts)
     return figure
 
 
 def _draw_path_panel(
-    slots: Neurons, widths: Neurons, scores: Floats | None, gaps: Floats | None, *, room: float, label: str
+    slots: Neurons, widths: Neurons, scores: Floats | None, gaps: Floats | None, *, room: float, units: str
 ) -> tuple[Figure, tuple[float, float]]:
     """Draw all but the picture, and leave `room` inches beneath the panel's upper edge for it.
 
     Returns:
         The figure, and where the picture's upper left corner goes, inches.
     """
-    is_path = bool((slots >= 0).all())
+    is_path, unit = bool((slots >= 0).all()), unit_of(units)
     n_others = slots.shape[1] - 1 if is_path else 0
     n_entries = 1 + (scores is not None) + (n_others > 0)
     beside = 0.03 + (_SPIKE if scores is not None else 0.06)
@@ -136,7 +137,7 @@ def _draw_path_panel(
     figure = new_figure(
         left + max(grid.width, _LEGEND if scores is not None else 0.7 * _LEGEND) + _EDGE, bottom + _PANEL + head
     )
-    panel = block_axes(figure, left, bottom, grid, label)
+    panel = block_axes(figure, left, bottom, grid, axis_of(units))
     _draw_columns(panel, grid, scores)
     if n_others:
         panel.plot(
@@ -152,10 +153,10 @@ def _draw_path_panel(
             label=f"the block's next {n_others}" if n_others > 1 else "the block's second",
         )
     if is_path:
-        draw_path(panel, slots[:, 0], label="each block's best neuron" if n_others else "neuron path")
+        draw_path(panel, slots[:, 0], label=f"each block's best {unit}" if n_others else f"{unit} path")
     else:
         blocks, places = np.nonzero(slots >= 0)
-        draw_path(panel, slots[blocks, places], label="neurons", blocks=blocks, line="")
+        draw_path(panel, slots[blocks, places], label=f"{unit}s", blocks=blocks, line="")
     label_neurons(panel, grid, slots if n_others < _ALL_LABELLED else slots[:, :1], offset=beside)
     draw_legend(panel, n_columns=n_entries if in_one_row else 1)
     below = strip_axes(figure, left, foot, grid, height=strip, label="margin (%)" if gaps is not None else "")

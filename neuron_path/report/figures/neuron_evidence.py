@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.figures.matrix import name_classes
 from neuron_path.report.figures.picture import ClassNames
 from neuron_path.report.style import FAINT, INK, MUTED, VERMILION, axes_in_inches, figure_style, new_figure
@@ -53,6 +54,7 @@ def neuron_evidence_figure(
     *,
     classes: pd.DataFrame | None = None,
     class_names: ClassNames | None = None,
+    units: str = "ffn",
 ) -> Figure:
     """Draw the images that activate a neuron most, and its strongest patches, outlined on the image that holds them.
 
@@ -66,12 +68,13 @@ def neuron_evidence_figure(
         classes: the classes whose paths the neuron is on, ``class`` and ``frequency``, as
             :func:`neuron_path.classes.neurons.neuron_classes` lists them; the first six are named beneath.
         class_names: names of classes by index.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
 
     Raises:
-        NeuronPathError: a column is missing, or the table has nothing of this neuron.
+        NeuronPathError: a column is missing, the table has nothing of this neuron, or no such units.
     """
     if missing := [name for name in _COLUMNS if name not in evidence.columns]:
         raise NeuronPathError(
@@ -86,7 +89,7 @@ def neuron_evidence_figure(
     files = thumbnails_of(evidence)
     pictures = {name: _pixels(files[name]) for name in own["sample_id"].unique() if name in files}
     with figure_style():
-        return _draw(own, block, neuron, pictures, _on_paths(classes, class_names))
+        return _draw(own, block, neuron, unit_of(units), pictures, _on_paths(classes, class_names))
 
 
 def _pixels(file: bytes) -> np.ndarray:
@@ -106,7 +109,9 @@ def _on_paths(classes: pd.DataFrame | None, names: ClassNames | None) -> str:
     return f"On the paths of (share of the class's images): {', '.join(named)}{more}."
 
 
-def _draw(own: pd.DataFrame, block: int, neuron: int, pictures: Mapping[str, np.ndarray], note: str) -> Figure:
+def _draw(
+    own: pd.DataFrame, block: int, neuron: int, unit: str, pictures: Mapping[str, np.ndarray], note: str
+) -> Figure:
     counts = Counter(own["kind"].tolist())
     kinds = [kind for kind in _TITLES if counts[kind]]
     n_columns = max(counts.values())
@@ -120,14 +125,15 @@ def _draw(own: pd.DataFrame, block: int, neuron: int, pictures: Mapping[str, np.
     for place, kind in enumerate(kinds):
         upper = height - _TITLE - place * row
         rows = own.loc[own["kind"] == kind].sort_values("rank")
-        figure.text(_EDGE / width, (upper - 0.02) / height, _TITLES[kind], fontsize=7.5, color=MUTED, va="top")
+        title = _TITLES[kind].replace("neuron", unit)
+        figure.text(_EDGE / width, (upper - 0.02) / height, title, fontsize=7.5, color=MUTED, va="top")
         for column, record in enumerate(rows.to_dict("records")):
             left = _EDGE + column * (_SIDE + _GAP)
             _draw_one(figure, left, upper - _ROW_TITLE - _ABOVE, record, pictures.get(str(record["sample_id"])))
     figure.text(
         _EDGE / width,
         1 - 0.08 / height,
-        f"Block {block}, neuron {neuron}: what activates it most",
+        f"Block {block}, {unit} {neuron}: what activates it most",
         fontsize=9,
         fontweight="bold",
         va="top",

@@ -13,7 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.figures.blocks import axis_of
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.figures.inputs import Floats, Neurons, check_paths
 from neuron_path.report.style import (
     BLUE,
@@ -82,12 +82,12 @@ def path_edges_figure(
         raise NeuronPathError("edges or to_output holds NaN or infinite numbers; expected finite ones.")
     if not isinstance(most, int) or most < 1:
         raise NeuronPathError(f"most is {most}; expected 1 or more edges to draw.")
-    axis_of(units)
+    unit = unit_of(units)
     with figure_style():
-        return _draw(slots, numbers.reshape(slots.size, slots.size), straight.reshape(-1), most, sample_id, units)
+        return _draw(slots, numbers.reshape(slots.size, slots.size), straight.reshape(-1), most, sample_id, unit)
 
 
-def _draw(slots: Neurons, edges: Floats, straight: Floats, most: int, sample_id: str | int | None, kind: str) -> Figure:
+def _draw(slots: Neurons, edges: Floats, straight: Floats, most: int, sample_id: str | int | None, unit: str) -> Figure:
     n_blocks, k = slots.shape
     pitch = max(_PITCH, _SLOT * k + 0.1)
     # Where each neuron stands, in blocks.
@@ -103,7 +103,7 @@ def _draw(slots: Neurons, edges: Floats, straight: Floats, most: int, sample_id:
     arcs.spines[:].set_visible(False)
     _draw_arcs(arcs, across, edges, shown, n_blocks)
     _name_neurons(arcs, across, slots.reshape(-1), {place for pair in shown for place in pair}, crowded=k > 1)
-    arcs.set_ylabel("through later\nneurons" if kind == "ffn" else "through later\nunits")
+    arcs.set_ylabel(f"through later\n{unit}s")
 
     bars = axes_in_inches(figure, _LEFT, _FOOT, width, _BARS)
     totals = straight + edges.sum(1)

@@ -15,7 +15,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.report.figures.blocks import LABEL_SIZE, LINE
+from neuron_path.report.figures.blocks import LABEL_SIZE, LINE, unit_of
 from neuron_path.report.figures.inputs import Floats, Neurons, check_paths
 from neuron_path.report.figures.matrix import name_classes, widest
 from neuron_path.report.figures.picture import ClassNames
@@ -83,6 +83,7 @@ def path_flow_figure(
     shown: Sequence[int] | None = None,
     per_block: int = 4,
     class_names: ClassNames | None = None,
+    units: str = "ffn",
 ) -> Figure:
     """Draw the paths of up to six classes as bands from block to block, as wide as the share of the class's images.
 
@@ -95,12 +96,13 @@ def path_flow_figure(
         shown: the classes to draw, from top to bottom; all when not given, six at most.
         per_block: neurons of a block with a bar of their own: those of the largest share over the classes drawn.
         class_names: names of classes by index.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
 
     Raises:
-        NeuronPathError: a shape is wrong, a class has no image, or more than six classes.
+        NeuronPathError: a shape is wrong, a class has no image, more than six classes, or no such units.
     """
     best = check_paths(paths, 2, name="paths")[:, :, 0]
     labels = np.asarray(classes)
@@ -121,11 +123,17 @@ def path_flow_figure(
     counts = np.bincount(members)
     names = name_classes(drawn, class_names)
     with figure_style():
-        return _draw(best[kept], members, 1 / counts[members], names, counts, per_block)
+        return _draw(best[kept], members, 1 / counts[members], names, counts, per_block, unit_of(units))
 
 
 def _draw(
-    best: Neurons, members: Neurons, weights: Floats, names: Sequence[str], counts: Neurons, per_block: int
+    best: Neurons,
+    members: Neurons,
+    weights: Floats,
+    names: Sequence[str],
+    counts: Neurons,
+    per_block: int,
+    unit: str,
 ) -> Figure:
     n_blocks = best.shape[1]
     scale = (_HEIGHT - _GAP * max(per_block, len(names) - 1)) / len(names)
@@ -138,7 +146,7 @@ def _draw(
     title = "Paths of classes through the blocks"
     width = _EDGE + max(beside + across, _BOLDER * text_width(title, 9)) + _EDGE
     images = ", ".join(f"{name}: {count}" for name, count in zip(names, counts.tolist(), strict=True))
-    note = "Band: share of the class's images with this neuron on the path. Bar at the foot: all other neurons."
+    note = f"Band: share of the class's images with this {unit} on the path. Bar at the foot: all other {unit}s."
     lines = wrap(f"{note} Images: {images}.", width - 2 * _EDGE, _NOTE, lines=3)
     bottom = _FOOT + _LEADING * len(lines)
     figure = new_figure(width, bottom + _HEIGHT + _TITLE)

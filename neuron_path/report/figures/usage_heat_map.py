@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.figures.inputs import Floats, Neurons
 from neuron_path.report.figures.matrix import (
     BAR,
@@ -51,6 +52,7 @@ def usage_heat_map_figure(
     order: npt.ArrayLike | None = None,
     class_names: ClassNames | None = None,
     kind: str = "class",
+    units: str = "ffn",
 ) -> Figure:
     """Draw how often the paths of each class have a neuron: a row per class, the most used neurons of each block.
 
@@ -66,12 +68,14 @@ def usage_heat_map_figure(
         order: the classes from top to bottom, some or all of those of the table; ascending when not given.
         class_names: names of classes by index.
         kind: what the classes are, for the axis: ``label`` or ``target``.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
 
     Returns:
         The figure, to be shown or written with `save_figure`.
 
     Raises:
-        NeuronPathError: a column is missing, a row is there twice, a value is out of range, or a class unknown.
+        NeuronPathError: a column is missing, a row is there twice, a value is out of range, or a class or units
+            unknown.
     """
     keys, frequency = _read(usage)
     if per_block is not None and per_block < 1:
@@ -89,7 +93,7 @@ def usage_heat_map_figure(
     values = _matrix(keys, frequency, classes, neurons)
     covered = values.sum() / frequency.sum()
     with figure_style():
-        return _draw(values, neurons, name_classes(classes, class_names), kind, covered, n_used)
+        return _draw(values, neurons, name_classes(classes, class_names), kind, covered, n_used, unit_of(units))
 
 
 def _read(usage: pd.DataFrame) -> tuple[Neurons, Floats]:
@@ -136,19 +140,19 @@ def _matrix(keys: Neurons, frequency: Floats, classes: npt.NDArray[np.generic], 
 
 
 def _draw(
-    values: Floats, neurons: Sequence[Neurons], names: Sequence[str], kind: str, covered: float, n_used: int
+    values: Floats, neurons: Sequence[Neurons], names: Sequence[str], kind: str, covered: float, n_used: int, unit: str
 ) -> Figure:
     n_classes, n_columns = values.shape
     pitch = min(_ROW, _TALLEST / n_classes)
     height = pitch * n_classes
     shown = shown_labels(n_classes, pitch)
-    left = _EDGE + 0.2 + max(widest([names[index] for index in shown]), text_width("neuron", 7)) + 0.06
+    left = _EDGE + 0.2 + max(widest([names[index] for index in shown]), text_width(unit, 7)) + 0.06
     across = n_columns * _COLUMN + (len(neurons) - 1) * _GAP
     digits = len(str(max(int(chosen.max()) for chosen in neurons if len(chosen))))
     below = text_width("0" * digits, _NEURON) + 0.14
     width = max(left + across + _EDGE, _NARROWEST)
     note = (
-        f"{n_columns} of {n_used:,} neurons in use are shown, those with the highest mean frequency over the classes; "
+        f"{n_columns} of {n_used:,} {unit}s in use are shown, those with the highest mean frequency over the classes; "
     )
     note += f"they hold {100 * covered:.0f} % of all choices"
     note += f"; {label_note(n_classes, shown)}." if label_note(n_classes, shown) else "."
@@ -169,14 +173,14 @@ def _draw(
         column += len(chosen)
     assert first is not None
     assert image is not None
-    _text(figure, left - 0.06, bottom - 0.05, "neuron", ha="right", va="top")
+    _text(figure, left - 0.06, bottom - 0.05, unit, ha="right", va="top")
     _text(figure, left - 0.06, bottom + height + 0.045, "block", ha="right", va="baseline")
     figure.text(_EDGE / width, (bottom + height / 2) / figure.get_figheight(), kind, color=MUTED, fontsize=8,
                 rotation=90, va="center", ha="left")  # fmt: skip
     figure.text(
         _EDGE / width,
         1 - 0.08 / figure.get_figheight(),
-        "Neurons on the paths of each class",
+        f"{unit.capitalize()}s on the paths of each class",
         fontsize=9,
         va="top",
         fontweight="bold",

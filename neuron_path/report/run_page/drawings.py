@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -14,6 +13,7 @@ from neuron_path.classes.class_paths import ClassPaths
 from neuron_path.classes.tables import class_table
 from neuron_path.evaluation.quantity import QUANTITIES
 from neuron_path.evaluation.summary import summarise_effects
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.figures.class_distribution import class_distribution_figure
 from neuron_path.report.figures.class_overlap import class_overlap_figure
 from neuron_path.report.figures.class_similarity import class_similarity_figure
@@ -37,68 +37,70 @@ def draw_figures(run: Run) -> Iterator[Entry]:
     Args:
         run: whose figures; they are written into its directory.
     """
+    unit = unit_of(run.units)
     if len(run.summary):
         caption = f"Change of the target {QUANTITIES[run.quantity].words}, with 95 % intervals"
         yield keep_figure(run.run_dir, "effects", effects_figure(run.summary, run.quantity), caption, run.summary)
     if run.effects is not None and len(set(run.effects["size"])) > 1:
-        caption = "Necessity and sufficiency: removing, or keeping only, the first neurons of the paths"
+        caption = f"Necessity and sufficiency: removing, or keeping only, the first {unit}s of the paths"
         summary = summarise_effects(run.effects, {}, headline=False, seed=run.seed)
         columns = _CURVES + [name for name in summary.columns if name.startswith("value_difference")]
-        figure = edit_curves_figure(run.effects, run.quantity)
+        figure = edit_curves_figure(run.effects, run.quantity, run.units)
         yield keep_figure(run.run_dir, "edit_curves", figure, caption, pd.DataFrame(summary, columns=columns))
-    yield _distribution(run.run_dir, run.classes, run.class_names)
+    yield _distribution(run, run.classes)
     if run.analysis is not None:
-        yield from _classes(run.run_dir, run.analysis, run.class_names)
-        yield _flow(run.run_dir, run.analysis, run.class_names)
+        yield from _classes(run, run.analysis)
+        yield _flow(run, run.analysis)
 
 
-def _distribution(run_dir: Path, paths: ClassPaths, class_names: Sequence[str]) -> Entry:
+def _distribution(run: Run, paths: ClassPaths) -> Entry:
     place = int(paths.counts.argmax())
     index = int(paths.classes[place])
-    name = class_names[index] if index < len(class_names) else str(index)
+    name = run.class_names[index] if index < len(run.class_names) else str(index)
     own = paths.paths[paths.members == place]
-    figure = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=name)
+    figure = class_distribution_figure(own, n_neurons=paths.n_neurons.tolist(), class_name=name, units=run.units)
     blocks = np.broadcast_to(np.arange(paths.n_blocks)[:, None], own.shape[1:])
     chosen = pd.DataFrame({"block": np.broadcast_to(blocks, own.shape).ravel(), "neuron": own.ravel()})
-    caption = f"Neurons chosen in each block, images of {paths.source} {name}"
-    return keep_figure(run_dir, "class_distribution", figure, caption, _count(chosen))
+    caption = f"{unit_of(run.units).capitalize()}s chosen in each block, images of {paths.source} {name}"
+    return keep_figure(run.run_dir, "class_distribution", figure, caption, _count(chosen))
 
 
-def _classes(run_dir: Path, analysis: ClassAnalysis, class_names: Sequence[str]) -> Iterator[Entry]:
+def _classes(run: Run, analysis: ClassAnalysis) -> Iterator[Entry]:
     classes, order = analysis.paths.classes, analysis.tree.order
     usage, kind, overlap = analysis.usage.to_frame(), analysis.paths.source, analysis.overlap
-    names = class_names or None
+    names, unit = run.class_names or None, unit_of(run.units)
     table = class_table(analysis)
     numbers = {"within": overlap.within, "between": overlap.between, "p": overlap.p}
     figure = class_overlap_figure(table, **numbers, class_names=names, kind=kind)
     caption = f"Path overlap of two images of the same {kind}, and of different {kind}s"
-    yield keep_figure(run_dir, "class_overlap", figure, caption, table)
+    yield keep_figure(run.run_dir, "class_overlap", figure, caption, table)
     rows = order[np.unique(np.linspace(0, len(order) - 1, _ROWS).astype(int))]
-    figure = usage_heat_map_figure(usage, order=classes[rows], class_names=names, kind=kind)
+    figure = usage_heat_map_figure(usage, order=classes[rows], class_names=names, kind=kind, units=run.units)
     part = "" if len(rows) == len(order) else f" ({len(rows)} of {len(order)} {kind}s)"
-    caption = f"How often the paths of each {kind}{part} have the most used neurons of each block"
-    yield keep_figure(run_dir, "usage_heat_map", figure, caption, _most_used(usage))
+    caption = f"How often the paths of each {kind}{part} have the most used {unit}s of each block"
+    yield keep_figure(run.run_dir, "usage_heat_map", figure, caption, _most_used(usage))
     figure = class_similarity_figure(
         analysis.similarity,
         analysis.tree.linkage,
         classes=classes,
         class_names=names,
         cophenetic=analysis.tree.cophenetic,
+        units=run.units,
     )
     table = pd.DataFrame(analysis.similarity, columns=[str(index) for index in classes])
     table.insert(0, "class", classes)
-    caption = f"Cosine similarity of the {kind}s' usage of neurons, in the order of their tree"
-    yield keep_figure(run_dir, "class_similarity", figure, caption, table)
+    caption = f"Cosine similarity of the {kind}s' usage of {unit}s, in the order of their tree"
+    yield keep_figure(run.run_dir, "class_similarity", figure, caption, table)
 
 
-def _flow(run_dir: Path, analysis: ClassAnalysis, class_names: Sequence[str]) -> Entry:
+def _flow(run: Run, analysis: ClassAnalysis) -> Entry:
     """The paths of the two classes that are most alike, and of the two that are least."""
     paths, table, kind = analysis.paths, analysis.neighbours, analysis.paths.source
     near, far = table["nearest_similarity"].to_numpy().argmax(), table["farthest_similarity"].to_numpy().argmin()
     pairs = [*table[["class", "nearest"]].to_numpy()[near], *table[["class", "farthest"]].to_numpy()[far]]
     shown = [int(index) for index in dict.fromkeys(pairs)]
     labels = paths.classes[paths.members]
-    figure = path_flow_figure(paths.paths, labels, shown=shown, class_names=class_names or None)
+    figure = path_flow_figure(paths.paths, labels, shown=shown, class_names=run.class_names or None, units=run.units)
     drawn = np.isin(labels, shown)
     best = paths.paths[drawn, :, 0]
     rows = pd.DataFrame(
@@ -109,7 +111,7 @@ def _flow(run_dir: Path, analysis: ClassAnalysis, class_names: Sequence[str]) ->
         }
     )
     caption = f"Paths of the two {kind}s that are most alike, and of the two that are least, from block to block"
-    return keep_figure(run_dir, "path_flow", figure, caption, _count(rows))
+    return keep_figure(run.run_dir, "path_flow", figure, caption, _count(rows))
 
 
 def _count(rows: pd.DataFrame) -> pd.DataFrame:

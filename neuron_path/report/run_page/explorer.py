@@ -14,7 +14,7 @@ import pandas as pd
 
 from neuron_path.classes.grouping import group_paths
 from neuron_path.report.cells import method_name
-from neuron_path.report.figures.blocks import axis_of
+from neuron_path.report.figures.blocks import axis_of, unit_of
 from neuron_path.report.run_page.packing import PER_BYTE, pack_floats, pack_integers
 
 MOST_BYTES: Final = 5_000_000
@@ -34,7 +34,7 @@ def explorer_data(
     n_neurons: Sequence[int] | None = None,
     class_names: Sequence[str] = (),
     own: str | None = None,
-    axis: str = axis_of("ffn"),
+    units: str = "ffn",
     most_bytes: int = MOST_BYTES,
     seed: int = 0,
 ) -> Data:
@@ -45,7 +45,7 @@ def explorer_data(
         n_neurons: (L,) FFN widths; when not given, the highest neuron of each block plus 1.
         class_names: names of classes by index.
         own: the scorer whose method comes first.
-        axis: what the neurons are, as the label of their axis.
+        units: what the neurons are, "ffn", "heads" or "ffn+heads".
         most_bytes: what the paths may take; where they take more, images are drawn at random, of each class the same
             share and of each at least one.
         seed: of that draw, which does not depend on the order of the rows.
@@ -59,7 +59,7 @@ def explorer_data(
           ``target``, ``prediction``, ``outcome`` (0 wrong, 1 correct, 2 not known) and ``probability``;
         - ``kind`` of class (``label`` or ``target``), ``classes`` ascending, ``classNames`` by index, ``sizes``: images
           of each class in the run;
-        - ``blocks``, ``topK``, ``widths``, ``axis``, and ``total``: images of the run.
+        - ``blocks``, ``topK``, ``widths``, ``unit`` and ``axis`` in words, and ``total``: images of the run.
 
     Raises:
         NeuronPathError: as :func:`neuron_path.classes.grouping.group_paths`.
@@ -79,7 +79,8 @@ def explorer_data(
         "blocks": n_blocks,
         "topK": top_k,
         "widths": list(n_neurons) if n_neurons is not None else [highest + 1] * n_blocks,
-        "axis": axis,
+        "unit": unit_of(units),
+        "axis": axis_of(units),
         "kind": grouped.source,
         "classes": grouped.classes.tolist(),
         "classNames": list(class_names),

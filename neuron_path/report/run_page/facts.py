@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from neuron_path.report.figures.blocks import unit_of
+
 Pairs = list[tuple[str, str]]
 
 _FACTS: Final = {
@@ -48,8 +50,9 @@ def run_facts(provenance: Mapping[str, object]) -> Pairs:
     """
     ordered = {key: provenance[key] for key in _FACTS if key in provenance}
     ordered |= {key: value for key, value in provenance.items() if key not in ordered}
+    unit = unit_of(str(provenance.get("units", "ffn"))).capitalize()
     shown = [(key, _fact(key, value)) for key, value in ordered.items() if value is not None]
-    return [(_FACTS.get(key, heading(key)), text) for key, text in shown if text]
+    return [(_FACTS.get(key, heading(key)).replace("Neurons", f"{unit}s"), text) for key, text in shown if text]
 
 
 def run_metrics(metrics: Mapping[str, object]) -> Pairs:

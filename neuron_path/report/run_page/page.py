@@ -16,7 +16,7 @@ from neuron_path.report.classes.words import classes_in_words
 from neuron_path.report.comparison.sections import Section, legend, make_sections
 from neuron_path.report.comparison.sentences import in_words
 from neuron_path.report.effects import Effect, read_effects
-from neuron_path.report.figures.blocks import axis_of
+from neuron_path.report.figures.blocks import unit_of
 from neuron_path.report.run_page.drawings import draw_figures
 from neuron_path.report.run_page.evidence import (
     MOST_MAP_BYTES,
@@ -74,7 +74,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
         n_neurons=run.provenance.get("n_neurons"),
         class_names=run.class_names,
         own=run.classes.scorer,
-        axis=axis_of(run.provenance.get("units", "ffn")),
+        units=run.units,
     )
     data = {"explorer": explorer, "evidence": None, "pictures": {}, "order": None}
     if run.analysis is not None:
@@ -91,25 +91,26 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
 
 def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
     effects, facts = read_effects(run.summary, run.quantity), run.provenance
-    blocks, total = run.classes.n_blocks, run.classes.n_images
+    blocks, total, unit = run.classes.n_blocks, run.classes.n_images, unit_of(run.units)
     sampled = (
         f"The explorer holds {n_shown:,} of {total:,} images, drawn at random, of each class the same share and at "
         "least one. Its numbers, and the similarities drawn below, are of these; all others are of all images."
     )
     return {
-        "title": f"Neuron paths of {facts.get('model', 'a model')}",
+        "title": f"{unit.capitalize()} paths of {facts.get('model', 'a model')}",
         "subtitle": (
             f"{total:,} image{'s' if total > 1 else ''} · {blocks} blocks · {method_name(run.classes.scorer)}, "
             f"{run.classes.search} search"
         ),
         "top_k": run.classes.top_k,
+        "unit": unit,
         "tiles": _tiles(run, effects),
         "problems": _problems(run),
         "effects": _table(effects_table(effects)) | {"sentences": effects_in_words(effects)},
         "tests": _tests(run),
         "sampled": sampled if n_shown < total else "",
         "evidence": run.evidence is not None,
-        "classes": [run.no_analysis] if run.analysis is None else classes_in_words(run.analysis, run.class_names),
+        "classes": [run.no_analysis] if run.analysis is None else classes_in_words(run.analysis, run.class_names, unit),
         "figures": figures,
         "facts": run_facts(_flat(facts)),
         "metrics": run_metrics(run.metrics),

@@ -33,7 +33,7 @@
   const unpackAll = (columns) =>
     Object.fromEntries(Object.entries(columns).map(([name, value]) => [name, value && value.type ? unpack(value) : value]));
 
-  const { blocks: L, topK: k, classes } = data.explorer;
+  const { blocks: L, topK: k, classes, unit } = data.explorer; // unit: "neuron", or "head"
   const { pictures } = data;
   const images = unpackAll(data.explorer.images);
   const methods = data.explorer.methods.map(unpackAll);
@@ -159,6 +159,7 @@
 
   const number = (value, digits = 3) => (Number.isFinite(value) ? String(Number(value.toPrecision(digits))).replace("-", "−") : "not known");
   const percent = (share) => (share > 0 && share < 0.01 ? "< 1\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
+  const titled = (word) => word[0].toUpperCase() + word.slice(1);
   const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
   const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const short = (text, most = 28) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -403,7 +404,7 @@
   const scatter = (marks, options) => ({ type: "scatter", x: marks.map((mark) => mark.block), y: marks.map((mark) => mark.neuron), ...options });
 
   function hoverText(view, mark, size) {
-    const begin = `<b>Block ${mark.block}, neuron ${mark.neuron}</b><br>`;
+    const begin = `<b>Block ${mark.block}, ${unit} ${mark.neuron}</b><br>`;
     if (view.image === null) return `${begin}on the path of ${mark.count} of ${plural(size, "image")} (${percent(mark.count / size)})`;
     const method = methods[view.method];
     const share = usageOfClass(method, view.class, "all")[mark.block].get(mark.neuron) / members[view.class].length;
@@ -497,13 +498,13 @@
     });
     Plotly.react(parts.plot, tracesOf(side, view, state.filter, marks, wide), layout, CONFIG);
     listen(side);
-    parts.plot.setAttribute("aria-label", `Path of ${sayView(view, state.filter)} by ${methods[view.method].name}: blocks from left to right, neurons from bottom to top. Arrow keys move among neurons.`);
+    parts.plot.setAttribute("aria-label", `Path of ${sayView(view, state.filter)} by ${methods[view.method].name}: blocks from left to right, ${unit}s from bottom to top. Arrow keys move among ${unit}s.`);
     const hidden = usageOf(view, state.filter).reduce((sum, counts) => sum + Math.max(0, counts.size - MOST_MARKS), 0);
     parts.caption.textContent =
       (view.image === null
-        ? "Each mark is a neuron on the path of some of these images, the larger the more of them. The line joins the most frequent neuron of each block."
-        : `The image's path. Grey: the neurons on the paths of all images of its class, the larger the more of them.${k > 1 ? " The line joins the first neuron of each block." : ""}`) +
-      (hidden ? ` Of each block the ${MOST_MARKS} most frequent neurons are drawn; the CSV has all.` : "");
+        ? `Each mark is a ${unit} on the path of some of these images, the larger the more of them. The line joins the most frequent ${unit} of each block.`
+        : `The image's path. Grey: the ${unit}s on the paths of all images of its class, the larger the more of them.${k > 1 ? ` The line joins the first ${unit} of each block.` : ""}`) +
+      (hidden ? ` Of each block the ${MOST_MARKS} most frequent ${unit}s are drawn; the CSV has all.` : "");
   }
 
   function listen(side) {
@@ -560,8 +561,8 @@
       });
     });
     return view.image === null
-      ? table(["Block", "Most frequent neuron", "Images", "Share", "Neurons in use"], rows)
-      : table(["Block", "Neuron", "Margin", "Share of its class"], rows);
+      ? table(["Block", `Most frequent ${unit}`, "Images", "Share", `${titled(unit)}s in use`], rows)
+      : table(["Block", titled(unit), "Margin", "Share of its class"], rows);
   }
 
   // ---------------------------------------------------------------- a neuron
@@ -579,7 +580,7 @@
     const { block, neuron } = shownNeuron();
     const place = byId("neuron");
     place.hidden = false;
-    const head = element("h3", {}, `Neuron ${neuron} of block ${block}`);
+    const head = element("h3", {}, `${titled(unit)} ${neuron} of block ${block}`);
     const columns = element("div", { className: "columns" }, neuronStatistics(block, neuron), neuronClasses(block, neuron));
     place.replaceChildren(...[head, columns, neuronMaps(block, neuron), neuronEvidence(block, neuron)].filter(Boolean));
     for (const side of panels.keys()) markNeuron(side, block, neuron);
@@ -652,10 +653,10 @@
     const figures = [...new Set(chosen)].map((id) => {
       const row = mapRows.get(`${id} ${block}.${neuron}`);
       return row === undefined
-        ? element("p", { className: "note" }, `No map of ${id}: ${maps.ids.includes(id) ? "the neuron is not on its path, or sees no patch there" : `${plural(maps.ids.length, "image")} of this report have some`}.`)
+        ? element("p", { className: "note" }, `No map of ${id}: ${maps.ids.includes(id) ? `the ${unit} is not on its path, or sees no patch there` : `${plural(maps.ids.length, "image")} of this report have some`}.`)
         : heatMap(row, id);
     });
-    const note = element("p", { className: "note" }, "The neuron's activation at each patch: orange above 0, blue below, the stronger the larger. It says where the neuron is active, not what each patch adds to the effect of the path, which neuron_path.heat_map computes from the model.");
+    const note = element("p", { className: "note" }, `The ${unit}'s activation at each patch: orange above 0, blue below, the stronger the larger. It says where the ${unit} is active, not what each patch adds to the effect of the path, which neuron_path.heat_map computes from the model.`);
     const all = element("div", {}, element("h4", {}, "Where it is active in the chosen image"), element("div", { className: "maps" }, ...figures), note);
     return element("div", { className: "columns answers" }, all);
   }
@@ -683,16 +684,16 @@
   function neuronEvidence(block, neuron) {
     if (!evidence) return null;
     const rows = evidenceRows.get(`${block}.${neuron}`) ?? [];
-    if (!rows.length) return element("div", {}, element("h4", {}, "What it answers to"), element("p", { className: "note" }, "Not kept for this neuron."));
+    if (!rows.length) return element("div", {}, element("h4", {}, "What it answers to"), element("p", { className: "note" }, `Not kept for this ${unit}.`));
     const parts = evidence.kinds.map((kind, place) => {
       const own = rows.filter((row) => evidence.kind[row] === place);
       if (!own.length) return null;
-      const title = kind === "image" ? "Images by its activation" : evidence.patchesAre.replace(/^./, (letter) => letter.toUpperCase());
+      const title = kind === "image" ? "Images by its activation" : titled(evidence.patchesAre.replace("neuron", unit));
       const values = kind === "image" ? evidence.activation : evidence.patchActivation;
       const figures = own.map((row) => answer(row, values[row], kind === "image" ? null : [...evidence.box.slice(4 * row, 4 * row + 4)]));
       return element("div", {}, element("h4", {}, title), element("div", { className: "evidence" }, ...figures));
     });
-    const note = element("p", { className: "note" }, `Beneath each image: the neuron's activation, and the image's ${data.explorer.kind}.${evidence.shown < evidence.nTop ? ` Of ${evidence.nTop} images that the run keeps for a neuron, the page has the first ${evidence.shown}.` : ""}`);
+    const note = element("p", { className: "note" }, `Beneath each image: the ${unit}'s activation, and the image's ${data.explorer.kind}.${evidence.shown < evidence.nTop ? ` Of ${evidence.nTop} images that the run keeps for a ${unit}, the page has the first ${evidence.shown}.` : ""}`);
     return element("div", {}, element("div", { className: "columns answers" }, ...parts.filter(Boolean)), note);
   }
 
@@ -721,7 +722,7 @@
     const same = rows.filter(([, left, right]) => left[0] === right[0]);
     const sentences = [
       `A is ${sayView(a, filter)} by ${methods[a.method].name}, B is ${sayView(b, filter)} by ${methods[b.method].name}.`,
-      `The most frequent neuron is the same in ${same.length} of ${L} blocks; cosine similarity of usage ${number(cosine(one, other), 2)}.`,
+      `The most frequent ${unit} is the same in ${same.length} of ${L} blocks; cosine similarity of usage ${number(cosine(one, other), 2)}.`,
       sayOverlap(a, b, filter),
     ].filter(Boolean);
     const sizes = [imagesOf(a, filter).length, imagesOf(b, filter).length];
@@ -785,7 +786,7 @@
     place.dataset.drawn = wanted;
     const rows = similaritiesNow(method);
     byId("similarity-note").textContent =
-      `Cosine similarity of the classes' usage of neurons, ${state.filter === "all" ? "over all images here" : `over images with ${state.filter} predictions`}; classes in the order of their tree. Choose a cell or a pair to compare the two.`;
+      `Cosine similarity of the classes' usage of ${unit}s, ${state.filter === "all" ? "over all images here" : `over images with ${state.filter} predictions`}; classes in the order of their tree. Choose a cell or a pair to compare the two.`;
     drawMap(rows);
     drawPairs(rows, methods.indexOf(method));
   }

@@ -61,6 +61,11 @@ class Run:
         return _seed(self.provenance)
 
     @property
+    def units(self) -> str:
+        """What the paths consist of."""
+        return self.provenance.get("units", "ffn")
+
+    @property
     def quantity(self) -> str:
         """What the effects are changes of."""
         return quantity_of(self.provenance, self.effects)
