@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         passes = 0.0
         for number in range(options.rounds):
             seconds["search"].append(search(pictures, Path(folder) / f"run{number}"))
-            passes = float(load_paths(Path(folder) / f"run{number}")["passes"].mean())
+            passes = float(load_paths(Path(folder) / f"run{number}")["passes"].to_numpy().mean())
             seconds["loop"].append(plain_loop(pictures, passes))
     rates = {name: spread(options.images / value for value in values) for name, values in seconds.items()}
     ratio = ratios(seconds["search"], seconds["loop"])

@@ -102,11 +102,10 @@ def _removed(model: torch.nn.Module, images: Tensor, paths: Tensor, targets: lis
     alone = [torch.full_like(paths, -1) for _ in range(paths.shape[1])]
     for block, path in enumerate(alone):
         path[:, block] = paths[:, block]
-    after = []
-    for path in (paths, *alone):
-        _, before, edited = neuron_path.intervene(model, images, path, return_values=True, targets=targets)
-        after.append(edited)
-    return before, torch.stack(after, dim=1)
+    measured = [
+        neuron_path.intervene(model, images, path, return_values=True, targets=targets)[1:] for path in (paths, *alone)
+    ]
+    return measured[0][0], torch.stack([after for _, after in measured], dim=1)
 
 
 def compare(studied: list[Studied]) -> pd.DataFrame:
@@ -126,11 +125,11 @@ def compare(studied: list[Studied]) -> pd.DataFrame:
     rows = []
     for (one, other), found in zip(combinations(studied, 2), alike.to_dict("records"), strict=True):
         grid = np.linspace(0, 1, min(len(one.depth), len(other.depth)))  # relative depth
-        by_depth = (np.interp(grid, np.linspace(0, 1, len(own.depth)), own.depth) for own in (one, other))
+        one_depth, other_depth = (np.interp(grid, np.linspace(0, 1, len(own.depth)), own.depth) for own in (one, other))
         tests: dict[str, Any] = {
             "Target's probability": spearmanr(one.clean, other.clean),
             "Loss when the path is removed": spearmanr(one.effects, other.effects),
-            "Blocks by their loss": spearmanr(*by_depth),
+            "Blocks by their loss": spearmanr(one_depth, other_depth),
         }
         row = {"Models": f"{one.name}, {other.name}"} | {name: tuple(test) for name, test in tests.items()}
         rows.append(row | {"Class similarity": (found["similarity_r"], found["similarity_p"])})

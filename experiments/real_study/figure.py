@@ -98,10 +98,10 @@ def evidence_figure(evidence: pd.DataFrame, sheet: Image.Image) -> Figure:
         evidence, sheet: from `evidence_table`.
     """
     side, gap, line, columns = 0.66, 0.04, 1.0, 2
-    n_lines = -(-(int(evidence["line"].max()) + 1) // columns)
-    pixels = np.asarray(sheet)
-    size = pixels.shape[1] // (int(evidence["rank"].max()) + 1)
-    column = (int(evidence["rank"].max()) + 1) * (side + gap) + 0.12
+    n_units, n_patches = (int(evidence[name].to_numpy().max()) + 1 for name in ("line", "rank"))
+    n_lines, pixels = -(-n_units // columns), np.asarray(sheet)
+    size = pixels.shape[1] // n_patches
+    column = n_patches * (side + gap) + 0.12
     with figure_style():
         figure = new_figure(columns * column, n_lines * line)
         width, height = figure.get_size_inches()

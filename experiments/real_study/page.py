@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pandas as pd
 from PIL import Image
@@ -36,7 +36,7 @@ _CHANGES: Final = {
 }
 Tables = Mapping[str, pd.DataFrame]
 Row = Mapping[str, Any]
-Columns = Mapping[str, Callable[[Row], str]]
+Columns = dict[str, Callable[[Row], Any]]
 
 
 def read_tables(folder: str | Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
@@ -158,7 +158,8 @@ def _effects(table: pd.DataFrame) -> list[str]:
 
 def _searches(table: pd.DataFrame) -> list[str]:
     rows = []
-    for (search, edit), found in table.groupby(["search", "edit"], sort=False):
+    for key, found in table.groupby(["search", "edit"], sort=False):
+        search, edit = cast("tuple[str, str]", key)
         for name in dict.fromkeys(found["method"]):
             own = {row["k"]: row for row in to_records(found.loc[found["method"] == name])}
             row = {"Search": _label(search), "Edit": _EDITS[edit], "Against paths by": _label(name)}
