@@ -34,6 +34,8 @@ _PANEL: Final = 1.12
 _GAP: Final = 0.16
 _LINE: Final = 0.19
 _SIZE_GAP: Final = 0.3
+_AROUND: Final = 0.02  # between a patch and the line around it, share of the picture
+_LEAST: Final = 5  # photographs of a class of which a share is told
 
 
 def effects_figure(effects: pd.DataFrame) -> Figure:
@@ -113,14 +115,15 @@ def evidence_figure(evidence: pd.DataFrame, sheet: Image.Image) -> Figure:
             axes.set_axis_off()
             tile = pixels[place * size : (place + 1) * size, rank * size : (rank + 1) * size]
             axes.imshow(tile, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
-            for colour, thickness in (("white", 2.6), (VERMILION, 1.3)):
-                box = (row["left"], row["top"]), row["right"] - row["left"], row["bottom"] - row["top"]
-                axes.add_patch(Rectangle(*box, fill=False, edgecolor=colour, linewidth=thickness))
+            for colour, thickness in (("white", 2.2), (VERMILION, 1.1)):
+                left_edge, top_edge = row["left"] - _AROUND, row["top"] - _AROUND
+                box_size = row["right"] + _AROUND - left_edge, row["bottom"] + _AROUND - top_edge
+                box = Rectangle((left_edge, top_edge), *box_size, fill=False, edgecolor=colour, linewidth=thickness)
+                axes.add_patch(box)
             if not rank:
-                words = (
-                    f"block {row['block']}, neuron {row['neuron']}: on {row['uses']} of {row['n']} paths, "
-                    f"{row['of_class']} of {row['class_n']} of {row['class']}"
-                )
+                words = f"block {row['block']}, neuron {row['neuron']}: on {row['uses']} of {row['n']} paths"
+                if row["class_n"] >= _LEAST:
+                    words += f", {row['of_class']} of {row['class_n']} of {row['class']}"
                 figure.text(left / width, (top + 0.05) / height, words, fontsize=6.5, color=INK)
     return figure
 
