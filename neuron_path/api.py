@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from neuron_path.attribution.edges import path_edges as edges_of
+from neuron_path.attribution.edges import edges_by_chunk
 from neuron_path.attribution.exactness import exactness, settled
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
@@ -606,21 +606,16 @@ def path_edges(
     session.check_images(images)
     checked = session.check_targets(targets, len(images))
     whole = _distinct(session.check_paths(paths, len(images)))
-    is_single = torch.as_tensor(paths).ndim == 2
+    shape = torch.as_tensor(paths).shape[1:]
     double = session if session.dtype == torch.float64 else session.double()
     found: list[PathEdges] = []
     with session.active(), double.active():
         whole = whole.to(double.device)
         checked = None if checked is None else checked.to(double.device)
-        for run, _ in chunks(double, images, 1):
-            mine = None if checked is None else checked[run]
-            problem = Problem.pose(
-                double.adapter, double.images(images[run]), mine, Quadrature("midpoint", 1), 1, wanted
-            )
-            edges, to_output = edges_of(problem, whole[run])
-            if is_single:
-                edges, to_output = edges.squeeze((2, 4)), to_output.squeeze(2)
-            found.append(PathEdges(edges, to_output, whole[run].view(to_output.shape), problem.targets, units))
+        for run, of_run, edges, to_output in edges_by_chunk(double, images, whole, checked, wanted):
+            own = len(of_run), *shape
+            mine = edges.view(*own, *shape), to_output.view(own), whole[run].view(own)
+            found.append(PathEdges(*mine, of_run, units))
     # No narrower than float32: the effects of single neurons are small.
     return PathEdges.cat(found).to(session.device, torch.promote_types(session.dtype, torch.float32))
 

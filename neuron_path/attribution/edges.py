@@ -5,13 +5,19 @@ See docs/edges.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.forward import through
 from neuron_path.attribution.problem import Problem
+from neuron_path.attribution.quadrature import Quadrature
+from neuron_path.attribution.target import Target
 from neuron_path.models.adapter import taken
+from neuron_path.models.budget import chunks
+from neuron_path.models.session import Session
 
 
 def path_edges(
@@ -61,6 +67,23 @@ def path_edges(
                 edges[:, earlier, :, later, slot] = _by_neuron(clean[earlier] * gradient, n_slots)
                 gradients[earlier] = gradients[earlier] + gradient
     return edges, to_output
+
+
+def edges_by_chunk(
+    session: Session,
+    images: Float[Tensor, "B c H W"],
+    paths: Int[Tensor, "B L k"],
+    targets: Int[Tensor, "B"] | None,
+    target: Target,
+) -> Iterator[tuple[slice, Int[Tensor, "b"], Float[Tensor, "b L k L k"], Float[Tensor, "b L k"]]]:
+    """:func:`path_edges` of any number of images, as many at a time as suit a pass: which, their targets, and theirs.
+
+    Call it within `session.active()`, of a session in float64; `paths` and `targets` are on its device.
+    """
+    for run, _ in chunks(session, images, 1):
+        mine = None if targets is None else targets[run]
+        problem = Problem.pose(session.adapter, session.images(images[run]), mine, Quadrature("midpoint", 1), 1, target)
+        yield run, problem.targets, *path_edges(problem, paths[run])
 
 
 def _by_neuron(values: Float[Tensor, "B S c"], n_slots: int) -> Float[Tensor, "B k"]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from neuron_path.evidence.choice import choose_neurons
+from neuron_path.evidence.edges import strongest_edges
 from neuron_path.evidence.maps import activation_maps
 from neuron_path.evidence.strongest import exact_grid, rank_candidates
 from neuron_path.evidence.thumbnails import thumbnail
@@ -28,12 +30,16 @@ from neuron_path.store.merge import remove_parts
 from neuron_path.store.reader import load_paths
 from neuron_path.store.schema import build_table
 
+T = TypeVar("T")
+
 N_TOP: Final = 5
 """Images and patches kept for each neuron."""
 N_NEURONS: Final = 200
 """Neurons of a block at most; of more on paths, the most used."""
 MAP_BYTES: Final = 750_000
 """What the maps of activations may take, a byte for each patch; so many images have some."""
+EDGE_PASSES: Final = 576
+"""Backward passes that edges may take, one for each neuron on an image's path; so many images have some."""
 
 
 def evidence_of(work: Work, run_dir: Path, given: Mapping[str, Any]) -> Evidence:
@@ -70,6 +76,7 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     columns = rank_candidates(_candidates(rows), N_TOP, grid)
     columns["thumbnail"] = _thumbnails(work.study, columns["sample_id"])
     columns["maps"] = _maps(work.study, paths, columns["sample_id"], grid)
+    columns["edges"] = _edges(work, paths, columns["sample_id"])
     evidence = {
         "n_top": N_TOP,
         "n_neurons": [len(part) for part in neurons],
@@ -121,9 +128,8 @@ def _maps(
 ) -> list[list[dict[str, Any]] | None]:
     """Where the neurons on an image's own paths are active in it, in the image's first row: of as many of the images
     as may be, spread evenly over the run."""
-    made: list[list[dict[str, Any]] | None] = [None] * len(sample_ids)
     if grid is None:
-        return made
+        return [None] * len(sample_ids)
     known = set(sample_ids)
     own = {
         str(name): np.stack(rows.tolist(), axis=1).reshape(len(rows.iloc[0]), -1)
@@ -131,10 +137,37 @@ def _maps(
         if name in known
     }
     size = grid[0] * grid[1] * max(each.size for each in own.values())
-    chosen = np.linspace(0, len(own) - 1, min(len(own), MAP_BYTES // size)).astype(int)
-    names = [[*own][place] for place in chosen]
-    neurons = [[np.unique(of_block).astype(np.int64) for of_block in own[name]] for name in names]
-    maps = activation_maps(study.session, reader(study.data.dataset)(names), neurons)
-    for name, of_image in zip(names, maps, strict=True):
+
+    def find(names: list[str]) -> list[list[dict[str, Any]]]:
+        neurons = [[np.unique(of_block).astype(np.int64) for of_block in own[name]] for name in names]
+        return activation_maps(study.session, reader(study.data.dataset)(names), neurons)
+
+    return _in_first_rows(sample_ids, [*own], MAP_BYTES // size, find)
+
+
+def _edges(work: Work, paths: pd.DataFrame, sample_ids: list[str]) -> list[dict[str, Any] | None]:
+    """How the neurons of an image's path by the run's own method act on each other, in the image's first row: of as
+    many of the images as may be, spread evenly over the run."""
+    is_own = (paths["scorer"] == work.finder.method.scorer.name) & paths["sample_id"].isin(sample_ids)
+    own = paths.loc[is_own].set_index("sample_id")
+
+    def find(names: list[str]) -> list[dict[str, Any]]:
+        rows = own.loc[names]
+        slots = np.stack(rows["path"].tolist()).astype(np.int64)
+        targets = torch.from_numpy(rows["target"].to_numpy(dtype=np.int64))
+        images = reader(work.study.data.dataset)(names)
+        whole = torch.from_numpy(slots.reshape(*slots.shape[:2], -1))
+        return strongest_edges(work.study.session, images, whole, targets, work.finder.settings.target)
+
+    return _in_first_rows(sample_ids, own.index.tolist(), EDGE_PASSES // np.size(own["path"].iloc[0]), find)
+
+
+def _in_first_rows(
+    sample_ids: list[str], names: list[str], most: int, find: Callable[[list[str]], list[T]]
+) -> list[T | None]:
+    """What is found of `most` of the named images, spread evenly over these: a row each, all but the first None."""
+    made: list[T | None] = [None] * len(sample_ids)
+    chosen = [names[place] for place in np.linspace(0, len(names) - 1, min(len(names), most)).astype(int)]
+    for name, of_image in zip(chosen, find(chosen) if chosen else [], strict=True):
         made[sample_ids.index(name)] = of_image
     return made

@@ -34,6 +34,8 @@ MAP: Final = ("block", "neuron", "largest", "values")
 """What is kept of a neuron's activations at the patches of an image."""
 MAP_ZERO: Final = 128
 """The byte that stands for an activation of 0."""
+EDGE: Final = ("block", "neuron", "later_block", "later_neuron", "value")
+"""What is kept of an edge: from a neuron, through that of a later block."""
 PATCHES_ARE: Final = "patches by this neuron's activation at patch tokens"
 """What must stand beside patches: in scope ``cls`` a path counts the class token's activation only."""
 
@@ -58,6 +60,9 @@ def evidence_schema() -> pa.Schema:
       image's own paths: for each ``block``, ``neuron``, ``largest``, its largest magnitude there, and ``values``, a
       byte for each patch, row by row in the grid of the provenance, in steps of ``largest`` / 127 from
       :data:`MAP_ZERO`.
+    - ``edges``: of some images, likewise in the first row only, the edges of the image's path by the run's own method
+      (docs/edges.md): ``n`` that are not 0, ``magnitude``, the sum of all their magnitudes in units of the target
+      function, and ``strongest``, the largest ones, each as :data:`EDGE` says.
 
     >>> evidence_schema().names[:5]
     ['block', 'neuron', 'kind', 'rank', 'sample_id']
@@ -70,6 +75,7 @@ def evidence_schema() -> pa.Schema:
         "sample_id": pa.string(),
         "activation": pa.float64(),
     }
+    edge = pa.struct(dict(zip(EDGE, (pa.int32(), pa.int32(), pa.int32(), pa.int32(), pa.float64()), strict=True)))
     optional = {
         "patch_activation": pa.float64(),
         "patch_token": pa.int32(),
@@ -81,6 +87,7 @@ def evidence_schema() -> pa.Schema:
         "bottom": pa.float64(),
         "thumbnail": pa.binary(),
         "maps": pa.list_(pa.struct(dict(zip(MAP, (pa.int32(), pa.int32(), pa.float64(), pa.binary()), strict=True)))),
+        "edges": pa.struct({"n": pa.int32(), "magnitude": pa.float64(), "strongest": pa.list_(edge)}),
     }
     return pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in needed.items()]
@@ -120,7 +127,7 @@ def load_evidence(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns:
         The columns of :func:`evidence_schema`; integers that may be missing are a nullable Int32, a missing
-        ``thumbnail`` or ``maps`` is None. ``attrs["provenance"]`` says what made them.
+        ``thumbnail``, ``maps`` or ``edges`` is None. ``attrs["provenance"]`` says what made them.
 
     Raises:
         NeuronPathError: when there is none, or the file is torn or foreign.
@@ -139,7 +146,8 @@ def load_evidence(run_dir_or_file: str | os.PathLike[str]) -> pd.DataFrame:
     frame = held.to_pandas()
     for name in ("patch_token", "patch_row", "patch_column"):
         frame[name] = pd.array(held[name].to_pylist(), dtype="Int32")
-    frame["maps"] = pd.Series(held["maps"].to_pylist(), index=frame.index, dtype=object)
+    for name in ("maps", "edges"):
+        frame[name] = pd.Series(held[name].to_pylist(), index=frame.index, dtype=object)
     frame.attrs["provenance"] = provenance
     return frame
 

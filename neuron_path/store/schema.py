@@ -17,8 +17,8 @@ KEY_COLUMNS = ("sample_id", "scorer", "search")
 """What names a row of the path table: an image and a method."""
 VALUE_COLUMNS = ("clean_value", "edited_value")
 """What an edit did to the target function itself, in tables of runs that attribute no probability."""
-_LATER = ("complete", "rounding", "passes", "maps")
-"""Columns that version 0.1 did not write, in their order: of the path table, and the last one of evidence."""
+_LATER = ("complete", "rounding", "passes", "maps", "edges")
+"""Columns that version 0.1 did not write, in their order: of the path table, and the last two of evidence."""
 _GONE = ("greedy_objective", "search_cost")
 """Columns that it wrote, and that are passed over."""
 

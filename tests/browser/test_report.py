@@ -350,6 +350,51 @@ def test_a_map_of_an_image_s_neuron_is_shown(report: Path, paths: pd.DataFrame, 
     )
 
 
+def arcs(page: Page, side: str = "a") -> Locator:
+    return panel(page, side).locator(".shapelayer path")
+
+
+def test_edges_of_an_image_s_path_are_drawn(report: Path, paths: pd.DataFrame, open_page: Opener) -> None:
+    page = open_page(report)
+    caption, toggle = panel(page, "a").locator("[data-role=caption]"), page.get_by_label("Edges of an image's path")
+    expect(caption).to_contain_text("Edges between neurons are kept of 12 images, on their paths by joint attribution")
+    expect(arcs(page)).to_have_count(0)
+    page.goto(f"{report.as_uri()}#a=image%3Aclass_002%2F00014.png")
+    expect(arcs(page)).to_have_count(4)
+    # Of 15, 7.5, 3.75 and 1.875 the strongest is drawn last; every other one lowers the target.
+    widths = arcs(page).evaluate_all("all => all.map(one => parseFloat(getComputedStyle(one).strokeWidth))")
+    assert widths == pytest.approx([0.75, 1.5, 3, 6])
+    colours = arcs(page).evaluate_all("all => all.map(one => getComputedStyle(one).stroke)")
+    assert colours == ["rgb(0, 105, 166)", "rgb(194, 78, 0)"] * 2
+    expect(caption).to_contain_text("4 of 50 edges are drawn, the largest, with 75\u00a0% of all magnitudes.")
+    panel(page, "a").locator("details summary").click()
+    path = rows_of(paths).iloc[14]["path"].tolist()
+    shown = cells(panel(page, "a").locator("table").nth(1))
+    values = ["1.5e+1", "−7.5e+0", "3.8e+0", "−1.9e+0"]
+    assert shown == [[f"{i}: {path[i]}", f"{i + 1}: {path[i + 1]}", value] for i, value in enumerate(values)]
+    toggle.focus()
+    page.keyboard.press("Space")
+    expect(arcs(page)).to_have_count(0)
+    expect(page).to_have_url(re.compile("edges=off"))
+    page.reload()
+    expect(toggle).not_to_be_checked()
+    expect(arcs(page)).to_have_count(0)
+    toggle.check()
+    expect(arcs(page)).to_have_count(4)
+
+
+def test_an_image_without_edges_leads_to_one_with(report: Path, open_page: Opener) -> None:
+    page = open_page(report, "#a=image%3Aclass_002%2F00014.png")
+    expect(arcs(page)).to_have_count(4)
+    choose(page, "a", "image", 15)
+    expect(arcs(page)).to_have_count(0)
+    panel(page, "a").get_by_role("button", name="show one").click()
+    expect(panel(page, "a").locator("[data-role=subject]")).to_contain_text("class_002/00016.png")
+    expect(arcs(page)).to_have_count(4)
+    choose(page, "a", "method", 1)
+    expect(arcs(page)).to_have_count(0)
+
+
 def test_charts_and_figures_can_be_saved(report: Path, run_dir: Path, open_page: Opener) -> None:
     page = open_page(report)
     picture = download(page, panel(page, "a").get_by_role("button", name="Picture (PNG)"))
@@ -425,6 +470,7 @@ def test_paths_of_several_neurons_and_runs_without_labels(tmp_path: Path, open_p
     run_dir = write_run(tmp_path / "run", top_k=3, labelled=False, evaluated=False, evidence=0, scorers=["activation"])
     page = open_page(write_report(run_dir))
     expect(page.locator("#filter")).to_be_hidden()
+    expect(page.locator("#edges")).to_have_count(0)
     expect(page.locator("#explorer")).to_contain_text("evidence=true")
     choose(page, "a", "image", 2)
     panel(page, "a").locator("details summary").click()

@@ -116,7 +116,7 @@ def test_equal_activations_go_by_name() -> None:
 def test_fewer_images_than_ranks_are_all_kept() -> None:
     columns = found(Session(tiny.make()), tiny.make_images(2), NAMES[:2], [], n_top=5)
     assert set(columns["rank"]) == {0, 1}
-    none = dict.fromkeys(("thumbnail", "maps"), [None] * len(columns["rank"]))
+    none = dict.fromkeys(("thumbnail", "maps", "edges"), [None] * len(columns["rank"]))
     assert build_table(evidence_schema(), columns | none).num_rows == 36
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import neuron_path
@@ -81,6 +82,37 @@ def test_maps_are_of_as_many_images_as_may_be(tmp_path: Path, monkeypatch: pytes
     frame, names = load_evidence(outcome.run_dir), load_paths(outcome.run_dir)["sample_id"].tolist()
     assert set(frame["sample_id"]) == set(names)
     assert set(frame.loc[frame["maps"].notna(), "sample_id"]) == {names[0], names[-1]}
+
+
+def test_edges_are_those_of_path_edges(searched: Outcome) -> None:
+    frame, paths = load_evidence(searched.run_dir), load_paths(searched.run_dir)
+    own = paths.loc[paths["scorer"] == paths.attrs["provenance"]["scorer"]].set_index("sample_id")
+    held = frame.loc[frame["edges"].notna()].set_index("sample_id")["edges"]
+    assert sorted(held.index) == sorted(own.index)
+    images, labels = load_digits("test")
+    places = {name: place for place, name in enumerate(DigitsDataset("test").sample_ids)}
+    places = [places[name] for name in held.index]
+    slots = torch.from_numpy(np.stack(own.loc[held.index, "path"].tolist()).astype(np.int64))
+    expected = neuron_path.path_edges(neuron_path.load_model("digits_vit"), images[places], slots, labels[places])
+    for path, edges, found in zip(slots.tolist(), expected.edges.numpy(), held, strict=True):
+        assert found["n"] == np.count_nonzero(edges) == 66
+        assert found["magnitude"] == pytest.approx(np.abs(edges).sum(), rel=1e-5)
+        values = [edge["value"] for edge in found["strongest"]]
+        assert np.abs(values).tolist() == pytest.approx(np.sort(np.abs(edges), axis=None)[::-1][:24], rel=1e-5)
+        for edge in found["strongest"]:
+            assert edge["value"] == pytest.approx(edges[edge["block"], edge["later_block"]], rel=1e-5)
+            assert path[edge["block"]] == edge["neuron"]
+            assert path[edge["later_block"]] == edge["later_neuron"]
+
+
+def test_edges_take_no_more_passes_than_they_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "EDGE_PASSES", 2 * 12 * 2 + 5)  # of two images
+    monkeypatch.setattr(evidence, "MAP_BYTES", 5)  # of none
+    outcome = run_in(tmp_path / "run", "search", "data.limit=4", "evidence=true", "top_k=2")
+    assert outcome.code == 0
+    frame, names = load_evidence(outcome.run_dir), load_paths(outcome.run_dir)["sample_id"].tolist()
+    assert set(frame.loc[frame["edges"].notna(), "sample_id"]) == {names[0], names[-1]}
+    assert frame["maps"].tolist() == [None] * len(frame)
 
 
 def test_without_being_asked_it_writes_none(finished: Outcome) -> None:

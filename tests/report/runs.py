@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from neuron_path.store.evidence import evidence_schema, write_evidence
+from neuron_path.store.evidence import EDGE, evidence_schema, write_evidence
 from neuron_path.store.schema import build_table, effect_schema, path_schema, score_schema
 from neuron_path.store.writer import write_effects, write_scores
 from tests.store.rows import PathWriter
@@ -198,6 +199,7 @@ def _write_evidence(
                 found |= {"left": column / 4, "top": row / 4, "right": (column + 1) / 4, "bottom": (row + 1) / 4}
                 if name not in seen:
                     found |= {"thumbnail": picture_of(place), "maps": _maps(paths[place], place)}
+                    found |= {"edges": _edges(paths[place], place)} if place % 2 == 0 else {}
                 rows.append(found)
                 seen.add(name)
     table = pa.Table.from_pylist(rows, schema=evidence_schema())
@@ -209,6 +211,16 @@ def _maps(path: np.ndarray, number: int) -> list[dict[str, Any]]:
     values = bytes([*range(1, 255, 17), 255])
     found = [{"block": block, "neuron": int(neuron)} for block, own in enumerate(path) for neuron in np.unique(own)]
     return [one | {"largest": 1.0 + number, "values": values} for one in found]
+
+
+def _edges(path: np.ndarray, number: int) -> dict[str, Any]:
+    """From the first neuron of each block of a path, (L, k), to that of the next: every other one lowers the target."""
+    firsts = [int(own[0]) for own in path]
+    strongest = [
+        dict(zip(EDGE, (block, neuron, block + 1, later, (-1) ** block * (1.0 + number) / 2**block), strict=True))
+        for block, (neuron, later) in enumerate(itertools.pairwise(firsts))
+    ]
+    return {"n": 50, "magnitude": 2.5 * (1.0 + number), "strongest": strongest}
 
 
 def picture_of(number: int, side: int = 48) -> bytes:

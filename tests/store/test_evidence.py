@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.store.evidence import EVIDENCE_FILE, evidence_schema, load_evidence, thumbnails_of, write_evidence
+from neuron_path.store.evidence import (
+    EDGE,
+    EVIDENCE_FILE,
+    evidence_schema,
+    load_evidence,
+    thumbnails_of,
+    write_evidence,
+)
 from neuron_path.store.parquet import write_parquet
 from neuron_path.store.schema import build_table
 
@@ -21,6 +28,7 @@ def columns(**changed: Any) -> dict[str, Any]:
         "patch_column": [None, 2], "left": [None, 0.5], "top": [None, 0.25], "right": [None, 0.75],
         "bottom": [None, 0.5], "thumbnail": [b"png", None],
         "maps": [[{"block": 0, "neuron": 3, "largest": 0.5, "values": b"\x01\xff"}], None],
+        "edges": [{"n": 3, "magnitude": 0.75, "strongest": [dict(zip(EDGE, (0, 3, 1, 2, -0.5), strict=True))]}, None],
     } | changed  # fmt: skip
 
 
@@ -34,14 +42,17 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         assert frame["patch_row"].dtype == "Int32"
         assert frame["thumbnail"].tolist() == [b"png", None]
         assert thumbnails_of(frame) == {"a": b"png"}
-        assert frame["maps"].tolist() == columns()["maps"]
+        for name in ("maps", "edges"):
+            assert frame[name].tolist() == columns()[name]
 
 
-def test_a_file_without_maps_is_read(tmp_path: Path) -> None:
-    table = build_table(evidence_schema(), columns()).drop_columns("maps")
+@pytest.mark.parametrize("absent", [["maps", "edges"], ["edges"]])
+def test_a_file_of_an_earlier_version_is_read(absent: list[str], tmp_path: Path) -> None:
+    table = build_table(evidence_schema(), columns()).drop_columns(absent)
     write_parquet(tmp_path / EVIDENCE_FILE, table, {})
     frame = load_evidence(tmp_path)
-    assert frame["maps"].tolist() == [None, None]
+    for name in absent:
+        assert frame[name].tolist() == [None, None]
     assert thumbnails_of(frame) == {"a": b"png"}
 
 

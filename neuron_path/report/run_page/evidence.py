@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from neuron_path.report.run_page.packing import PER_BYTE, pack_floats, pack_integers
-from neuron_path.store.evidence import KINDS, MAP, MAP_ZERO, PATCHES_ARE
+from neuron_path.store.evidence import EDGE, KINDS, MAP, MAP_ZERO, PATCHES_ARE
 
 MOST_ROWS: Final = 30_000
 """Rows of evidence in the page, at some 36 letters each; of more, the highest ranks."""
@@ -105,6 +105,31 @@ def maps_data(evidence: pd.DataFrame, *, most_bytes: int = MOST_MAP_BYTES) -> Da
     values = np.frombuffer(b"".join(found["values"]), dtype=np.uint8)
     data |= {"largest": pack_floats(found["largest"]), "values": pack_integers(values)}
     return {"rows": grid[0], "columns": grid[1], "zero": MAP_ZERO, "ids": ids} | data
+
+
+def edges_data(evidence: pd.DataFrame) -> Data | None:
+    """Put the strongest edges of images' paths into columns for the page.
+
+    Args:
+        evidence: what :func:`neuron_path.store.evidence.load_evidence` returns.
+
+    Returns:
+        None where there are none, else ``ids`` of the images, packed ``n`` and ``magnitude`` of all edges of each, and
+        packed, a row for each edge that is kept, ``image`` (place in ``ids``), and what :data:`EDGE` names.
+    """
+    rows = evidence.loc[evidence["edges"].notna(), ["sample_id", "edges"]]
+    if rows.empty:
+        return None
+    of_images = rows["edges"].tolist()
+    strongest = [edge for own in of_images for edge in own["strongest"]]
+    data: Data = {name: pack_integers([edge[name] for edge in strongest]) for name in EDGE[:-1]}
+    return data | {
+        "ids": rows["sample_id"].tolist(),
+        "n": pack_integers([own["n"] for own in of_images]),
+        "magnitude": pack_floats([own["magnitude"] for own in of_images]),
+        "image": pack_integers(np.repeat(np.arange(len(rows)), [len(own["strongest"]) for own in of_images])),
+        "value": pack_floats([edge["value"] for edge in strongest]),
+    }
 
 
 def picture_uris(

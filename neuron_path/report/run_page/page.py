@@ -21,6 +21,7 @@ from neuron_path.report.run_page.drawings import draw_figures
 from neuron_path.report.run_page.evidence import (
     MOST_MAP_BYTES,
     MOST_PICTURE_BYTES,
+    edges_data,
     evidence_data,
     maps_data,
     picture_uris,
@@ -81,7 +82,7 @@ def render_report(run: Run, figures: Sequence[Shown]) -> str:
         data["order"] = run.analysis.tree.order.tolist()
     if run.evidence is not None:
         maps = maps_data(run.evidence)
-        data["evidence"] = evidence_data(run.evidence) | {"maps": maps}
+        data["evidence"] = evidence_data(run.evidence) | {"maps": maps, "edges": edges_data(run.evidence)}
         wanted = [*run.evidence.sort_values("rank", kind="stable")["sample_id"], *explorer["images"]["id"]]
         room = MOST_PICTURE_BYTES - (MOST_MAP_BYTES if maps else 0)
         data["pictures"] = picture_uris(thumbnails_of(run.evidence), wanted, most_bytes=room)
@@ -110,6 +111,7 @@ def _content(run: Run, figures: Sequence[Shown], n_shown: int) -> Content:
         "tests": _tests(run),
         "sampled": sampled if n_shown < total else "",
         "evidence": run.evidence is not None,
+        "edges": run.evidence is not None and bool(run.evidence["edges"].notna().any()),
         "classes": [run.no_analysis] if run.analysis is None else classes_in_words(run.analysis, run.class_names, unit),
         "figures": figures,
         "facts": run_facts(_flat(facts)),

@@ -1,7 +1,8 @@
 /* The explorer: it reads the page's data, keeps what is looked at in the address, and draws with plotly.js.
  *
  * A *view* is what one side shows: { class, image, method }, where class and image are places in the data's lists and
- * image is null for the whole class. The *state* is { a, b, filter, neuron }: b is null unless two views are compared.
+ * image is null for the whole class. The *state* is { a, b, filter, neuron, edges }: b is null unless two views are compared,
+ * and edges says whether those of an image's path are drawn.
  * A choice changes the state and with it the address; an address from elsewhere changes the state. Text from the data
  * only ever becomes text nodes, or passes `plain` on its way to plotly.js.
  */
@@ -180,10 +181,10 @@
   // ---------------------------------------------------------------- the state and the address
 
   const biggest = members.reduce((best, list, place) => (list.length > members[best].length ? place : best), 0);
-  let state = { a: { class: biggest, image: null, method: 0 }, b: null, filter: "all", neuron: null };
+  let state = { a: { class: biggest, image: null, method: 0 }, b: null, filter: "all", neuron: null, edges: true };
   let hovered = null;
 
-  function addressOf({ a, b, filter, neuron }) {
+  function addressOf({ a, b, filter, neuron, edges: drawn }) {
     const parameters = new URLSearchParams();
     const add = (side, view) => {
       parameters.set(side, view.image === null ? `class:${classes[view.class]}` : `image:${images.id[view.image]}`);
@@ -193,6 +194,7 @@
     if (b) add("b", b);
     if (filter !== "all") parameters.set("filter", filter);
     if (neuron) parameters.set("neuron", `${neuron.block}.${neuron.neuron}`);
+    if (!drawn) parameters.set("edges", "off");
     return `#${parameters}`;
   }
 
@@ -220,6 +222,7 @@
       b: parameters.has("b") ? read("b") : null,
       filter: FILTERS.includes(filter) ? filter : "all",
       neuron: known ? { block, neuron } : null,
+      edges: parameters.get("edges") !== "off",
     };
   }
 
@@ -377,7 +380,7 @@
         marker: { color: colour("faint"), opacity: 0.4, line: { width: 0 }, size: others.map((mark) => 5 + 15 * Math.sqrt(mark.count / members[view.class].length)) },
       }));
     }
-    traces.push(scatter(first, { mode: "lines", hoverinfo: "skip", line: { color: ink, width: lone ? 2 : 1.5 }, opacity: lone ? 1 : 0.7 }));
+    traces.push(scatter(first, { mode: "lines", hoverinfo: "skip", line: placeOfEdges(view) === undefined ? { color: ink, width: lone ? 2 : 1.5 } : { color: colour("faint"), width: 1, dash: "dot" }, opacity: lone ? 1 : 0.7 }));
     traces.push(scatter(marks, {
       mode: "markers",
       name: "neurons",
@@ -468,7 +471,7 @@
     drawSubject(parts.subject, view, chosen);
     drawChart(side, view);
     drawStrip(side, view, listed);
-    parts.table.replaceChildren(pathTable(side, view));
+    parts.table.replaceChildren(pathTable(side, view), ...edgeTable(side, view));
   }
 
   function drawSubject(place, view, chosen) {
@@ -495,16 +498,18 @@
       xaxis: { title: { text: "Block" }, range: [-0.6, L - 0.4], dtick: L > 14 ? Math.ceil(L / 12) : 1, tick0: 0, fixedrange: true },
       yaxis: { title: { text: data.explorer.axis }, range: [-0.04 * highest, 1.07 * highest], nticks: 8 },
       annotations: marks.length ? [] : [{ text: "No such image here", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }],
+      shapes: edgeShapes(view, highest),
     });
     Plotly.react(parts.plot, tracesOf(side, view, state.filter, marks, wide), layout, CONFIG);
     listen(side);
     parts.plot.setAttribute("aria-label", `Path of ${sayView(view, state.filter)} by ${methods[view.method].name}: blocks from left to right, ${unit}s from bottom to top. Arrow keys move among ${unit}s.`);
     const hidden = usageOf(view, state.filter).reduce((sum, counts) => sum + Math.max(0, counts.size - MOST_MARKS), 0);
-    parts.caption.textContent =
+    const words =
       (view.image === null
         ? `Each mark is a ${unit} on the path of some of these images, the larger the more of them. The line joins the most frequent ${unit} of each block.`
         : `The image's path. Grey: the ${unit}s on the paths of all images of its class, the larger the more of them.${k > 1 ? ` The line joins the first ${unit} of each block.` : ""}`) +
       (hidden ? ` Of each block the ${MOST_MARKS} most frequent ${unit}s are drawn; the CSV has all.` : "");
+    parts.caption.replaceChildren(words, ...edgeNote(side, view));
   }
 
   function listen(side) {
@@ -645,6 +650,64 @@
 
   const maps = evidence?.maps && unpackAll(evidence.maps);
   const mapRows = new Map(maps ? Array.from(maps.block, (block, row) => [`${maps.ids[maps.image[row]]} ${block}.${maps.neuron[row]}`, row]) : []);
+
+  // ---------------------------------------------------------------- edges of an image's path
+
+  const edges = evidence?.edges && unpackAll(evidence.edges);
+  const edgePlaces = new Map(edges ? edges.ids.map((id, place) => [id, place]) : []);
+
+  /** The place among the images with edges, undefined where none are drawn; they are of the first method's paths. */
+  const placeOfEdges = (view) => (state.edges && view.image !== null && view.method === 0 ? edgePlaces.get(images.id[view.image]) : undefined);
+
+  /** The edges that a view draws: { block, neuron, laterBlock, laterNeuron, value }, the strongest first. */
+  function edgesOf(view) {
+    const place = placeOfEdges(view);
+    if (place === undefined) return [];
+    return [...edges.image.keys()].filter((row) => edges.image[row] === place).map((row) => ({
+      block: edges.block[row], neuron: edges.neuron[row], laterBlock: edges.later_block[row], laterNeuron: edges.later_neuron[row], value: edges.value[row],
+    }));
+  }
+
+  /** Arcs, the strongest on top: above the straight line between two neurons where the target is raised, else below. */
+  function edgeShapes(view, highest) {
+    const drawn = edgesOf(view);
+    return drawn.map(({ block, neuron, laterBlock, laterNeuron, value }) => {
+      const share = Math.abs(value / drawn[0].value);
+      const bend = Math.sign(value) * highest * (0.1 + (0.4 * (laterBlock - block)) / L);
+      const top = Math.min(1.06 * highest, Math.max(-0.03 * highest, (neuron + laterNeuron) / 2 + bend));
+      return {
+        type: "path", path: `M${block},${neuron}Q${(block + laterBlock) / 2},${top} ${laterBlock},${laterNeuron}`, layer: "below",
+        opacity: 0.5 + 0.4 * share, line: { color: colour(value > 0 ? "a" : "b"), width: Math.max(0.75, 6 * share) },
+      };
+    }).reverse();
+  }
+
+  /** What an edge is and which are hidden; of a view without any, where there are some. */
+  function edgeNote(side, view) {
+    if (!edges || !state.edges) return [];
+    const place = placeOfEdges(view);
+    if (place !== undefined) {
+      const drawn = edgesOf(view);
+      const share = drawn.reduce((sum, { value }) => sum + Math.abs(value), 0) / edges.magnitude[place];
+      const count = `${drawn.length} of ${plural(edges.n[place], "edge")} ${drawn.length === 1 ? "is" : "are"} drawn`;
+      return [` An arc is what of a ${unit}'s effect passes through a later one, the wider the more: orange and bent up where it raises the target, blue and bent down where it lowers it. ${count}${drawn.length ? `, the largest, with ${percent(share)} of all magnitudes` : ""}.`];
+    }
+    const known = [...edgePlaces.keys()].map((id) => placeOfImage.get(id)).filter((i) => i !== undefined).sort((one, other) => one - other);
+    const own = known.filter((i) => images.member[i] === view.class);
+    const next = own.find((i) => i >= view.image) ?? own[0] ?? known[0];
+    if (next === undefined) return [];
+    const show = () => panels.get(side).change({ class: images.member[next], image: next, method: 0 });
+    return [` Edges between ${unit}s are kept of ${plural(known.length, "image")}, on their paths by ${methods[0].name}: `, link("show one", `${side} edges`, show), "."];
+  }
+
+  function edgeTable(side, view) {
+    const drawn = edgesOf(view);
+    if (!drawn.length) return [];
+    const pick = (row, block, neuron) =>
+      element("span", {}, `${block}: `, link(String(neuron), `${side} edge ${row} ${block}`, () => go({ neuron: { block, neuron } }, { small: true })));
+    const rows = drawn.map((edge, row) => [pick(row, edge.block, edge.neuron), pick(row, edge.laterBlock, edge.laterNeuron), edge.value.toExponential(1).replaceAll("-", "−")]);
+    return [element("h4", {}, "Edges"), table([`From block: ${unit}`, "Through", "Effect"], rows)];
+  }
 
   /** Where the neuron is active in the images that are chosen. */
   function neuronMaps(block, neuron) {
@@ -843,6 +906,7 @@
   function drawToolbar() {
     byId("toolbar").hidden = false;
     byId("compare").checked = Boolean(state.b);
+    if (edges) byId("edges").checked = state.edges;
     byId("link").href = addressOf({ ...state, neuron: state.neuron ?? shownNeuron() });
     for (const radio of document.getElementsByName("filter")) radio.checked = radio.value === state.filter;
   }
@@ -863,6 +927,7 @@
       const other = methods.length > 1 ? { ...a, method: (a.method + 1) % methods.length } : { ...a, class: (a.class + 1) % classes.length, image: null };
       go({ b: event.target.checked ? other : null });
     });
+    byId("edges")?.addEventListener("change", (event) => go({ edges: event.target.checked }));
   }
 
   function draw() {

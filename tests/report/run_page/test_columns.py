@@ -16,13 +16,13 @@ from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from neuron_path.report.run_page import evidence, explorer, figures
-from neuron_path.report.run_page.evidence import evidence_data, maps_data, picture_uris
+from neuron_path.report.run_page.evidence import edges_data, evidence_data, maps_data, picture_uris
 from neuron_path.report.run_page.explorer import draw, explorer_data
 from neuron_path.report.run_page.figures import show_figures
 from neuron_path.report.run_page.gallery import Entry
 from neuron_path.report.run_page.packing import pack_floats, pack_integers, unpack
 from neuron_path.report.run_page.render import resource
-from neuron_path.store.evidence import load_evidence, thumbnails_of
+from neuron_path.store.evidence import EDGE, load_evidence, thumbnails_of
 from neuron_path.store.reader import load_paths
 from tests.report.runs import picture_of, write_run
 
@@ -152,6 +152,23 @@ def test_maps_fit_and_what_is_of_another_grid_is_left_out(seen: pd.DataFrame) ->
         other.attrs = {"provenance": {"evidence": {"patch_grid": told}}}
         assert maps_data(other) is None
     assert maps_data(seen.assign(maps=None)) is None
+
+
+def test_edges_come_back_image_by_image(seen: pd.DataFrame) -> None:
+    rows = seen.loc[seen["edges"].notna()]
+    data = edges_data(seen)
+    assert data is not None
+    assert data["ids"] == rows["sample_id"].tolist()
+    assert unpack(data["n"]).tolist() == [own["n"] for own in rows["edges"]]
+    assert unpack(data["magnitude"]).tolist() == [own["magnitude"] for own in rows["edges"]]
+    ids = np.array(data["ids"])[unpack(data["image"])].tolist()
+    found = zip(ids, *(unpack(data[name]).tolist() for name in EDGE), strict=True)
+    expected = [
+        (name, *edge.values()) for name, own in zip(rows["sample_id"], rows["edges"], strict=True)
+        for edge in own["strongest"]
+    ]  # fmt: skip
+    assert list(found) == expected
+    assert edges_data(seen.assign(edges=None)) is None
 
 
 def test_pictures_fit_and_the_first_come_first(seen: pd.DataFrame) -> None:
