@@ -62,8 +62,6 @@ def compute(settings: RealModel) -> bool:
     options = asdict(LoggerConfig(name=settings.logger))
     check_options(options)
     store = Store(settings.out)
-    if settings.resume is not None:
-        store.unpack(settings.resume)
     names = Source.__dataclass_fields__
     subject = Subject(Source(**{name: getattr(settings, name) for name in names}), store)
     n_images = min(settings.images or len(subject.order), len(subject.order))
@@ -96,6 +94,8 @@ def main(config: Any) -> None:
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, RealModel)
     try:
+        if settings.resume is not None:
+            Store(settings.out).unpack(settings.resume)
         if settings.compute:
             compute(settings)
         gather(
