@@ -31,6 +31,7 @@ from neuron_path.config import FileHeadConfig, FittedHeadConfig, stored_config
 from neuron_path.errors import NeuronPathError
 from neuron_path.pipeline.build import build_study
 from neuron_path.pipeline.head import HEAD_FILE
+from neuron_path.pipeline.lending import reader
 from neuron_path.report.cells import p_cell
 from neuron_path.report.markdown import markdown_table
 from neuron_path.stats.intervals import bootstrap_mean
@@ -83,11 +84,11 @@ def study(run_dir: Path, scorer: str | None) -> Studied:
     if isinstance(config.head, FittedHeadConfig):  # fitted then, not again
         config.head = FileHeadConfig(path=str(run_dir / HEAD_FILE))
     opened = build_study(config)
-    places = {name: place for place, name in enumerate(opened.data.dataset.sample_ids)}
+    read = reader(opened.data.dataset)
     clean, changes = [], []
     for start in range(0, len(rows), BATCH):
         some = rows.iloc[start : start + BATCH]
-        images = torch.stack([opened.data.dataset[places[name]]["image"] for name in some["sample_id"]])  # type: ignore[arg-type]
+        images = read(some["sample_id"].tolist())
         paths = torch.from_numpy(np.stack(some["path"].tolist())).long()
         before, after = _removed(opened.session.model, images, paths, some["target"].tolist())
         clean.append(before)
