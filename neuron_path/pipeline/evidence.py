@@ -63,10 +63,10 @@ def evidence_stage(work: Work, run_dir: Path, crew: Crew) -> None:
     identity = {"paths": sha256(run_dir / PATHS_FILE), "n_top": N_TOP, "n_neurons": N_NEURONS}
     stage = _evidence(work, paths, neurons, {"provenance": {"identity": identity}})
     pictures = getattr(dataset, "pictures", {})
-    # A picture once, whatever the number of its rows.
-    names = list({pictures.get(name, name): name for name in reversed(dict.fromkeys(paths["sample_id"]))}.values())[
-        ::-1
-    ]
+    first: dict[str, str] = {}  # of each picture the first row: it is looked at once
+    for name in dict.fromkeys(paths["sample_id"]):
+        first.setdefault(pictures.get(name, name), name)
+    names = list(first.values())
     is_done = is_made(run_dir / EVIDENCE_FILE, "evidence", identity)
     rows, _ = gather(stage, [(name,) for name in names], dataset.sample_ids, run_dir, crew, is_done=is_done)
     if rows is None:
