@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -72,6 +73,8 @@ class _Page:
 
     def __init__(self, gr: Any, bench: Workbench) -> None:
         self._gr, self._bench = gr, bench
+        # One thread for all requests: each other one would have memory and a team of torch's threads of its own.
+        self._worker = ThreadPoolExecutor(1, "model")
         self.state = gr.State(None, time_to_live=_KEPT)
         self.error = gr.Markdown(elem_id="error")
         with gr.Row():
@@ -145,7 +148,7 @@ class _Page:
 
         def guarded(*given: Any) -> Shown:
             try:
-                return {self.error: "", **use(*given)}
+                return {self.error: "", **self._worker.submit(use, *given).result()}
             except NeuronPathError as mistake:
                 return {self.error: f"**{_as_text(str(mistake))}**"}
 

@@ -33,7 +33,7 @@ class Written(Protocol):
 
     def pullback(self, g: Float[Tensor, "*N D"], /) -> Float[Tensor, "*N F"]: ...
 
-    def columns(self, neurons: Int[Tensor, "B k"], /) -> Float[Tensor, "B k D"]: ...
+    def columns(self, neurons: Int[Tensor, "*B k"], /) -> Float[Tensor, "*B k D"]: ...
 
 
 class Proposal(NamedTuple):
@@ -205,7 +205,8 @@ class Product(Linear):
 
     def _best_of(self, starts: Int[Tensor, "A n L k"], ends: Sequence[Proposal]) -> Proposal:
         """The best start, and the ascent from it; where all are ends of ascents, the best of these."""
-        values = torch.stack([self.value(paths) for paths in starts])  # (A, n)
+        weight, slope, _ = self._sums(starts)
+        values = (weight * slope).mean(-1)  # (A, n)
         best = values.argmax(0)
         every = torch.arange(values.shape[1], device=values.device)
         # Another start that is as good and elsewhere may lead elsewhere.
@@ -288,17 +289,23 @@ class Product(Linear):
             found = torch.cat((found, torch.stack([own.topk(top_k, 1).indices for own in self.own], 1).unsqueeze(0)))
         return found
 
-    def _sums(self, paths: Tensor) -> tuple[Float[Tensor, "n s"], Float[Tensor, "n s"], list[tuple[Tensor, Tensor]]]:
-        chosen = [self._chosen(index, neurons) for index, neurons in enumerate(paths.unbind(1))]
-        weight, slope = (torch.stack([x.sum(2) for x in parts]).sum(0) for parts in zip(*chosen, strict=True))
+    def _sums(
+        self, paths: Int[Tensor, "*A n L k"]
+    ) -> tuple[Float[Tensor, "*A n s"], Float[Tensor, "*A n s"], list[tuple[Tensor, Tensor]]]:
+        """Both sums over the paths, and both terms of each block's neurons."""
+        chosen = [self._chosen(index, neurons) for index, neurons in enumerate(paths.unbind(-2))]
+        weight, slope = (torch.stack([x.sum(-1) for x in parts]).sum(0) for parts in zip(*chosen, strict=True))
         return weight, slope, chosen
 
-    def _chosen(self, index: int, neurons: Int[Tensor, "n k"]) -> tuple[Float[Tensor, "n s k"], Float[Tensor, "n s k"]]:
+    def _chosen(
+        self, index: int, neurons: Int[Tensor, "*A n k"]
+    ) -> tuple[Float[Tensor, "*A n s k"], Float[Tensor, "*A n s k"]]:
         """Both terms of a block's neurons."""
         w = self.w[index]
-        chosen_w = w.gather(2, neurons.unsqueeze(1).expand(-1, w.shape[1], -1))
+        places = neurons.unsqueeze(-2).expand(*neurons.shape[:-1], w.shape[1], -1)
+        chosen_w = w.expand(*places.shape[:-1], -1).gather(-1, places)
         if w.shape[1] == 1:
-            return chosen_w, self.mean_g[index].gather(1, neurons).unsqueeze(1)
+            return chosen_w, self.mean_g[index].expand(*neurons.shape[:-1], -1).gather(-1, neurons).unsqueeze(-2)
         return chosen_w, self.gradients[index] @ self.blocks[index].columns(neurons).mT
 
     def _with_each(
@@ -328,15 +335,15 @@ class _Joined:
         parts = g.split([width for _, width in self._widths], -1)
         return torch.cat([block.pullback(part) for block, part in zip(self._blocks, parts, strict=True)], -1)
 
-    def columns(self, neurons: Int[Tensor, "B k"]) -> Float[Tensor, "B k E"]:
+    def columns(self, neurons: Int[Tensor, "*B k"]) -> Float[Tensor, "*B k E"]:
         """A neuron writes to its own block's part only."""
         parts, first = [], 0
         for block, (n_neurons, _) in zip(self._blocks, self._widths, strict=True):
             own = neurons - first
             is_own = (own >= 0) & (own < n_neurons)
-            parts.append(block.columns(own.clamp(0, n_neurons - 1)) * is_own.unsqueeze(2))
+            parts.append(block.columns(own.clamp(0, n_neurons - 1)) * is_own.unsqueeze(-1))
             first += n_neurons
-        return torch.cat(parts, 2)
+        return torch.cat(parts, -1)
 
 
 def _without_least(weight: Tensor, slope: Tensor, w: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,9 +6,11 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_path.attribution.linear import Linear
 from neuron_path.attribution.objective import Along
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import PathScores, converged_scores
@@ -101,6 +103,7 @@ class Maximising(Search):
         passes: Int[Tensor, "B"],
         clearance: Float[Tensor, "B"],
         margins: Float[Tensor, "B L"] | None = None,
+        candidates: Float[Tensor, "B G"] | None = None,
         along: Float[Tensor, "B 2 m"] | None = None,
         keep_candidates: bool,
     ) -> Found:
@@ -111,20 +114,18 @@ class Maximising(Search):
             paths, values: the best paths and their values; with margins each block's neurons in order.
             passes: that it took.
             clearance: the closest call.
-            margins: see `PathResult`; None: they are told now.
+            margins: see `PathResult`; None: they and the candidates are told now.
+            candidates: as `candidates_of` the model around the paths.
             along: of the paths, see `Rating`; None: nothing of it is known.
             keep_candidates: whether the values with each neuron swapped in are kept.
         """
-        problem, candidates = goal.problem, None
-        if margins is None or keep_candidates:
+        problem = goal.problem
+        if margins is None:
             model = goal.rate(problem.every_image, paths).model
             paths = model.in_order(paths)
-            margins = model.margins(paths)
-            if keep_candidates:
-                candidates = [scores for scores, _ in model.candidates(paths)]
-        paths, margins = goal.in_blocks(paths), margins.expand(-1, len(problem.adapter.blocks))
-        if candidates is not None and len(candidates) < margins.shape[1]:
-            candidates = list(candidates[0].split([block.n_neurons for block in problem.adapter.blocks], 1))
+            margins, candidates = model.margins(paths), candidates_of(model, paths)
+        widths = [block.n_neurons for block in problem.adapter.blocks]
+        paths, margins = goal.in_blocks(paths), margins.expand(-1, len(widths))
         scored = self._scored(problem, paths, None if along is None else Along(*along.movedim(0, 2)))
         return Found(
             paths=paths,
@@ -132,7 +133,7 @@ class Maximising(Search):
             margins=margins,
             clearance=clearance.unsqueeze(1).expand_as(margins),
             resolution=margins.new_full(margins.shape, float("inf")),
-            candidates=candidates,
+            candidates=list(candidates.split(widths, 1)) if keep_candidates and candidates is not None else None,
             objectives=self._value(scored, values),
             passes=passes,
         )
@@ -164,3 +165,8 @@ class Maximising(Search):
     def _value(self, scored: PathScores, value: Tensor | None) -> Tensor | None:
         """What was maximised: a score by as many nodes as it takes, or a value that is exact."""
         return {"joint": scored.joint, "complete": scored.complete}.get(self.measure, value)
+
+
+def candidates_of(model: Linear, paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n G"]:
+    """The model's values of the paths with each neuron swapped in, of all blocks side by side; see `Linear`."""
+    return torch.cat([scores for scores, _ in model.candidates(paths)], 1)

@@ -21,7 +21,7 @@ from neuron_path.attribution.score import FEWEST
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
 from neuron_path.search.goal import Goal
-from neuron_path.search.maximising import Maximising
+from neuron_path.search.maximising import Maximising, candidates_of
 from neuron_path.search.search import Found, searches
 
 # Of a path's value: what a step has to gain.
@@ -92,7 +92,7 @@ class Linearized(Maximising):
     ) -> Found:
         """Climb from where the clean network's gradients point, and with `polish` from other paths."""
         goal = self.goal(problem, self.n_nodes, per_block=per_block)
-        climb = _Climb(goal, self.max_passes, _SWAPS if self.polish else 0)
+        climb = _Climb(goal, self.max_passes, _SWAPS if self.polish else 0, keep_candidates=keep_candidates)
         starts = [model.best(top_k) for model in islice(climb.goal.starts(), None if self.polish else 1)]
         best = climb.up(problem.every_image, starts[0].paths)
         climb.note(problem.every_image, starts[0].clearance)
@@ -113,6 +113,7 @@ class Linearized(Maximising):
             passes=climb.passes,
             clearance=climb.clearance,
             margins=best.margins,
+            candidates=best.candidates,
             along=best.along,
             keep_candidates=keep_candidates,
         )
@@ -127,6 +128,7 @@ class _Top:
         values: (n,).
         along: (n, 2, m); see `Rating`.
         margins: (n, L); see `PathResult`.
+        candidates: (n, G) of all blocks side by side, G = 0 where they are not kept.
         swaps: (n, c, L, k) the paths that differ in the most promising swap, the next one, …
         gaps: (n,) by how much the last of these is more promising than the next, as a share of the value.
     """
@@ -135,6 +137,7 @@ class _Top:
     values: Float[Tensor, "n"]
     along: Float[Tensor, "n 2 m"]
     margins: Float[Tensor, "n L"]
+    candidates: Float[Tensor, "n G"]
     swaps: Int[Tensor, "n c L k"]
     gaps: Float[Tensor, "n"]
 
@@ -157,8 +160,8 @@ class _Climb:
         clearance: (B,) its closest call.
     """
 
-    def __init__(self, goal: Goal, max_passes: int | None, n_swaps: int) -> None:
-        self.goal, self._most, self._n_swaps = goal, max_passes, n_swaps
+    def __init__(self, goal: Goal, max_passes: int | None, n_swaps: int, *, keep_candidates: bool) -> None:
+        self.goal, self._most, self._n_swaps, self._keeps = goal, max_passes, n_swaps, keep_candidates
         self.passes = torch.zeros_like(goal.problem.targets)
         self.clearance = goal.problem.clean.embedded.new_full((goal.problem.n_images,), torch.inf)
 
@@ -227,7 +230,9 @@ class _Climb:
         self.passes[rows] += self.goal.n_steps
         model, paths = rating.model, rating.model.in_order(paths)
         swaps, gaps = _swaps(model, paths, self._n_swaps)
-        return _Top(paths, rating.values, rating.along, model.margins(paths), swaps, gaps), _Steps.of(model, paths)
+        margins = model.margins(paths)
+        candidates = candidates_of(model, paths) if self._keeps else margins[:, :0]
+        return _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps), _Steps.of(model, paths)
 
 
 @dataclass(frozen=True)
