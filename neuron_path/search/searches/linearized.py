@@ -5,12 +5,11 @@ Its place in a search: docs/how-it-works.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Self
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -39,8 +38,8 @@ class Linearized(Maximising):
     """Go to the best path by what one forward and one backward pass say of all neurons, and again from there.
 
     A pass along a path gives its value and, to first order, that of every other path; the best one of these is rated
-    next. Where it gains nothing, those of its changes are made that gain most by what is known at both ends. The search
-    ends where nothing promises a gain. Successive linearisation of a set function is how FORCE prunes (de Jorge et
+    next. Where it gains nothing, half of its changes are made, those that promise most, then a quarter, … The search
+    ends where none of them gains anything. Successive linearisation of a set function is how FORCE prunes (de Jorge et
     al., 2021, arXiv 2006.09081) and Frank–Wolfe solves for a sparse explanation (Macdonald et al., 2022, arXiv
     2110.08105).
 
@@ -121,20 +120,7 @@ class Linearized(Maximising):
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Tensors that each have a row for every one of some images."""
-
-    def put(self, at: Int[Tensor, "r"], others: Self) -> Self:
-        """The same with others in some rows."""
-        return replace(self, **{name: mine.index_copy(0, at, vars(others)[name]) for name, mine in vars(self).items()})
-
-    def take(self, at: Int[Tensor, "r"]) -> Self:
-        """Some of the rows."""
-        return replace(self, **{name: values[at] for name, values in vars(self).items()})
-
-
-@dataclass(frozen=True)
-class _Top(_Rows):
+class _Top:
     """Where the climbs of n images have ended.
 
     Attributes:
@@ -154,6 +140,15 @@ class _Top(_Rows):
     candidates: Float[Tensor, "n G"]
     swaps: Int[Tensor, "n c L k"]
     gaps: Float[Tensor, "n"]
+
+    def put(self, at: Int[Tensor, "r"], others: _Top) -> _Top:
+        """The same with others in some places."""
+        pairs = ((mine, vars(others)[name]) for name, mine in vars(self).items())
+        return _Top(*(mine.index_copy(0, at, theirs) for mine, theirs in pairs))
+
+    def take(self, at: Int[Tensor, "r"]) -> _Top:
+        """Those of some images."""
+        return _Top(*(values[at] for values in vars(self).values()))
 
 
 class _Climb:
@@ -180,25 +175,29 @@ class _Climb:
 
     def up(self, rows: Int[Tensor, "n"], paths: Int[Tensor, "n L k"]) -> _Top:
         """Climb from one path of each of some images, which can afford it."""
-        # Every image climbs on its own: a step that gains something leads to the next one, of a step that gains nothing
-        # a part is tried, and images that have nothing left to try, or no passes, drop out.
-        top, step, _ = self._rate(rows, paths)
-        self.note(rows, step.clearance)
+        # Every image climbs on its own: `at` is how many of its present steps (all changes, half of them, …) have
+        # failed; a step that gains something makes new ones, and those that ran out of steps or passes drop out.
+        top, steps = self._rate(rows, paths)
+        self.note(rows, steps.clearance)
+        at = torch.zeros_like(rows)
+        trials, cuts, counts = steps.paths, steps.cuts, steps.counts
         while True:
-            left = step.made.flatten(1).any(1).nonzero().squeeze(1)
+            left = (at < counts).nonzero().squeeze(1)
             left = left[torch.isin(rows[left], self.affordable(rows[left]))]
             if not len(left):
                 return top
-            now, tried = rows[left], step.take(left)
-            other, new, model = self._rate(now, tried.paths)
+            now, which = rows[left], at[left]
+            self.note(now, cuts[left, which])
+            other, steps = self._rate(now, trials[left, which])
             before = top.values[left]
             lead = (other.values - before) / before.abs() - LEAST_GAIN
             self.note(now, lead)  # a step that is only just better, or only just not, is a close call
-            up = (lead > 0).nonzero().squeeze(1)
-            top = top.put(left[up], other.take(up))
-            new = tried.part(model, before).put(up, new.take(up))
-            self.note(now, new.clearance)
-            step = step.put(left, new)
+            at[left] += 1
+            better = lead > 0
+            up, new = left[better], better.nonzero().squeeze(1)
+            self.note(rows[up], steps.clearance[new])
+            top = top.put(up, other.take(new))
+            trials[up], cuts[up], counts[up], at[up] = steps.paths[new], steps.cuts[new], steps.counts[new], 0
 
     def better(self, best: _Top, rows: Int[Tensor, "n"], other: _Top) -> _Top:
         """Of each image the better of two ends, the first where they are equal."""
@@ -225,99 +224,63 @@ class _Climb:
         at = gains.nonzero().squeeze(1)
         return rows[at], top.swaps[at, order[at, 0]]
 
-    def _rate(self, rows: Tensor, paths: Tensor) -> tuple[_Top, Step, Linear]:
-        """The paths as ends of a climb, the step from there, and the model around them."""
+    def _rate(self, rows: Tensor, paths: Tensor) -> tuple[_Top, _Steps]:
+        """The paths as ends of a climb, and the steps from there."""
         rating = self.goal.rate(rows, paths)
         self.passes[rows] += self.goal.n_steps
         model, paths = rating.model, rating.model.in_order(paths)
         swaps, gaps = _swaps(model, paths, self._n_swaps)
         margins = model.margins(paths)
         candidates = candidates_of(model, paths) if self._keeps else margins[:, :0]
-        return _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps), Step.of(model, paths), model
+        return _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps), _Steps.of(model, paths)
 
 
 @dataclass(frozen=True)
-class Step(_Rows):
-    """What n images may try next: some of the changes that lead from their path to the best one by its model.
+class _Steps:
+    """What n images may try next: the model's best path, then with half of its changes, a quarter, …
 
     Attributes:
-        current, others: (n, L, k) the path and the best one, slot by slot.
-        gains: (n, L, k) what each change promises before any is made.
-        made: (n, L, k) which changes are tried; none: there is nothing to try.
-        gaps: (n, 2, L, k, k) how much more one neuron of a block counts than another, on either path.
-        clearance: (n,) the closest call that led to it.
+        paths: (n, T, L, k) in the order in which they are tried.
+        cuts: (n, T) how clearly the changes that are made, of a neuron each, promise more than those that are not,
+            relative to the most that one promises.
+        counts: (n,) how many of them there are.
+        clearance: (n,) the closest call behind the model's best path.
     """
 
-    current: Int[Tensor, "n L k"]
-    others: Int[Tensor, "n L k"]
-    gains: Float[Tensor, "n L k"]
-    made: Bool[Tensor, "n L k"]
-    gaps: Float[Tensor, "n 2 L k k"]
+    paths: Int[Tensor, "n T L k"]
+    cuts: Float[Tensor, "n T"]
+    counts: Int[Tensor, "n"]
     clearance: Float[Tensor, "n"]
 
     @staticmethod
-    def of(model: Linear, current: Int[Tensor, "n L k"]) -> Step:
-        """All changes that the model around the current paths, each block's neurons in order, suggests."""
+    def of(model: Linear, current: Int[Tensor, "n L k"]) -> _Steps:
+        """Those that the model around the current paths, each block's neurons in order, suggests."""
         proposal = model.best(current.shape[2], current)
         others = _aligned(model, current, proposal.paths)
+        differs = others != current  # (n, L, k)
         value = model.value(current)
-        gains = model.exchanged(current, others) - value.view(-1, 1, 1)
-        gaps = torch.stack([_gaps(model, one) for one in (current, others)], 1)
-        step = Step(current, others, gains, others != current, gaps, proposal.clearance)
-        return step._worth(gains, value)
-
-    @property
-    def paths(self) -> Int[Tensor, "n L k"]:
-        """The current paths with the changes."""
-        return torch.where(self.made, self.others, self.current)
-
-    def part(self, model: Linear, values: Float[Tensor, "n"]) -> Step:
-        """Some of the changes, where all of them together gain nothing.
-
-        The models around both ends tell what a change gains before the others are made and after. Where these add up,
-        one of m changes, of which n were made, gains the first by 1 − m/2n and the second by m/2n. Of sets of n, n/2,
-        n/4, … changes, less those that gain nothing, the one that gains most is taken.
-
-        Args:
-            model: around the paths with the changes.
-            values: of the current paths.
-        """
-        paths, made = self.paths, self.made.flatten(1)  # (n, K), K = L·k slots
-        before = self.gains.flatten(1)
-        after = (model.value(paths).view(-1, 1, 1) - model.exchanged(paths, self.current)).flatten(1)
-        n_made = made.sum(1, keepdim=True)
-        most = n_made >> torch.arange(made.shape[1].bit_length(), device=made.device)  # (n, T): n, n/2, … 0
-        share = (most / n_made).unsqueeze(2)
-        gains = torch.lerp(before.unsqueeze(1), after.unsqueeze(1), share.to(before) / 2)
-        gains = gains.masked_fill(~made.unsqueeze(1), -torch.inf)
-        ordered, order = (values.unflatten(0, most.shape) for values in ranked(gains.flatten(0, 1)))
-        size = torch.minimum(most, (gains > 0).sum(2))
-        size = size.masked_fill(size == n_made, 0)
-        sums = F.pad(ordered.clamp(min=0).cumsum(2), (1, 0)).gather(2, size.unsqueeze(2)).squeeze(2)
-        promise, which = ranked(sums)
-        every, which = torch.arange(len(made), device=made.device), which[:, 0]
-        gains, ordered, order = (values[every, which] for values in (gains, ordered, order))
-        size, most = (values[every, which].unsqueeze(1) for values in (size, most))
-        ends = F.pad(F.pad(ordered, (1, 0), value=torch.inf), (0, 1), value=-torch.inf)
-        last, following = ends.gather(1, torch.cat((size, size + 1), 1)).unbind(1)
-        cut = last - following.clamp(min=0)
-        cut = torch.minimum(cut, torch.where(size.squeeze(1) < most.squeeze(1), -following, torch.inf))
-        if promise.shape[1] > 1:
-            cut = torch.minimum(cut, promise[:, 0] - promise[:, 1])
-        kept = (order.argsort(1) < size).view_as(self.made)
-        cut = torch.minimum(cut, _parted(self.gaps, kept, (self.others != self.current) & ~kept))
-        largest = ordered.masked_fill(ordered == -torch.inf, 0).abs().amax(1)
-        step = replace(self, made=kept, clearance=(cut / largest).nan_to_num(torch.inf, torch.inf))
-        return step._worth(gains.view_as(self.gains), values)
-
-    def _worth(self, gains: Float[Tensor, "n L k"], values: Float[Tensor, "n"]) -> Step:
-        """The same where the changes gain, by what is known, enough of the path's value; else nothing to try."""
-        made = self.made.flatten(1).any(1)
-        gains = gains.masked_fill(~self.made, 0)
-        lead = gains.clamp(min=0).sum((1, 2)) - _LEAST_PROMISE * values.abs()
-        near = (lead.abs() / gains.abs().amax((1, 2))).masked_fill(~made, torch.inf).nan_to_num(torch.inf, torch.inf)
-        worth = (lead > 0).view(-1, 1, 1)
-        return replace(self, made=self.made & worth, clearance=torch.minimum(self.clearance, near))
+        gains = (model.exchanged(current, others) - value.view(-1, 1, 1)).flatten(1)
+        ordered, order = ranked(gains.masked_fill(~differs.flatten(1), -torch.inf))
+        rank, n_changes = order.argsort(1).view(differs.shape), differs.sum((1, 2))
+        most, least = ordered[:, 0].abs(), _LEAST_PROMISE * value.abs()
+        lead = gains.masked_fill(~differs.flatten(1), 0).clamp(min=0).sum(1) - least
+        near = (lead.abs() / most).masked_fill(n_changes == 0, torch.inf).nan_to_num(torch.inf, torch.inf)
+        clearance = torch.minimum(proposal.clearance, near)
+        gaps = [] if current.shape[2] == 1 else [_gaps(model, one) for one in (current, others)]
+        paths, cuts, valid = [], [], []
+        size, last = n_changes, n_changes + 1
+        for _ in range(differs[0].numel().bit_length()):
+            made = rank < size.view(-1, 1, 1)
+            paths.append(torch.where(made, others, current))
+            first_left = ordered.gather(1, size.clamp(max=ordered.shape[1] - 1).unsqueeze(1)).squeeze(1)
+            last_made = ordered.gather(1, (size - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+            cut = torch.minimum(last_made - first_left, _parted(gaps, made, differs & ~made))
+            cuts.append((cut / most).masked_fill(size >= n_changes, torch.inf))
+            valid.append((lead > 0) & (size > 0) & (size < last))
+            last, size = size, size // 2
+        # A halved number comes to 1 and then to 0: all that are valid come first.
+        counts = torch.stack(valid, 1).sum(1)
+        return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, clearance)
 
 
 def _aligned(model: Linear, current: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Int[Tensor, "n L k"]:
@@ -340,12 +303,15 @@ def _gaps(model: Linear, paths: Int[Tensor, "n L k"]) -> Float[Tensor, "n L k k"
 
 
 def _parted(
-    gaps: Float[Tensor, "n 2 L k k"], made: Bool[Tensor, "n L k"], left: Bool[Tensor, "n L k"]
+    gaps: Sequence[Float[Tensor, "n L k k"]], made: Bool[Tensor, "n L k"], left: Bool[Tensor, "n L k"]
 ) -> Float[Tensor, "n"]:
     """The smallest difference, within a block, between what neurons whose change is made and is not count: were they in
     another order, other ones would go or come in."""
+    found = torch.full(made.shape[:1], torch.inf, device=made.device)
     apart = made.unsqueeze(3) & left.unsqueeze(2)
-    return gaps.masked_fill(~apart.unsqueeze(1), torch.inf).flatten(1).amin(1)
+    for every in gaps:
+        found = torch.minimum(found.to(every), every.masked_fill(~apart, torch.inf).flatten(1).amin(1))
+    return found
 
 
 def _swaps(model: Linear, current: Int[Tensor, "n L k"], n_swaps: int) -> tuple[Tensor, Tensor]:

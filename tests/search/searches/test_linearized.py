@@ -19,7 +19,7 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session
 from neuron_path.search.goal import Effect
 from neuron_path.search.searches.exhaustive import Exhaustive
-from neuron_path.search.searches.linearized import Linearized, Step
+from neuron_path.search.searches.linearized import Linearized
 from neuron_path.types import PathResult
 from tests import oracle, tiny
 
@@ -267,43 +267,6 @@ def test_float32_finds_the_paths_of_float64(options: dict[str, Any], gain: float
     found = find(single, images.float(), targets, Linearized(**options))
     assert torch.equal(found.paths, exact.paths)
     torch.testing.assert_close(found.scores.double(), exact.scores, rtol=1e-4, atol=1e-9)
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_the_part_of_a_failed_step_is_the_literal_one(k: int) -> None:
-    """By loops over sets and their sizes, on gains as random as those of a step that went wrong."""
-    generator = torch.Generator().manual_seed(k)
-    n, n_blocks, width = 300, 5, 7
-    before, after = (
-        [scale * (torch.rand(n, width, generator=generator, dtype=torch.float64) - 0.4) for _ in range(n_blocks)]
-        for scale in (1, 3)
-    )
-    current = torch.stack([gains.argsort(1)[:, :k] for gains in before], 1)
-    step = Step.of(Sum(before), current)
-    values = Sum(before).value(current)
-    part = step.part(Sum(after), values)
-    sizes: set[int] = set()
-    for image in range(n):
-        slots = [(block, place) for block in range(n_blocks) for place in range(k) if step.made[image, block, place]]
-
-        def gain(models: Sequence[Tensor], slot: tuple[int, int], image: int = image) -> float:
-            block, place = slot
-            new, old = (int(paths[image, block, place]) for paths in (step.others, step.current))
-            return float(models[block][image, new] - models[block][image, old])
-
-        best, chosen, most = 0.0, set(), len(slots)
-        while most:
-            share = most / len(slots) / 2
-            gains = {slot: (1 - share) * gain(before, slot) + share * gain(after, slot) for slot in slots}
-            kept = [slot for slot in sorted(slots, key=lambda slot: -gains[slot])[:most] if gains[slot] > 0]
-            total = sum(gains[slot] for slot in kept)
-            if len(kept) < len(slots) and total > best:
-                best, chosen = total, set(kept)
-            most //= 2
-        expected = chosen if best > 1e-3 * abs(float(values[image])) else set()
-        assert {(block, place) for block, place in part.made[image].nonzero().tolist()} == expected
-        sizes.add(len(expected))
-    assert len(sizes) >= 3
 
 
 def test_passes_are_kept_to_and_more_of_them_find_no_less(images: Tensor, targets: Tensor) -> None:
