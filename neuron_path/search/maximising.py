@@ -18,7 +18,7 @@ from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError, unknown_name
 from neuron_path.interventions.operations import factor_of
 from neuron_path.search.goal import EDITS, MEASURES, Anywhere, Effect, Goal, Score
-from neuron_path.search.search import Doubt, Found, Search
+from neuron_path.search.search import Doubt, Found, Search, Trail
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class Maximising(Search):
         margins: Float[Tensor, "B L"] | None = None,
         candidates: Float[Tensor, "B G"] | None = None,
         along: Float[Tensor, "B 2 m"] | None = None,
+        trail: Trail | None = None,
+        draft: Found | None = None,
         keep_candidates: bool,
     ) -> Found:
         """The result: neurons in order, both scores, and what the model around the paths tells.
@@ -117,6 +119,8 @@ class Maximising(Search):
             margins: see `PathResult`; None: they and the candidates are told now.
             candidates: as `candidates_of` the model around the paths.
             along: of the paths, see `Rating`; None: nothing of it is known.
+            trail: what led to them.
+            draft: paths whose scores are taken over if these are the same.
             keep_candidates: whether the values with each neuron swapped in are kept.
         """
         problem = goal.problem
@@ -126,7 +130,10 @@ class Maximising(Search):
             margins, candidates = model.margins(paths), candidates_of(model, paths)
         widths = [block.n_neurons for block in problem.adapter.blocks]
         paths, margins = goal.in_blocks(paths), margins.expand(-1, len(widths))
-        scored = self._scored(problem, paths, None if along is None else Along(*along.movedim(0, 2)))
+        if draft is not None and torch.equal(paths, draft.paths):
+            scored = draft.scored
+        else:
+            scored = self._scored(problem, paths, None if along is None else Along(*along.movedim(0, 2)))
         return Found(
             paths=paths,
             scored=scored,
@@ -136,6 +143,7 @@ class Maximising(Search):
             candidates=list(candidates.split(widths, 1)) if keep_candidates and candidates is not None else None,
             objectives=self._value(scored, values),
             passes=passes,
+            trail=trail,
         )
 
     def revise(

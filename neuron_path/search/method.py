@@ -154,11 +154,11 @@ class Method:
         chunk, rows, problem, found, exact = answer
         is_sure = torch.ones_like(rows, dtype=torch.bool)
         if exact is not None:
-            bar = exact.close_call.unsqueeze(1)
-            close = (found.clearance < bar) | (found.resolution.abs() < bar)
+            bar = exact.close_call
+            close = torch.minimum(found.clearance, found.resolution.abs()) < bar.unsqueeze(1)
             if found.clearance.dtype == torch.float64:  # ratings that have no rounding to fear, as those of random
                 close = torch.zeros_like(close)
-            doubt = Doubt(close | exact.lost.unsqueeze(1), exact.blurs_scores)
+            doubt = Doubt(close | exact.lost.unsqueeze(1), exact.blurs_scores, bar.masked_fill(exact.lost, torch.inf))
             is_sure = ~(doubt.blocks.any(1) | doubt.scores)
             for at in chunk.plan.in_double().groups((~is_sure).nonzero().squeeze(1), problem.quadrature.n_steps):
                 double = chunk.take_in_double(rows[at], problem.quadrature)
@@ -173,7 +173,8 @@ class Method:
         scored = found.scored
         assert scored.errors is not None
         rough = scored.errors > quadrature.tolerance * scored.joint.abs()
-        doubt = Doubt(found.resolution < -TIE, rough & (scored.n_steps < quadrature.most_steps))
+        is_rough = rough & (scored.n_steps < quadrature.most_steps)
+        doubt = Doubt(found.resolution < -TIE, is_rough, torch.full_like(scored.joint, torch.inf))
         finer = quadrature.finer()
         if finer is None:
             if doubt.blocks.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -13,6 +13,14 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.score import PathScores
 from neuron_path.attribution.scorer import Scorer
 from neuron_path.registry import Registry
+
+
+class Trail(Protocol):
+    """What led a search to the paths of some images, in its own terms: see `Search.revise`."""
+
+    def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Trail:
+        """That of some images, as `Found.take`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Found:
         candidates: per block (B, F) the objective of every candidate, or None when not kept.
         objectives: (B,) what the search maximised, of each path; None: nothing of the whole path.
         passes: (B,) forward and backward passes that it took beside the clean one and scoring; None as before.
+        trail: what led to the paths, of a search that can tell a part of it again.
     """
 
     paths: Int[Tensor, "B L k"]
@@ -40,6 +49,7 @@ class Found:
     candidates: list[Float[Tensor, "B F"]] | None
     objectives: Float[Tensor, "B"] | None = None
     passes: Int[Tensor, "B"] | None = None
+    trail: Trail | None = None
 
     def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Found:
         """Some images' paths, with floats of the type and device of `like`."""
@@ -50,10 +60,9 @@ class Found:
 
         kept = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         candidates = None if self.candidates is None else [taken(scores) for scores in self.candidates]
-        scored = self.scored.take(rows, like)
-        return replace(
-            self, **{name: taken(value) for name, value in kept.items()}, scored=scored, candidates=candidates
-        )
+        trail = None if self.trail is None else self.trail.take(rows, like)
+        parts = {"scored": self.scored.take(rows, like), "candidates": candidates, "trail": trail}
+        return replace(self, **{name: taken(value) for name, value in kept.items()}, **parts)
 
 
 @dataclass(frozen=True)
@@ -63,14 +72,16 @@ class Doubt:
     Attributes:
         blocks: (B, L) whose choice.
         scores: (B,) whose final score, whatever becomes of the choices.
+        close_call: (B,) the clearance below which a call of the draft is in doubt; +∞: all of them.
     """
 
     blocks: Bool[Tensor, "B L"]
     scores: Bool[Tensor, "B"]
+    close_call: Float[Tensor, "B"]
 
     def take(self, rows: Int[Tensor, "b"], like: Tensor) -> Doubt:
         """That of some images, on the device of `like`."""
-        return Doubt(self.blocks[rows].to(like.device), self.scores[rows].to(like.device))
+        return Doubt(*(values[rows].to(like.device) for values in vars(self).values()))
 
 
 class Search(ABC):

@@ -6,15 +6,16 @@ Its place in a search: docs/how-it-works.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import islice
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_path.attribution.exactness import ranked
-from neuron_path.attribution.linear import Linear
+from neuron_path.attribution.linear import Linear, Proposal
 from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import is_whole
 from neuron_path.attribution.score import FEWEST
@@ -22,7 +23,7 @@ from neuron_path.attribution.scorer import Scorer
 from neuron_path.errors import NeuronPathError
 from neuron_path.search.goal import Goal
 from neuron_path.search.maximising import Maximising, candidates_of
-from neuron_path.search.search import Found, searches
+from neuron_path.search.search import Doubt, Found, searches
 
 # Of a path's value: what a step has to gain.
 LEAST_GAIN = 1e-4
@@ -91,9 +92,40 @@ class Linearized(Maximising):
         keep_candidates: bool = False,
     ) -> Found:
         """Climb from where the clean network's gradients point, and with `polish` from other paths."""
+        return self._climbed(problem, None, None, top_k=top_k, per_block=per_block, keep_candidates=keep_candidates)
+
+    def revise(
+        self,
+        problem: Problem,
+        scorer: Scorer,
+        draft: Found,
+        doubt: Doubt,
+        *,
+        top_k: int = 1,
+        per_block: bool = True,
+        keep_candidates: bool = False,
+    ) -> Found:
+        """Search again, rating again those paths only about which a call was close; where the paths come out as they
+        were, their scores are kept."""
+        options: dict[str, Any] = {"top_k": top_k, "per_block": per_block, "keep_candidates": keep_candidates}
+        if not isinstance(draft.trail, _Trail) or not doubt.blocks.any():
+            return super().revise(problem, scorer, draft, doubt, **options)
+        return self._climbed(problem, draft.trail.clear(doubt), None if doubt.scores.any() else draft, **options)
+
+    def _climbed(
+        self,
+        problem: Problem,
+        known: _Trail | None,
+        draft: Found | None,
+        *,
+        top_k: int,
+        per_block: bool,
+        keep_candidates: bool,
+    ) -> Found:
+        """The search, with what is known of it, and paths whose scores hold."""
         goal = self.goal(problem, self.n_nodes, per_block=per_block)
-        climb = _Climb(goal, self.max_passes, _SWAPS if self.polish else 0, keep_candidates=keep_candidates)
-        starts = [model.best(top_k) for model in islice(climb.goal.starts(), None if self.polish else 1)]
+        climb = _Climb(goal, self.max_passes, _SWAPS if self.polish else 0, known, keep_candidates=keep_candidates)
+        starts = climb.starts(top_k, None if self.polish else 1)
         best = climb.up(problem.every_image, starts[0].paths)
         climb.note(problem.every_image, starts[0].clearance)
         for start in starts[1:]:
@@ -115,12 +147,46 @@ class Linearized(Maximising):
             margins=best.margins,
             candidates=best.candidates,
             along=best.along,
+            trail=climb.trail(starts),
+            draft=draft,
             keep_candidates=keep_candidates,
         )
 
 
 @dataclass(frozen=True)
-class _Top:
+class _Rows:
+    """Tensors, or groups of them, that each have a row for every one of some images."""
+
+    def take(self, at: Tensor) -> Self:
+        """Some of the rows."""
+        return type(self)(*(part.take(at) if isinstance(part, _Rows) else part[at] for part in self._parts))
+
+    def put(self, at: Int[Tensor, "r"], others: Self) -> Self:
+        """The same with others in some rows."""
+        pairs = zip(self._parts, others._parts, strict=True)
+        return type(self)(*(a.put(at, b) if isinstance(a, _Rows) else a.index_copy(0, at, b) for a, b in pairs))
+
+    def to(self, like: Tensor) -> Self:
+        """On the device of `like`, floats in its type."""
+        parts = (
+            part.to(like if isinstance(part, _Rows) or part.is_floating_point() else like.device)
+            for part in self._parts
+        )
+        return type(self)(*parts)
+
+    @classmethod
+    def cat(cls, several: Sequence[Self]) -> Self:
+        """The rows of several."""
+        pairs = zip(*(one._parts for one in several), strict=True)
+        return cls(*(type(parts[0]).cat(parts) if isinstance(parts[0], _Rows) else torch.cat(parts) for parts in pairs))
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+@dataclass(frozen=True)
+class _Top(_Rows):
     """Where the climbs of n images have ended.
 
     Attributes:
@@ -131,6 +197,7 @@ class _Top:
         candidates: (n, G) of all blocks side by side, G = 0 where they are not kept.
         swaps: (n, c, L, k) the paths that differ in the most promising swap, the next one, …
         gaps: (n,) by how much the last of these is more promising than the next, as a share of the value.
+        rating: (n,) which of the climb's ratings, counted from the first, told all this.
     """
 
     paths: Int[Tensor, "n L k"]
@@ -140,34 +207,50 @@ class _Top:
     candidates: Float[Tensor, "n G"]
     swaps: Int[Tensor, "n c L k"]
     gaps: Float[Tensor, "n"]
-
-    def put(self, at: Int[Tensor, "r"], others: _Top) -> _Top:
-        """The same with others in some places."""
-        pairs = ((mine, vars(others)[name]) for name, mine in vars(self).items())
-        return _Top(*(mine.index_copy(0, at, theirs) for mine, theirs in pairs))
-
-    def take(self, at: Int[Tensor, "r"]) -> _Top:
-        """Those of some images."""
-        return _Top(*(values[at] for values in vars(self).values()))
+    rating: Int[Tensor, "n"]
 
 
 class _Climb:
     """Climbs of the images of one problem; no image's way depends on another's.
 
-    Attributes:
+    Args:
         goal: what is maximised.
+        max_passes: of an image.
+        n_swaps: that a path is asked for.
+        known: of the climbs before, what holds still.
+        keep_candidates: see `_Top`.
+
+    Attributes:
         passes: (B,) that each image has taken.
         clearance: (B,) its closest call.
     """
 
-    def __init__(self, goal: Goal, max_passes: int | None, n_swaps: int, *, keep_candidates: bool) -> None:
+    def __init__(
+        self, goal: Goal, max_passes: int | None, n_swaps: int, known: _Trail | None, *, keep_candidates: bool
+    ) -> None:
         self.goal, self._most, self._n_swaps, self._keeps = goal, max_passes, n_swaps, keep_candidates
+        self._known = known
         self.passes = torch.zeros_like(goal.problem.targets)
         self.clearance = goal.problem.clean.embedded.new_full((goal.problem.n_images,), torch.inf)
+        self._ratings: list[_Ratings] = []
+        self._closest = self.clearance[:0]  # of each rating, the closest call about it
 
-    def note(self, rows: Int[Tensor, "n"], leads: Float[Tensor, "n"]) -> None:
-        """Remember a call of the images `rows` if it is their closest."""
-        self.clearance[rows] = torch.minimum(self.clearance[rows], leads.abs().nan_to_num(torch.inf, torch.inf))
+    def starts(self, top_k: int, most: int | None) -> list[Proposal]:
+        """The paths to begin from."""
+        if self._known is not None and self._known.starts:
+            return self._known.starts
+        return [model.best(top_k) for model in islice(self.goal.starts(), most)]
+
+    def trail(self, starts: list[Proposal]) -> _Trail:
+        """What led to the paths."""
+        return _Trail(starts, _Ratings.cat(self._ratings), self._closest)
+
+    def note(self, rows: Int[Tensor, "n"], leads: Float[Tensor, "n"], *ratings: Int[Tensor, "n"]) -> None:
+        """Remember a call of the images `rows` if it is their closest, and the closest about the ratings behind it."""
+        leads = leads.abs().nan_to_num(torch.inf, torch.inf)
+        self.clearance[rows] = torch.minimum(self.clearance[rows], leads)
+        for rating in ratings:
+            self._closest[rating] = torch.minimum(self._closest[rating], leads)
 
     def affordable(self, rows: Int[Tensor, "n"], n_paths: int = 1) -> Int[Tensor, "r"]:
         """Those images that may rate so many more paths."""
@@ -178,24 +261,25 @@ class _Climb:
         # Every image climbs on its own: `at` is how many of its present steps (all changes, half of them, …) have
         # failed; a step that gains something makes new ones, and those that ran out of steps or passes drop out.
         top, steps = self._rate(rows, paths)
-        self.note(rows, steps.clearance)
+        self.note(rows, steps.clearance, top.rating)
         at = torch.zeros_like(rows)
-        trials, cuts, counts = steps.paths, steps.cuts, steps.counts
+        trials, cuts, counts = steps.paths.clone(), steps.cuts.clone(), steps.counts.clone()
         while True:
             left = (at < counts).nonzero().squeeze(1)
             left = left[torch.isin(rows[left], self.affordable(rows[left]))]
             if not len(left):
                 return top
             now, which = rows[left], at[left]
-            self.note(now, cuts[left, which])
+            self.note(now, cuts[left, which], top.rating[left])
             other, steps = self._rate(now, trials[left, which])
             before = top.values[left]
             lead = (other.values - before) / before.abs() - LEAST_GAIN
-            self.note(now, lead)  # a step that is only just better, or only just not, is a close call
+            # A step that is only just better, or only just not, is a close call.
+            self.note(now, lead, top.rating[left], other.rating)
             at[left] += 1
             better = lead > 0
             up, new = left[better], better.nonzero().squeeze(1)
-            self.note(rows[up], steps.clearance[new])
+            self.note(rows[up], steps.clearance[new], other.rating[new])
             top = top.put(up, other.take(new))
             trials[up], cuts[up], counts[up], at[up] = steps.paths[new], steps.cuts[new], steps.counts[new], 0
 
@@ -203,7 +287,8 @@ class _Climb:
         """Of each image the better of two ends, the first where they are equal."""
         lead = (other.values - best.values[rows]) / best.values[rows].abs()
         differs = (other.paths.sort(2).values != best.paths[rows].sort(2).values).flatten(1).any(1)
-        self.note(rows, (lead - LEAST_GAIN).masked_fill(~differs, torch.inf))
+        lead_told = (lead - LEAST_GAIN).masked_fill(~differs, torch.inf)
+        self.note(rows, lead_told, best.rating[rows], other.rating)
         wins = (differs & (lead > LEAST_GAIN)).nonzero().squeeze(1)
         return best.put(rows[wins], other.take(wins))
 
@@ -216,8 +301,8 @@ class _Climb:
         ordered, order = ranked(values)
         scale = top.values.abs()
         lead = (ordered[:, 0] - top.values) / scale - LEAST_GAIN
-        self.note(rows, top.gaps)
-        self.note(rows, lead)
+        self.note(rows, top.gaps, top.rating)
+        self.note(rows, lead, top.rating)
         gains = lead > 0
         if n_swaps > 1:
             self.note(rows, ((ordered[:, 0] - ordered[:, 1]) / scale).masked_fill(~gains, torch.inf))
@@ -226,17 +311,34 @@ class _Climb:
 
     def _rate(self, rows: Tensor, paths: Tensor) -> tuple[_Top, _Steps]:
         """The paths as ends of a climb, and the steps from there."""
-        rating = self.goal.rate(rows, paths)
         self.passes[rows] += self.goal.n_steps
-        model, paths = rating.model, rating.model.in_order(paths)
+        told = torch.full_like(rows, -1) if self._known is None else self._known.ratings.find(rows, paths)
+        new = (told < 0).nonzero().squeeze(1)
+        if len(new) == len(rows):
+            ratings = self._rated(rows, paths)
+        else:
+            assert self._known is not None
+            ratings = self._known.ratings.take(told.clamp(min=0))
+            if len(new):
+                ratings = ratings.put(new, self._rated(rows[new], paths[new]))
+        numbers = len(self._closest) + torch.arange(len(rows), device=rows.device)
+        top = replace(ratings.top, rating=numbers)
+        self._ratings.append(replace(ratings, images=rows, top=top))
+        self._closest = torch.cat((self._closest, torch.full_like(top.values, torch.inf)))
+        return top, ratings.steps
+
+    def _rated(self, rows: Tensor, given: Tensor) -> _Ratings:
+        rating = self.goal.rate(rows, given)
+        model, paths = rating.model, rating.model.in_order(given)
         swaps, gaps = _swaps(model, paths, self._n_swaps)
         margins = model.margins(paths)
         candidates = candidates_of(model, paths) if self._keeps else margins[:, :0]
-        return _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps), _Steps.of(model, paths)
+        top = _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps, rows)
+        return _Ratings(rows, given, top, _Steps.of(model, paths))
 
 
 @dataclass(frozen=True)
-class _Steps:
+class _Steps(_Rows):
     """What n images may try next: the model's best path, then with half of its changes, a quarter, …
 
     Attributes:
@@ -281,6 +383,58 @@ class _Steps:
         # A halved number comes to 1 and then to 0: all that are valid come first.
         counts = torch.stack(valid, 1).sum(1)
         return _Steps(torch.stack(paths, 1), torch.stack(cuts, 1), counts, clearance)
+
+
+@dataclass(frozen=True)
+class _Ratings(_Rows):
+    """N rated paths.
+
+    Attributes:
+        images: (N,) whose.
+        given: (N, L, k) as they were given to be rated.
+        top, steps: what was found.
+    """
+
+    images: Int[Tensor, "N"]
+    given: Int[Tensor, "N L k"]
+    top: _Top
+    steps: _Steps
+
+    def find(self, images: Int[Tensor, "n"], given: Int[Tensor, "n L k"]) -> Int[Tensor, "n"]:
+        """Which of these rated the same paths of the same images; -1: none."""
+        if not len(self.images):
+            return torch.full_like(images, -1)
+        same = (images.unsqueeze(1) == self.images) & (given.unsqueeze(1) == self.given).flatten(2).all(2)
+        return torch.where(same.any(1), same.to(torch.uint8).argmax(1), -1)
+
+
+@dataclass(frozen=True)
+class _Trail:
+    """What led to the paths of some images.
+
+    Attributes:
+        starts: where each image began.
+        ratings: on the way.
+        closest: (N,) of each rating the closest call that it led to.
+    """
+
+    starts: list[Proposal]
+    ratings: _Ratings
+    closest: Float[Tensor, "N"]
+
+    def take(self, rows: Int[Tensor, "b"], like: Tensor) -> _Trail:
+        own = self.ratings.images.unsqueeze(1) == rows
+        at = own.any(1).nonzero().squeeze(1)
+        ratings = replace(self.ratings.take(at), images=own[at].to(torch.uint8).argmax(1)).to(like)
+        starts = [Proposal(one.paths[rows].to(like.device), one.clearance[rows].to(like)) for one in self.starts]
+        return _Trail(starts, ratings, self.closest[at].to(like))
+
+    def clear(self, doubt: Doubt) -> _Trail:
+        """What is left of it without what is in doubt: no start where one is."""
+        bar = doubt.close_call.masked_fill(doubt.scores, torch.inf)
+        is_clear = all(bool((one.clearance > bar).all()) for one in self.starts)
+        at = (self.closest > bar[self.ratings.images]).nonzero().squeeze(1)
+        return _Trail(self.starts if is_clear else [], self.ratings.take(at), self.closest[at])
 
 
 def _aligned(model: Linear, current: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Int[Tensor, "n L k"]:

@@ -17,7 +17,7 @@ from neuron_path.attribution.problem import Problem
 from neuron_path.attribution.quadrature import Quadrature
 from neuron_path.errors import NeuronPathError
 from neuron_path.models.session import Session
-from neuron_path.search.goal import Effect
+from neuron_path.search.goal import Effect, Goal, Rating, Score
 from neuron_path.search.searches.exhaustive import Exhaustive
 from neuron_path.search.searches.linearized import Linearized
 from neuron_path.types import PathResult
@@ -267,6 +267,44 @@ def test_float32_finds_the_paths_of_float64(options: dict[str, Any], gain: float
     found = find(single, images.float(), targets, Linearized(**options))
     assert torch.equal(found.paths, exact.paths)
     torch.testing.assert_close(found.scores.double(), exact.scores, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("polish", [False, True])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("measure", ["complete", "effect"])
+def test_ratings_that_were_not_close_are_taken_over(
+    measure: str, k: int, polish: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float32 made a hundred times as rough: what is close by as much is rated again, and paths are float64's."""
+    model, single = (tiny.make("cls", 1, dtype, mlp_ratio=1.5, depth=5) for dtype in (torch.float64, torch.float32))
+    images, search = tiny.make_images(12), Linearized(measure=measure, polish=polish)
+    targets = model(images).argmax(1)
+    exact = find(model, images, targets, search, top_k=k)
+    generator, rated = torch.Generator().manual_seed(0), {torch.float32: 0, torch.float64: 0}
+
+    def shaken(values: Tensor) -> Tensor:
+        noise = torch.rand(values.shape, generator=generator, dtype=values.dtype) - 0.5
+        return values + 3e-5 * values.abs().amax(-1, keepdim=True) * noise
+
+    def rough(rate: Any) -> Any:
+        def rated_roughly(goal: Goal, rows: Tensor, paths: Tensor) -> Rating:
+            rating = rate(goal, rows, paths)
+            rated[rating.values.dtype] += len(rows)
+            if rating.values.dtype == torch.float64:
+                return rating
+            assert isinstance(rating.model, Sum)
+            values = rating.values * (1 + 3e-5 * (torch.rand(len(rows), generator=generator) - 0.5))
+            return rating._replace(values=values, model=Sum([shaken(gains) for gains in rating.model.gains]))
+
+        return rated_roughly
+
+    for kind in (Score, Effect):
+        monkeypatch.setattr(kind, "rate", rough(kind.rate))
+    monkeypatch.setattr("neuron_path.attribution.exactness._CLEAR", 1e-3)
+    found = find(single, images.float(), targets, search, top_k=k)
+    assert torch.equal(found.paths, exact.paths)
+    assert torch.equal(found.passes, exact.passes)  # pyright: ignore[reportArgumentType]
+    assert 0 < rated[torch.float64] < rated[torch.float32] / 2
 
 
 def test_passes_are_kept_to_and_more_of_them_find_no_less(images: Tensor, targets: Tensor) -> None:
