@@ -159,7 +159,7 @@ def test_revising_rates_only_blocks_in_doubt() -> None:
     doubtful = torch.zeros_like(found.clearance, dtype=torch.bool)
     doubtful[1, 2] = True
     Counting.rated.clear()
-    doubt = Doubt(doubtful, torch.zeros(2, dtype=torch.bool))
+    doubt = Doubt(doubtful, torch.zeros(2, dtype=torch.bool), torch.full((2,), torch.inf))
     settled = Greedy().revise(problem, Counting(), found, doubt, keep_candidates=True)
     assert Counting.rated == [2]
     assert torch.equal(settled.paths, found.paths)
@@ -179,7 +179,7 @@ def test_a_choice_that_turns_out_otherwise_is_followed_by_a_new_search() -> None
     doubtful = torch.zeros_like(found.clearance, dtype=torch.bool)
     doubtful[0, 1] = True
     Counting.rated.clear()
-    doubt = Doubt(doubtful, torch.zeros(2, dtype=torch.bool))
+    doubt = Doubt(doubtful, torch.zeros(2, dtype=torch.bool), torch.full((2,), torch.inf))
     settled = Greedy().revise(problem, Counting(), replace(found, paths=wrong), doubt)
     assert Counting.rated == list(range(1, len(problem.adapter.blocks)))
     assert torch.equal(settled.paths, found.paths)
@@ -189,7 +189,7 @@ def test_a_score_in_doubt_is_told_again_beside_one_that_is_not() -> None:
     coarse, fine = posed(tiny.make()), posed(tiny.make())
     fine = fine.take(fine.every_image, Quadrature("gauss_legendre", 24))
     draft, expected = Greedy().run(coarse, Counting()), Greedy().run(fine, Counting())
-    doubt = Doubt(torch.zeros_like(draft.clearance, dtype=torch.bool), torch.tensor([False, True]))
+    doubt = Doubt(torch.zeros_like(draft.clearance, dtype=torch.bool), torch.tensor([False, True]), torch.zeros(2))
     Counting.rated.clear()
     settled = Greedy().revise(fine, Counting(), draft, doubt)
     assert Counting.rated == []
