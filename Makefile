@@ -26,7 +26,7 @@ DEV := $(VENV)/.installed-dev
 .NOTPARALLEL:
 # Modules are compiled once, also where the shell would not keep them: tests start processes.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test test-core test-browser test-docs stress lint bench docs docs-build dist image clean
+.PHONY: help demo test test-core test-browser test-docs stress lint bench docs docs-build dist wheel image clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ dist: $(DEV) ## build what is published, in dist, and check it
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+
+wheel: ## try what is published: install it in a new environment of PYTHON, with CONSTRAINTS, and run the demo
+	.ci/wheel $(PYTHON) $(CONSTRAINTS)
 
 image: ## build the container image: TARGET=cpu or cuda, ENGINE=docker or another
 	$(ENGINE) build --target $(TARGET) --tag neuron-path:$(TARGET) $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name)=$($(name)))) .

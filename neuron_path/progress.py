@@ -86,7 +86,7 @@ def _unit(task: Task) -> str:
 
 def progress_bar(*, disable: bool = False) -> Progress:
     """A bar on standard error where somebody can watch it, a terminal or a notebook with ipywidgets; else lines."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=disable)  # an older rich ends a disabled bar with an empty line
     in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
     if not disable and not ((console.is_terminal and not console.is_jupyter) or in_notebook):
         return ProgressLines()

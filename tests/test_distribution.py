@@ -107,4 +107,7 @@ def test_every_python_that_is_named_is_tried() -> None:
 def test_continuous_integration_elsewhere_runs_the_same() -> None:
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "- run: .ci/run\n" in workflow
+    assert "- run: .ci/wheel python ${{ matrix.constraints }}\n" in workflow
+    tried = set(re.findall(r"constraints: \[?([\w.-]+)", workflow))
+    assert tried == {file.name for file in ROOT.glob("constraints*.txt")}
     assert all(re.fullmatch(r"\S+@[0-9a-f]{40} # v[\d.]+", used) for used in re.findall(r"uses: (.*)", workflow))
