@@ -396,7 +396,7 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
 
 
 _NEVER: Final = (
-    "Pruning on this model.",
+    "The paper's pruning protocol on this model; structural pruning: [pruning](pruning.md#a-pretrained-model).",
     "The paper's own models and ImageNet: `experiments/table1.py` does that where they are at hand.",
     "Ablation, knowledge neurons, conductance and guided influence patterns, for their cost.",
 )
