@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -145,6 +146,7 @@ class Linearized(Maximising):
             rows, paths = climb.swapped(rows, best)
             if len(rows):
                 best = climb.better(best, rows, climb.up(rows, paths))
+        climb.note(problem.every_image, best.order, best.rating)
         return self.found(
             climb.goal,
             best.paths,
@@ -201,6 +203,7 @@ class _Top(_Rows):
         values: (n,).
         along: (n, 2, m); see `Rating`.
         margins: (n, L); see `PathResult`.
+        order: (n,) how clear the order of each block's neurons is, relative to what the largest counts.
         candidates: (n, G) of all blocks side by side, G = 0 where they are not kept.
         swaps: (n, c, L, k) the paths that differ in the most promising swap, the next one, …
         gaps: (n,) by how much the last of these is more promising than the next, as a share of the value.
@@ -211,6 +214,7 @@ class _Top(_Rows):
     values: Float[Tensor, "n"]
     along: Float[Tensor, "n 2 m"]
     margins: Float[Tensor, "n L"]
+    order: Float[Tensor, "n"]
     candidates: Float[Tensor, "n G"]
     swaps: Int[Tensor, "n c L k"]
     gaps: Float[Tensor, "n"]
@@ -344,7 +348,10 @@ class _Climb:
         swaps, gaps = _swaps(model, paths, self._n_swaps)
         margins = model.margins(paths)
         candidates = candidates_of(model, paths) if self._keeps else margins[:, :0]
-        top = _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps, rows)
+        counts = model.value(paths).view(-1, 1, 1) - torch.stack(model.without(paths), 1)
+        apart = (counts[..., :-1] - counts[..., 1:]).abs().flatten(1) / counts.abs().amax((1, 2)).unsqueeze(1)
+        order = F.pad(apart, (0, 1), value=torch.inf).amin(1)
+        top = _Top(paths, rating.values, rating.along, margins, order, candidates, swaps, gaps, rows)
         return _Ratings(rows, given, top, _Steps.of(model, paths))
 
 

@@ -285,6 +285,10 @@ def test_what_is_taken_over_may_become_close_on_another_way(monkeypatch: pytest.
     assert_found_in_rough_float32(Linearized(measure="effect", polish=True), 1, 10, 1e-2, 2e-2, monkeypatch)
 
 
+def test_the_order_within_a_block_is_a_call_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_found_in_rough_float32(Linearized(measure="effect"), 8, 5, 1e-4, 2e-4, monkeypatch)
+
+
 def assert_found_in_rough_float32(
     search: Linearized, k: int, seed: int, noise: float, clear: float, monkeypatch: pytest.MonkeyPatch
 ) -> dict[torch.dtype, int]:
