@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -106,11 +107,18 @@ class Linearized(Maximising):
         keep_candidates: bool = False,
     ) -> Found:
         """Search again, rating again those paths only about which a call was close; where the paths come out as they
-        were, their scores are kept."""
+        were, their scores are kept. Where the way turns, and comes to a close call about another path, again."""
         options: dict[str, Any] = {"top_k": top_k, "per_block": per_block, "keep_candidates": keep_candidates}
         if not isinstance(draft.trail, _Trail) or not doubt.blocks.any():
             return super().revise(problem, scorer, draft, doubt, **options)
-        return self._climbed(problem, draft.trail.clear(doubt), None if doubt.scores.any() else draft, **options)
+        bar = doubt.close_call.masked_fill(doubt.scores, torch.inf)
+        known, kept = draft.trail.clear(bar), None if doubt.scores.any() else draft
+        while True:
+            found = self._climbed(problem, known, kept, **options)
+            assert isinstance(found.trail, _Trail)
+            known = found.trail.clear(bar)
+            if len(known.closest) == len(found.trail.closest):
+                return replace(found, trail=None)
 
     def _climbed(
         self,
@@ -138,6 +146,7 @@ class Linearized(Maximising):
             rows, paths = climb.swapped(rows, best)
             if len(rows):
                 best = climb.better(best, rows, climb.up(rows, paths))
+        climb.note(problem.every_image, best.order, best.rating)
         return self.found(
             climb.goal,
             best.paths,
@@ -194,6 +203,7 @@ class _Top(_Rows):
         values: (n,).
         along: (n, 2, m); see `Rating`.
         margins: (n, L); see `PathResult`.
+        order: (n,) how clear the order of each block's neurons is, relative to what the largest counts.
         candidates: (n, G) of all blocks side by side, G = 0 where they are not kept.
         swaps: (n, c, L, k) the paths that differ in the most promising swap, the next one, …
         gaps: (n,) by how much the last of these is more promising than the next, as a share of the value.
@@ -204,6 +214,7 @@ class _Top(_Rows):
     values: Float[Tensor, "n"]
     along: Float[Tensor, "n 2 m"]
     margins: Float[Tensor, "n L"]
+    order: Float[Tensor, "n"]
     candidates: Float[Tensor, "n G"]
     swaps: Int[Tensor, "n c L k"]
     gaps: Float[Tensor, "n"]
@@ -234,6 +245,7 @@ class _Climb:
         self.clearance = goal.problem.clean.embedded.new_full((goal.problem.n_images,), torch.inf)
         self._ratings: list[_Ratings] = []
         self._closest = self.clearance[:0]  # of each rating, the closest call about it
+        self._is_rough = self.clearance[:0].bool()  # whether it is by float32
 
     def starts(self, top_k: int, most: int | None) -> list[Proposal]:
         """The paths to begin from."""
@@ -243,7 +255,7 @@ class _Climb:
 
     def trail(self, starts: list[Proposal]) -> _Trail:
         """What led to the paths."""
-        return _Trail(starts, _Ratings.cat(self._ratings), self._closest)
+        return _Trail(starts, _Ratings.cat(self._ratings), self._closest, self._is_rough)
 
     def note(self, rows: Int[Tensor, "n"], leads: Float[Tensor, "n"], *ratings: Int[Tensor, "n"]) -> None:
         """Remember a call of the images `rows` if it is their closest, and the closest about the ratings behind it."""
@@ -314,17 +326,20 @@ class _Climb:
         self.passes[rows] += self.goal.n_steps
         told = torch.full_like(rows, -1) if self._known is None else self._known.ratings.find(rows, paths)
         new = (told < 0).nonzero().squeeze(1)
+        is_rough = torch.full_like(told, self.clearance.dtype != torch.float64, dtype=torch.bool)
         if len(new) == len(rows):
             ratings = self._rated(rows, paths)
         else:
             assert self._known is not None
             ratings = self._known.ratings.take(told.clamp(min=0))
+            is_rough = (told >= 0) & self._known.is_rough[told]
             if len(new):
                 ratings = ratings.put(new, self._rated(rows[new], paths[new]))
         numbers = len(self._closest) + torch.arange(len(rows), device=rows.device)
         top = replace(ratings.top, rating=numbers)
         self._ratings.append(replace(ratings, images=rows, top=top))
         self._closest = torch.cat((self._closest, torch.full_like(top.values, torch.inf)))
+        self._is_rough = torch.cat((self._is_rough, is_rough))
         return top, ratings.steps
 
     def _rated(self, rows: Tensor, given: Tensor) -> _Ratings:
@@ -333,7 +348,10 @@ class _Climb:
         swaps, gaps = _swaps(model, paths, self._n_swaps)
         margins = model.margins(paths)
         candidates = candidates_of(model, paths) if self._keeps else margins[:, :0]
-        top = _Top(paths, rating.values, rating.along, margins, candidates, swaps, gaps, rows)
+        counts = model.value(paths).view(-1, 1, 1) - torch.stack(model.without(paths), 1)
+        apart = (counts[..., :-1] - counts[..., 1:]).abs().flatten(1) / counts.abs().amax((1, 2)).unsqueeze(1)
+        order = F.pad(apart, (0, 1), value=torch.inf).amin(1)
+        top = _Top(paths, rating.values, rating.along, margins, order, candidates, swaps, gaps, rows)
         return _Ratings(rows, given, top, _Steps.of(model, paths))
 
 
@@ -416,25 +434,30 @@ class _Trail:
         starts: where each image began.
         ratings: on the way.
         closest: (N,) of each rating the closest call that it led to.
+        is_rough: (N,) whether it is by float32.
     """
 
     starts: list[Proposal]
     ratings: _Ratings
     closest: Float[Tensor, "N"]
+    is_rough: Bool[Tensor, "N"]
 
     def take(self, rows: Int[Tensor, "b"], like: Tensor) -> _Trail:
         own = self.ratings.images.unsqueeze(1) == rows
         at = own.any(1).nonzero().squeeze(1)
         ratings = replace(self.ratings.take(at), images=own[at].to(torch.uint8).argmax(1)).to(like)
         starts = [Proposal(one.paths[rows].to(like.device), one.clearance[rows].to(like)) for one in self.starts]
-        return _Trail(starts, ratings, self.closest[at].to(like))
+        return _Trail(starts, ratings, self.closest[at].to(like), self.is_rough[at].to(like.device))
 
-    def clear(self, doubt: Doubt) -> _Trail:
-        """What is left of it without what is in doubt: no start where one is."""
-        bar = doubt.close_call.masked_fill(doubt.scores, torch.inf)
+    def clear(self, bar: Float[Tensor, "b"]) -> _Trail:
+        """What is left of it without what float32 leaves in doubt, by a call below the image's bar: no start where one
+        is, and of a path that was rated twice, neither."""
         is_clear = all(bool((one.clearance > bar).all()) for one in self.starts)
-        at = (self.closest > bar[self.ratings.images]).nonzero().squeeze(1)
-        return _Trail(self.starts if is_clear else [], self.ratings.take(at), self.closest[at])
+        which = torch.cat((self.ratings.images.unsqueeze(1), self.ratings.given.flatten(1)), 1)
+        same = which.unique(dim=0, return_inverse=True)[1]
+        closest = torch.full_like(self.closest, torch.inf).scatter_reduce(0, same, self.closest, "amin")[same]
+        at = (~self.is_rough | (closest > bar[self.ratings.images])).nonzero().squeeze(1)
+        return _Trail(self.starts if is_clear else [], self.ratings.take(at), self.closest[at], self.is_rough[at])
 
 
 def _aligned(model: Linear, current: Int[Tensor, "n L k"], others: Int[Tensor, "n L k"]) -> Int[Tensor, "n L k"]:
