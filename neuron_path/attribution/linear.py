@@ -205,8 +205,7 @@ class Product(Linear):
 
     def _best_of(self, starts: Int[Tensor, "A n L k"], ends: Sequence[Proposal]) -> Proposal:
         """The best start, and the ascent from it; where all are ends of ascents, the best of these."""
-        weight, slope, _ = self._sums(starts)
-        values = (weight * slope).mean(-1)  # (A, n)
+        values = self.value(starts)  # (A, n)
         best = values.argmax(0)
         every = torch.arange(values.shape[1], device=values.device)
         # Another start that is as good and elsewhere may lead elsewhere.
@@ -219,9 +218,9 @@ class Product(Linear):
         clearance = torch.stack([one.clearance for one in ends])[best, every]
         return Proposal(starts[best, every], torch.minimum(gap, clearance))
 
-    def value(self, paths: Tensor) -> Tensor:
+    def value(self, paths: Int[Tensor, "*A n L k"]) -> Float[Tensor, "*A n"]:
         weight, slope, _ = self._sums(paths)
-        return (weight * slope).mean(1)
+        return (weight * slope).mean(-1)
 
     def without(self, paths: Tensor) -> list[Tensor]:
         weight, slope, chosen = self._sums(paths)
