@@ -11,7 +11,7 @@ peak memory is read, too, after the first picture and after the last.
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,13 +25,14 @@ from playwright.sync_api import sync_playwright
 import neuron_path
 from benchmarks import real
 from benchmarks.harness import Spread, Table, console, positive, record, show, spread
-from neuron_path.app.page import served
 from neuron_path.app.workbench import Choice, Workbench
 from neuron_path.cli.hydra_app import compose_config
 from neuron_path.report.notebook import figure_as_html
+from tests.browser.app import app
 from tests.browser.chromium import QUIET, find_chromium
 
 STAGES = ("prepare", "search", "figure")
+DRAWN = "() => document.querySelector('#path img')?.complete"
 
 
 def stages(bench: Workbench, files: Sequence[Path]) -> dict[str, list[float]]:
@@ -50,10 +51,10 @@ def stages(bench: Workbench, files: Sequence[Path]) -> dict[str, list[float]]:
     return {name: values[1:] for name, values in seconds.items()}
 
 
-def drops(bench: Workbench, files: Sequence[Path]) -> tuple[list[float], list[float]]:
+def drops(settings: Sequence[str], files: Sequence[Path]) -> tuple[list[float], list[float]]:
     """Seconds from the drop to the figure, and the server's peak memory until then in MiB; the first one warms up."""
     seconds, peaks = [], []
-    with served(bench) as address, sync_playwright() as playwright:
+    with app(settings, Path.cwd()) as (address, server), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(QUIET))
         for file in files:
             page = browser.new_page()
@@ -63,19 +64,19 @@ def drops(bench: Workbench, files: Sequence[Path]) -> tuple[list[float], list[fl
             target.wait_for(state="attached")
             start = time.perf_counter()
             target.set_input_files(file)
-            page.locator("#path img").wait_for()
+            page.wait_for_function(DRAWN)  # asks with each frame, a locator only twice a second
             seconds.append(time.perf_counter() - start)
             page.close()
-            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+            status = Path(f"/proc/{server}/status").read_text(encoding="ascii")
+            peaks += [int(kib) / 2**10 for kib in re.findall(r"VmHWM:\s+(\d+) kB", status)]
         browser.close()
     return seconds[1:], peaks[1:]
 
 
 def measure(settings: Sequence[str], files: Sequence[Path]) -> dict[str, Any]:
     """Raw seconds and peak memory of a model's page."""
-    bench = Workbench(compose_config(settings), settings)
-    parts = stages(bench, files)
-    seconds, peaks = drops(bench, files)
+    seconds, peaks = drops(settings, files)
+    parts = stages(Workbench(compose_config(settings), settings), files)
     return {"browser": seconds, "stages": parts, "peak_mib": peaks}
 
 

@@ -6,11 +6,12 @@ line of what is wrong.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, Final
 
 import pandas as pd
@@ -50,22 +51,10 @@ _CSS: Final = """
 """
 
 
-def build_page(bench: Workbench) -> Any:
-    """The page of a workbench, a `gradio.Blocks`.
-
-    Raises:
-        NeuronPathError: Gradio is not installed.
-    """
-    gr = _gradio()
-    with gr.Blocks(title="NeuronPath", analytics_enabled=False, delete_cache=(600, _KEPT)) as page:
-        gr.Markdown("# NeuronPath\nWhich neurons drive this prediction, one in each block from input to output?")
-        _Page(gr, bench).connect()
-    page.queue(max_size=_WAITING, default_concurrency_limit=1)
-    return page
-
-
 Shown = dict[Any, Any]
 """What components show from now on."""
+Call = tuple[Future[Shown], Callable[..., Shown], tuple[Any, ...]]
+"""Where the answer goes, the function and what it is given."""
 
 
 class _Page:
@@ -73,8 +62,7 @@ class _Page:
 
     def __init__(self, gr: Any, bench: Workbench) -> None:
         self._gr, self._bench = gr, bench
-        # One thread for all requests: each other one would have memory and a team of torch's threads of its own.
-        self._worker = ThreadPoolExecutor(1, "model")
+        self._calls: SimpleQueue[Call] = SimpleQueue()
         self.state = gr.State(None, time_to_live=_KEPT)
         self.error = gr.Markdown(elem_id="error")
         with gr.Row():
@@ -146,9 +134,11 @@ class _Page:
     def _on(self, event: Callable[..., Any], use: Callable[..., Shown], inputs: list[Any], outputs: list[Any]) -> None:
         """Let an event show what `use` gives, or the one line of what is wrong."""
 
-        def guarded(*given: Any) -> Shown:
+        async def guarded(*given: Any) -> Shown:
+            answer: Future[Shown] = Future()
+            self._calls.put((answer, use, given))
             try:
-                return {self.error: "", **self._worker.submit(use, *given).result()}
+                return {self.error: "", **await asyncio.wrap_future(answer)}
             except NeuronPathError as mistake:
                 return {self.error: f"**{_as_text(str(mistake))}**"}
 
@@ -161,6 +151,17 @@ class _Page:
             concurrency_limit=1,
             concurrency_id="model",  # one at a time of all, not of each
         )
+
+    def answer(self) -> None:
+        """Make the calls, in their order, until this thread is interrupted."""
+        while True:
+            answer, use, given = self._calls.get()
+            if not answer.set_running_or_notify_cancel():
+                continue  # who asked is gone
+            try:
+                answer.set_result(use(*given))
+            except Exception as problem:  # raised where it was asked
+                answer.set_exception(problem)
 
     def _show(self, picture: Picture, *chosen: Any) -> Shown:
         bench = self._bench
@@ -224,24 +225,30 @@ class _Page:
         return {} if name is None else {self.other_file: None, **self._beside(self._bench.picked(name), *given)}
 
 
-@contextmanager
-def served(bench: Workbench, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
-    """Serve the page for as long as the block runs, and yield its address.
+def serve(bench: Workbench, host: str, port: int | None, say: Callable[[str], object]) -> None:
+    """Say the page's address and serve it until this thread is interrupted.
 
-    Uploads go to a folder of its own, which is deleted in the end. Nothing is sent anywhere.
+    Uploads go to a folder of its own, which is deleted in the end. Nothing is sent anywhere. The calling thread, which
+    made the workbench, also answers the requests, one after another: each other thread that uses torch would have
+    memory and a team of threads of its own, and two teams hinder each other.
 
     Raises:
         NeuronPathError: Gradio is not installed, or the port is taken.
     """
+    gr = _gradio()
     with tempfile.TemporaryDirectory(prefix="neuron-path-app-") as folder:
         os.environ |= {
             "GRADIO_TEMP_DIR": folder,
             "GRADIO_ANALYTICS_ENABLED": "False",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
-        page = build_page(bench)
+        with gr.Blocks(title="NeuronPath", analytics_enabled=False, delete_cache=(600, _KEPT)) as blocks:
+            gr.Markdown("# NeuronPath\nWhich neurons drive this prediction, one in each block from input to output?")
+            page = _Page(gr, bench)
+            page.connect()
+        blocks.queue(max_size=_WAITING, default_concurrency_limit=1)
         try:
-            _, address, _ = page.launch(
+            _, address, _ = blocks.launch(
                 server_name=host,
                 server_port=port,
                 share=False,
@@ -263,10 +270,11 @@ def served(bench: Workbench, host: str = "127.0.0.1", port: int | None = None) -
             raise NeuronPathError(
                 f"The page cannot be served at {host}, port {port or 'any'}: {problem}. Choose another with --port=N."
             ) from problem
+        say(address)
         try:
-            yield address
+            page.answer()
         finally:
-            page.close(verbose=False)
+            blocks.close(verbose=False)
 
 
 def check_gradio() -> None:

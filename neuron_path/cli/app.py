@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from neuron_path.cli.arguments import parse_arguments, whole_number
@@ -27,7 +26,7 @@ temporary folder that is deleted in the end.
 
 def show(arguments: Sequence[str]) -> None:
     """Serve the page until it is stopped."""
-    from neuron_path.app.page import check_gradio, served
+    from neuron_path.app.page import check_gradio, serve
     from neuron_path.app.workbench import Workbench
     from neuron_path.cli.hydra_app import compose_config
 
@@ -35,10 +34,8 @@ def show(arguments: Sequence[str]) -> None:
     port = whole_number("--port", options["--port"]) if "--port" in options else None
     check_gradio()  # before weights are loaded
     bench = Workbench(compose_config(settings), settings, options.get("--run"))
-    with served(bench, options.get("--host", "127.0.0.1"), port) as address:
-        print(f"NeuronPath is at {address}: stop it with Ctrl-C.", flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:  # which is how it ends
-            return
+    host = options.get("--host", "127.0.0.1")
+    try:
+        serve(bench, host, port, lambda address: print(f"NeuronPath is at {address}: stop it with Ctrl-C.", flush=True))
+    except KeyboardInterrupt:  # which is how it ends
+        return

@@ -13,9 +13,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 import neuron_path
-from neuron_path.app.page import served
 from neuron_path.app.workbench import Workbench
 from neuron_path.cli.hydra_app import compose_config
+from tests.browser.app import app
 from tests.command import call
 
 pytestmark = pytest.mark.browser
@@ -25,12 +25,9 @@ SETTINGS = ["trainer=cpu", "data.limit=12"]
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     here = tmp_path_factory.mktemp("here")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(here)
-        with served(Workbench(compose_config(SETTINGS), SETTINGS)) as address:
-            assert address.startswith("http://127.0.0.1:")
-            yield address
-        assert list(here.iterdir()) == []  # nothing is written where it was started
+    with app(SETTINGS, here) as (address, _):
+        yield address
+    assert list(here.iterdir()) == []  # nothing is written where it was started
 
 
 @pytest.fixture
