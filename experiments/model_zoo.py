@@ -5,7 +5,7 @@
 
 The runs are of the same images with the same labels, each with the scorer that `scorer=` names, by default its own one.
 Of each image it takes the target's probability, and its change when the path is removed: in all blocks, and in each
-alone (L + 1 forward passes of an image). Models are compared by pairs: Spearman's correlation over images and over
+alone (L + 2 forward passes of an image). Models are compared by pairs: Spearman's correlation over images and over
 blocks (by relative depth), Mantel's test of the class similarities. p-values are Holm-corrected over a column.
 """
 
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
-import neuron_path
+from neuron_path.attribution.target import PROBABILITY
 from neuron_path.classes.grouping import group_paths
 from neuron_path.classes.methods import compare_methods
 from neuron_path.config import FileHeadConfig, FittedHeadConfig, stored_config
 from neuron_path.errors import NeuronPathError
+from neuron_path.interventions.evaluate import Evaluator, Intervention, Subject
+from neuron_path.models.session import Session
 from neuron_path.pipeline.build import build_study
 from neuron_path.pipeline.head import HEAD_FILE
 from neuron_path.pipeline.lending import reader
@@ -89,8 +91,8 @@ def study(run_dir: Path, scorer: str | None) -> Studied:
     for start in range(0, len(rows), BATCH):
         some = rows.iloc[start : start + BATCH]
         images = read(some["sample_id"].tolist())
-        paths = torch.from_numpy(np.stack(some["path"].tolist())).long()
-        before, after = _removed(opened.session.model, images, paths, some["target"].tolist())
+        paths = opened.session.check_paths(torch.from_numpy(np.stack(some["path"].tolist())), len(some))
+        before, after = _removed(opened.session, images, paths, torch.tensor(some["target"].to_numpy()))
         clean.append(before)
         changes.append(100 * (after - before.unsqueeze(1)) / before.unsqueeze(1))
     edited = torch.cat(changes).double().numpy()
@@ -98,15 +100,18 @@ def study(run_dir: Path, scorer: str | None) -> Studied:
     return Studied(name, rows, torch.cat(clean).double().numpy(), edited[:, 0], edited[:, 1:])
 
 
-def _removed(model: torch.nn.Module, images: Tensor, paths: Tensor, targets: list[int]) -> tuple[Tensor, Tensor]:
+def _removed(session: Session, images: Tensor, paths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The target's probability (B,), and with the path removed in all blocks, then in each alone (B, 1 + L)."""
     alone = [torch.full_like(paths, -1) for _ in range(paths.shape[1])]
     for block, path in enumerate(alone):
         path[:, block] = paths[:, block]
-    measured = [
-        neuron_path.intervene(model, images, path, return_values=True, targets=targets)[1:] for path in (paths, *alone)
-    ]
-    return measured[0][0], torch.stack([after for _, after in measured], dim=1)
+    edits = [Subject(path) for path in (paths, *alone)]
+    with session.active():
+        clean, measured = Evaluator([Intervention("remove")]).measure(session, images, targets, edits, len(images))
+    before, *after = (
+        PROBABILITY.probability(logits, targets) for logits in (clean, *(one.logits[0] for one in measured))
+    )
+    return before, torch.stack(after, dim=1)
 
 
 def compare(studied: list[Studied]) -> pd.DataFrame:
