@@ -56,6 +56,8 @@ METHODS: Final[dict[str, Method]] = {
     "gradient_x_activation": Method("gradient × activation", "gradient_x_activation", is_ranking=True),
     "integrated_gradients": Method("integrated gradients", "integrated_gradients", n_steps=4, is_ranking=True),
     "conductance": Method("conductance", "conductance", n_steps=4, is_ranking=True),
+    "ablation": Method("ablation", "ablation", is_ranking=True),
+    "knowledge_neurons": Method("knowledge neurons", "knowledge_neurons", is_ranking=True),
     "activation": Method("activation", "activation", is_ranking=True),
     "influence_pattern": Method("influence pattern", "influence_pattern", is_ranking=True),
     "guided_influence_pattern": Method("guided influence pattern", "guided_influence_pattern"),
