@@ -11,47 +11,33 @@ from neuron_path.stats.intervals import Interval, bootstrap_means
 _AT_ONCE = 2**21  # weights drawn at once
 
 
-def crossed_mean(values: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 1999, seed: int = 0) -> Interval:
-    """Return the mean of values that depend on a seed and an image, with an interval over both.
+def crossed_means(
+    values: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 1999, seed: int = 0
+) -> list[Interval]:
+    """Return the means of values that depend on a seed and an image, each with an interval over both.
 
     Seeds and images are redrawn with replacement, each on its own, and a value counts as often as its seed was drawn
     times its image (the pigeonhole bootstrap; Owen, Annals of Applied Statistics 2007, doi 10.1214/07-AOAS122). With
     few seeds it knows little about how these differ; with one, only the images are redrawn.
 
     Args:
-        values: (S, n) one number per seed and image; NaN where that seed has not seen that image.
+        values: (K, S, n) tables of one number per seed and image, which share their redraws; NaN, at the same places in
+            every table, where that seed has not seen that image.
         confidence: probability that the interval is to hold, in (0, 1).
         n_resamples: number of redraws.
         seed: of the redraws.
 
     Returns:
-        Mean of all values and bounds, in their unit; ``n`` counts the images that any seed has seen. For one image the
-        bounds are NaN.
+        Of each table mean of all values and bounds, in their unit; ``n`` counts the images that any seed has seen. For
+        one image the bounds are NaN.
 
     Raises:
-        NeuronPathError: another shape, a seed without any value, infinite values, arguments out of range.
+        NeuronPathError: another shape, a seed without any value, infinite values, NaN at different places, arguments
+            out of range.
 
-    >>> interval = crossed_mean([[1.0, 0.0, np.nan], [1.0, np.nan, 1.0]])
+    >>> (interval,) = crossed_means([[[1.0, 0.0, np.nan], [1.0, np.nan, 1.0]]])
     >>> interval.mean, interval.n
     (0.75, 3)
-    """
-    table = np.asarray(values, dtype=np.float64)
-    return crossed_means(table[None], confidence=confidence, n_resamples=n_resamples, seed=seed)[0]
-
-
-def crossed_means(
-    values: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 1999, seed: int = 0
-) -> list[Interval]:
-    """Return the interval of each of K tables of values that share their seeds and images, from the same redraws.
-
-    Args:
-        values: (K, S, n); NaN at the same places in every table.
-        confidence: as for :func:`crossed_mean`.
-        n_resamples: as there.
-        seed: as there.
-
-    Raises:
-        NeuronPathError: as there, and NaN at different places.
     """
     tables = np.asarray(values, dtype=np.float64)
     seen = _seen(tables)
@@ -76,7 +62,7 @@ def crossed_means(
 def _seen(tables: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where there are values: (S, n)."""
     if tables.ndim != 3 or not tables.size:
-        raise NeuronPathError(f"The values to average have shape {tables.shape[1:]}; expected (seeds, images).")
+        raise NeuronPathError(f"The values to average have shape {tables.shape}; expected (tables, seeds, images).")
     seen = ~np.isnan(tables)
     if (seen != seen[0]).any():
         raise NeuronPathError("The tables to average have values for different seeds and images: compare the same.")

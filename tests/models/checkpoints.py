@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.models.checkpoint import load_checkpoint
+from neuron_path.models.checkpoint import open_checkpoint, put
 
 WIDTH, DEPTH, HEADS, CLASSES = 24, 2, 3, 5
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
@@ -37,10 +37,15 @@ def logits(model: nn.Module, size: int = 32) -> Tensor:
         return model(pictures)
 
 
+def load(model: nn.Module, file: Path, *, key: str | None = None) -> None:
+    """Load a file's weights into a timm model."""
+    put(model, open_checkpoint(file, key=key))
+
+
 def assert_loads(file: Path, source: nn.Module, *, key: str | None = None, **options: Any) -> None:
     """The file gives a fresh model of these options the logits of its source."""
     model = make(**options)
-    load_checkpoint(model, file, key=key)
+    load(model, file, key=key)
     torch.testing.assert_close(logits(model), logits(source), atol=1e-6, rtol=0)
 
 
@@ -49,7 +54,7 @@ def refusal(file: Path, model: nn.Module | None = None, *, key: str | None = Non
     model = model or make()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(NeuronPathError) as caught:
-        load_checkpoint(model, file, key=key)
+        load(model, file, key=key)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 900

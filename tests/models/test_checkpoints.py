@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from neuron_path.models.checkpoint import load_checkpoint
 from tests.models.checkpoints import (
     CLASSES,
     WIDTH,
@@ -28,6 +27,7 @@ from tests.models.checkpoints import (
     as_hugging_face,
     as_hugging_face_dinov2,
     assert_loads,
+    load,
     logits,
     make,
     refusal,
@@ -48,7 +48,7 @@ def test_google_s_npz(tmp_path: Path, prefix: str) -> None:
 def test_google_s_npz_loads_as_timm_loads_it(tmp_path: Path, size: int) -> None:
     file = save_npz(tmp_path / "ViT-B_16.npz", as_google(make(seed=0)))
     mine, theirs = make(img_size=size), make(img_size=size)
-    load_checkpoint(mine, file)
+    load(mine, file)
     theirs.load_pretrained(str(file))  # type: ignore[operator]
     assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in mine.state_dict().items())
 
@@ -63,20 +63,20 @@ def test_google_s_npz_without_a_head(tmp_path: Path) -> None:
     file = save_npz(tmp_path / "v.npz", as_google(source := make(seed=0), head=False))
     assert "The file has no head: give num_classes=0 (+model.kwargs.num_classes=0)." in refusal(file)
     bare = make(num_classes=0)
-    load_checkpoint(bare, file)
+    load(bare, file)
     source.reset_classifier(0)  # type: ignore[operator]
     torch.testing.assert_close(logits(bare), logits(source), atol=1e-6, rtol=0)
 
 
 def test_a_model_without_a_head_takes_none(tmp_path: Path) -> None:
-    load_checkpoint(make(num_classes=0), save_npz(tmp_path / "v.npz", as_google(make(seed=0))))
+    load(make(num_classes=0), save_npz(tmp_path / "v.npz", as_google(make(seed=0))))
 
 
 def test_google_s_npz_with_the_layer_before_the_head(tmp_path: Path) -> None:
     held = as_google(make(seed=0)) | {"pre_logits/kernel": np.zeros((24, 24)), "pre_logits/bias": np.zeros(24)}
     file = save_npz(tmp_path / "v.npz", held)
     assert "a layer that timm's models lack (pre_logits)" in refusal(file)
-    load_checkpoint(make(num_classes=0), file)
+    load(make(num_classes=0), file)
 
 
 def test_google_s_npz_of_more_blocks(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_position_embeddings_are_resized(
 ) -> None:
     source, model = make(seed=0), make(img_size=size)
     save_file(writer(source), tmp_path / "v.safetensors")
-    load_checkpoint(model, tmp_path / "v.safetensors")
+    load(model, tmp_path / "v.safetensors")
     found, saved = model.state_dict(), source.state_dict()
     expected = resample_abs_pos_embed(saved["pos_embed"], [side // 8 for side in size], [4, 4], num_prefix_tokens=1)
     torch.testing.assert_close(found.pop("pos_embed"), expected, atol=1e-6, rtol=0)
@@ -346,7 +346,7 @@ def test_floating_point_is_converted(tmp_path: Path, dtype: torch.dtype) -> None
     source = make(seed=0)
     torch.save({name: tensor.to(dtype) for name, tensor in source.state_dict().items()}, tmp_path / "v.pth")
     model = make()
-    load_checkpoint(model, tmp_path / "v.pth")
+    load(model, tmp_path / "v.pth")
     assert all(
         torch.equal(tensor, source.state_dict()[name].to(dtype).float()) for name, tensor in model.state_dict().items()
     )

@@ -22,9 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_saver import save as save_in_shards
 
-from neuron_path.models.checkpoint import load_checkpoint
 from neuron_path.models.heads import attach_head, load_head
-from tests.models.checkpoints import WIDTH, Weights, assert_loads, logits, make, refusal
+from tests.models.checkpoints import WIDTH, Weights, assert_loads, load, logits, make, refusal
 
 
 @dataclasses.dataclass
@@ -327,7 +326,7 @@ def test_a_linear_head_under_an_unusual_name_is_taken_by_its_key(tmp_path: Path)
     assert f"head.path={tmp_path / 'v.safetensors'} head.key=mlp_head." in told
     model = make(num_classes=0)
     with pytest.warns(UserWarning, match=r"left out: mlp_head\."):
-        load_checkpoint(model, tmp_path / "v.safetensors")
+        load(model, tmp_path / "v.safetensors")
     attach_head(model, load_head(tmp_path / "v.safetensors", key="mlp_head"))
     torch.testing.assert_close(logits(model), logits(source), atol=1e-6, rtol=0)
 
@@ -379,7 +378,7 @@ def test_an_mlp_head_is_told(tmp_path: Path, body: str) -> None:
     model = make(num_classes=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is left out
-        load_checkpoint(model, tmp_path / "v.safetensors")
+        load(model, tmp_path / "v.safetensors")
     torch.testing.assert_close(logits(model), logits(source), atol=1e-6, rtol=0)
 
 

@@ -12,8 +12,17 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from neuron_path.models.checkpoint import load_checkpoint
-from tests.models.checkpoints import CLASSES, DEPTH, WIDTH, Weights, as_hugging_face_dinov2, assert_loads, make, refusal
+from tests.models.checkpoints import (
+    CLASSES,
+    DEPTH,
+    WIDTH,
+    Weights,
+    as_hugging_face_dinov2,
+    assert_loads,
+    load,
+    make,
+    refusal,
+)
 
 
 def filled(model: nn.Module) -> Any:
@@ -60,7 +69,7 @@ def test_torchvision_s_pictures_are_prepared_as_torchvision_does(tmp_path: Path)
     torch.save(torchvision_vit().state_dict(), tmp_path / "vit.pth")
     model: Any = make()
     assert model.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
-    load_checkpoint(model, tmp_path / "vit.pth")
+    load(model, tmp_path / "vit.pth")
     found = model.pretrained_cfg
     assert (found["mean"], found["std"]) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (found["interpolation"], found["crop_pct"], found["crop_mode"]) == ("bilinear", 0.875, "center")
@@ -122,7 +131,7 @@ def test_names_that_transformers_5_has_in_memory(tmp_path: Path, kind: str, pref
     filled(source)
     torch.save({prefix + name: value for name, value in source.state_dict().items()}, tmp_path / "vit.pt")
     model = make(**options)
-    load_checkpoint(model, tmp_path / "vit.pt")
+    load(model, tmp_path / "vit.pt")
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     output = source(images)
     expected = output.logits if kind == "vit" else output.pooler_output

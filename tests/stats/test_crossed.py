@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuron_path.errors import NeuronPathError
-from neuron_path.stats.crossed import crossed_mean, crossed_means
+from neuron_path.stats.crossed import crossed_means
 from neuron_path.stats.intervals import bootstrap_mean
 
 
@@ -31,7 +31,7 @@ def some_values(n_seeds: int = 4, n: int = 60) -> np.ndarray:
 
 def test_it_is_the_interval_of_spelt_out_redraws() -> None:
     values = some_values()
-    interval = crossed_mean(values, n_resamples=4000)
+    (interval,) = crossed_means(values[None], n_resamples=4000)
     assert interval.mean == pytest.approx(np.nanmean(values))
     low, high = literal_interval(values, 4000, seed=5)
     width = high - low
@@ -45,23 +45,22 @@ def test_it_is_the_interval_of_spelt_out_redraws() -> None:
 
 def test_one_seed_is_the_bootstrap_over_its_images() -> None:
     values = some_values()[:1]
-    one = crossed_mean(values, n_resamples=500)
-    assert one == bootstrap_mean(values[~np.isnan(values)], n_resamples=500)
+    assert crossed_means(values[None], n_resamples=500) == [bootstrap_mean(values[~np.isnan(values)], n_resamples=500)]
 
 
 def test_many_tables_share_their_redraws() -> None:
     values = some_values()
     both = crossed_means(np.stack([values, 2 * values, -values]), n_resamples=300)
-    alone = crossed_mean(values, n_resamples=300)
+    (alone,) = crossed_means(values[None], n_resamples=300)
     assert (both[0].mean, both[0].low, both[0].high) == pytest.approx((alone.mean, alone.low, alone.high))
     assert both[1].low == pytest.approx(2 * both[0].low)
     assert both[2].low == pytest.approx(-both[0].high)
 
 
 def test_equal_values_leave_nothing_open_and_one_image_everything() -> None:
-    equal = crossed_mean([[3.0, np.nan, 3.0], [np.nan, 3.0, 3.0]], n_resamples=100)
+    (equal,) = crossed_means([[[3.0, np.nan, 3.0], [np.nan, 3.0, 3.0]]], n_resamples=100)
     assert (equal.mean, equal.low, equal.high, equal.n) == (3.0, 3.0, 3.0, 3)
-    alone = crossed_mean([[1.0], [2.0]])
+    (alone,) = crossed_means([[[1.0], [2.0]]])
     assert alone.mean == 1.5
     assert np.isnan(alone.low)
     assert alone.includes_zero
@@ -77,7 +76,7 @@ def test_equal_values_leave_nothing_open_and_one_image_everything() -> None:
 )
 def test_what_cannot_be_averaged_is_refused(values: list, told: str) -> None:
     with pytest.raises(NeuronPathError, match=told):
-        crossed_mean(values)
+        crossed_means([values])
 
 
 def test_tables_of_different_images_are_refused() -> None:

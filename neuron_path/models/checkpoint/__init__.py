@@ -28,7 +28,11 @@ class Checkpoint:
 
 
 def open_checkpoint(file: str | Path, *, key: str | None = None) -> Checkpoint:
-    """Read a file or folder of weights; see `load_checkpoint`.
+    """Read a file or folder of weights.
+
+    Args:
+        file: weights in any layout of `docs/models.md`, or a folder that holds such a file.
+        key: under which key of the file they lie, where it holds several models.
 
     Raises:
         NeuronPathError: no such file, one without weights, or a description that cannot be read.
@@ -43,24 +47,6 @@ def open_checkpoint(file: str | Path, *, key: str | None = None) -> Checkpoint:
     return Checkpoint(path, weights, describe(path, held, weights))
 
 
-def load_checkpoint(model: nn.Module, file: str | Path, *, key: str | None = None) -> None:
-    """Load a file's weights into a timm model.
-
-    Every tensor of the model comes from the file. Position embeddings are resized to the model's image size as timm
-    does it; floating-point tensors are converted to the model's type. A model without a head takes none. What the
-    folder, the file or its layout tells of classes and preprocessing goes into the model's `pretrained_cfg`.
-
-    Args:
-        model: a timm model; after an error it is as it was.
-        file: weights in any layout of `docs/models.md`, or a folder that holds such a file.
-        key: under which key of the file they lie, where it holds several models.
-
-    Raises:
-        NeuronPathError: no such file, one without weights, or one that does not fit the model.
-    """
-    put(model, open_checkpoint(file, key=key))
-
-
 def make(checkpoint: Checkpoint, options: Mapping[str, Any]) -> nn.Module:
     """The model of a checkpoint that timm lacks and transformers has, with its weights; see `by_transformers.make`."""
     model = by_transformers.make(checkpoint.path, checkpoint.description.config, checkpoint.weights, options)
@@ -69,7 +55,19 @@ def make(checkpoint: Checkpoint, options: Mapping[str, Any]) -> nn.Module:
 
 
 def put(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Load what was read into a timm model; see `load_checkpoint`."""
+    """Load what was read into a timm model.
+
+    Every tensor of the model comes from the file. Position embeddings are resized to the model's image size as timm
+    does it; floating-point tensors are converted to the model's type. A model without a head takes none. What the
+    folder, the file or its layout tells of classes and preprocessing goes into the model's `pretrained_cfg`.
+
+    Args:
+        model: a timm model; after an error it is as it was.
+        checkpoint: see `open_checkpoint`.
+
+    Raises:
+        NeuronPathError: weights that do not fit the model.
+    """
     named = in_timm_names(checkpoint.weights, model, checkpoint.path)
     fit(model, named.weights, checkpoint.path, checkpoint.weights)
     _note(model, {**named.pixels, **checkpoint.description.data})
