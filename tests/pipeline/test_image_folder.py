@@ -155,9 +155,9 @@ def test_folders_that_are_numbers_in_another_order_are_no_labels(checkpoint: Pat
 def test_workers_and_batches_change_nothing(checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures.class_folders(tmp_path / "data", classes=4, each=2)
     tables = []
-    for name, options in {"a": ["data.num_workers=2", "data.batch_size=3"], "b": ["data.num_workers=0"]}.items():
-        options = [*timm_options(checkpoint, folder), *options, "quadrature.n_steps=2"]
-        outcome = run_in(tmp_path / name, "search", *options)
+    options = [*timm_options(checkpoint, folder), "quadrature.n_steps=2"]
+    for name, own in {"a": ["data.num_workers=2", "data.batch_size=3"], "b": ["data.num_workers=0"]}.items():
+        outcome = run_in(tmp_path / name, "search", *options, *own)
         assert (outcome.code, outcome.err) == (0, "")
         tables.append(neuron_path.load_paths(tmp_path / name))
     one, two = tables
