@@ -121,6 +121,7 @@ def quick_hydra() -> Iterator[None]:
     with (
         patch.object(hydra_app, "register_schemas", _registered_once),
         patch.object(Hydra, "get_mode", _mode),
+        patch.object(Hydra, "format_config_groups", lambda *_: ""),  # no help of ours shows them
         patch.object(config_loader_impl, "create_defaults_list", _listed_once),
         patch.object(ConfigLoaderImpl, "_compose_config_from_defaults_list", _composed_once),
         patch.object(ConfigRepository, "load_config", _loaded_once),

@@ -197,6 +197,7 @@ class TestQuadrature:
     ) -> None:
         monkeypatch.setattr(neuron_path, "load_model", lambda _: digits[0], raising=False)
         monkeypatch.setattr(neuron_path, "load_digits", lambda _: digits[1:], raising=False)
+        monkeypatch.setattr(quadrature, "EVEN", [rule for rule in quadrature.EVEN if rule.n_steps in (4, 8)])
         run(monkeypatch, quadrature, "--images", "3", "--rounds", "1")
         assert harness.results() == {}  # a trial
         run(monkeypatch, quadrature, "--rounds", "1")
@@ -353,7 +354,7 @@ class TestReal:
     def test_search_speed(
         self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        run(monkeypatch, search_speed, *options, "--images", "2", "--rounds", "1", "--trial")
+        run(monkeypatch, search_speed, *options, "--images", "1", "--rounds", "1", "--trial")
         assert harness.results() == {}
         run(monkeypatch, search_speed, *options, "--images", "2", "--rounds", "1")
         result = harness.results()["search_speed_real"]
@@ -379,9 +380,18 @@ class TestReal:
         capsys.readouterr()
 
     @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+    @pytest.mark.parametrize("is_apart", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_memory(
-        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        is_apart: bool,
+        options: list[str],
+        places: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
+        if not is_apart:  # the same in this process
+            source = real.Source(options[5], options[1], options[3], int(options[7]))
+            monkeypatch.setattr(memory, "peak_of", lambda case, _: memory.search(case, source))
         run(monkeypatch, memory, *options, "--quick")
         assert harness.results() == {}
         assert "class token" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from neuron_path.errors import NeuronPathError
 from neuron_path.models.guard import frozen
 from neuron_path.models.preprocessing import input_size
 from neuron_path.pruning.layers import unit_layers
-from neuron_path.pruning.slicing import slice_model
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,10 @@ class UnitCosts:
         return self.share([1] * len(self.widths))
 
 
+@torch.no_grad()
 def unit_costs(model: nn.Module, token_scope: str | None = None, units: str = "ffn") -> UnitCosts:
-    """What one unit of each block costs: ``(C − C_l) / (F_l − 1)``, C_l the operations with one unit left in block l.
+    """What one unit of each block costs: ``(C_(l−1) − C_l) / (F_l − 1)``, C_l the operations with one unit left in the
+    blocks up to l.
 
     Products of matrices take as many operations for each neuron, and each head, as for the next one.
 
@@ -108,13 +110,16 @@ def unit_costs(model: nn.Module, token_scope: str | None = None, units: str = "f
     Raises:
         NeuronPathError: as `slice_model`.
     """
-    widths = [sum(part.width for part in parts) for parts in unit_layers(model, token_scope, units)]
-    total, each = count_flops(model), []
-    for index, width in enumerate(widths):
-        kept = [range(1) if index == other else range(n) for other, n in enumerate(widths)]
-        left = count_flops(slice_model(model, kept, token_scope=token_scope, units=units)) if width > 1 else total
-        each.append((total - left) / max(1, width - 1))
-    return UnitCosts(total, each, widths)
+    small = copy.deepcopy(model)
+    blocks = unit_layers(small, token_scope, units)
+    widths = [sum(part.width for part in parts) for parts in blocks]
+    counts = [count_flops(small)]
+    for parts in blocks:
+        for index, part in enumerate(parts):
+            part.keep(torch.arange(part.width) < (index == 0))
+        counts.append(count_flops(small))
+    each = [(counts[at] - counts[at + 1]) / max(1, width - 1) for at, width in enumerate(widths)]
+    return UnitCosts(counts[0], each, widths)
 
 
 def measure_latency(

@@ -21,7 +21,7 @@ from neuron_path.errors import NeuronPathError
 from tests.command import call
 from tests.report.figures.drawing import visible_texts
 
-SETTINGS = ["trainer=cpu", "data.limit=12"]
+SETTINGS = ["trainer=cpu", "data.limit=4"]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_two_pictures_are_compared_block_by_block(bench: Workbench) -> None:
 
 def test_a_neuron_has_what_the_run_says_of_it(bench: Workbench, tmp_path: Path) -> None:
     run = str(tmp_path / "run")
-    assert call("search", f"hydra.run.dir={run}", "data.limit=4", "evidence=true")[0] == 0
+    assert call("search", f"hydra.run.dir={run}", "data.limit=2", "evidence=true")[0] == 0
     rows = neuron_path.load_paths(run)
     label, neuron = int(rows["label"].iloc[0]), int(rows["path"].iloc[0][5])
     of_class = rows.loc[rows["label"] == label, "path"]

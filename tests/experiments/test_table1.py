@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sweep import sweep_and_gather
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -54,8 +56,12 @@ def test_a_job_that_fails_is_told_and_the_table_made_of_the_others(tmp_path: Pat
     assert "ablation/top_20: failed: Job 1 (" in table
 
 
-def test_a_mistake_shows_how_to_call_it(tmp_path: Path) -> None:
-    ran = table1("one", "two", cwd=tmp_path)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("usage: python experiments/table1.py")
+def test_a_mistake_shows_how_to_call_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep_and_gather("table1", ["one", "two"], lambda _: pytest.fail("gathered")) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: python experiments/table1.py")
     assert list(tmp_path.iterdir()) == []

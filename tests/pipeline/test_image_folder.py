@@ -19,6 +19,8 @@ import neuron_path
 from tests import pictures
 from tests.command import call, run_in
 
+QUICK = "scorer=activation"  # where any paths do
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,7 +50,8 @@ def photographs(folder: Path) -> Path:
 
 def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path: Path) -> None:
     folder = photographs(tmp_path / "data")
-    outcome = run_in(tmp_path / "run", "search", *timm_options(checkpoint, folder), "data.batch_size=2")
+    options = [*timm_options(checkpoint, folder), "data.batch_size=2", "quadrature.n_steps=2"]
+    outcome = run_in(tmp_path / "run", "search", *options)
     assert (outcome.code, outcome.err) == (0, "")
     table = neuron_path.load_paths(tmp_path / "run")
     own = table.loc[table["scorer"] == "joint_attribution"]
@@ -63,7 +66,7 @@ def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path
     for name in names:
         with Image.open(folder / name) as picture:
             images.append(transform(picture.convert("RGB")))
-    result = neuron_path.find_paths(model, torch.stack(images), [0, 1, 2, 2, 3])
+    result = neuron_path.find_paths(model, torch.stack(images), [0, 1, 2, 2, 3], n_steps=2)
     assert np.array_equal(np.stack(own["path"].tolist()), result.paths.numpy())
     np.testing.assert_allclose(own["score"], result.scores, rtol=1e-5, atol=1e-6)
 
@@ -74,7 +77,7 @@ def test_photographs_through_a_timm_model_from_a_file(checkpoint: Path, tmp_path
 
 def test_a_flat_folder_takes_the_predictions_as_targets(checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures.flat_folder(tmp_path / "data", n=2)
-    outcome = run_in(tmp_path / "run", "search", *timm_options(checkpoint, folder))
+    outcome = run_in(tmp_path / "run", "search", *timm_options(checkpoint, folder), QUICK)
     assert (outcome.code, outcome.err) == (0, "")
     table = neuron_path.load_paths(tmp_path / "run")
     assert set(table["label"].isna()) == {True}
@@ -90,7 +93,7 @@ def test_any_folder_of_photographs_through_any_model(weights: str, tmp_path: Pat
         torch.manual_seed(0)
         save_file(timm.create_model(name).state_dict(), tmp_path / "mine.safetensors")
         options.append(f"model.checkpoint={tmp_path / 'mine.safetensors'}")
-    outcome = run_in(tmp_path / "run", "search", *options, "data.limit=2", "quadrature.n_steps=2", "trainer=cpu")
+    outcome = run_in(tmp_path / "run", "search", *options, "data.limit=2", QUICK, "trainer=cpu")
     assert outcome.code == 0
     told = outcome.err.splitlines()
     assert len(told) == (2 if weights == "random" else 1)
@@ -107,7 +110,7 @@ def test_a_run_knows_its_pictures_from_any_working_directory(
 ) -> None:
     pictures.class_folders(tmp_path / "data", classes=4)
     monkeypatch.chdir(tmp_path)
-    assert run_in(tmp_path / "run", "search", *timm_options(checkpoint, Path("data"))).code == 0
+    assert run_in(tmp_path / "run", "search", *timm_options(checkpoint, Path("data")), QUICK).code == 0
     made = neuron_path.load_paths(tmp_path / "run").attrs["provenance"]
     assert made["config"]["data"]["root"] == made["folder"] == str(tmp_path / "data")
     monkeypatch.chdir("/")
@@ -119,7 +122,7 @@ def test_a_class_index_names_some_of_the_model_s_classes(checkpoint: Path, tmp_p
     folder = pictures.class_folders(tmp_path / "data", classes=2)
     index = tmp_path / "index.json"
     index.write_text(json.dumps({"00": 2, "01": 0}))
-    options = [*timm_options(checkpoint, folder), f"data.class_index={index}"]
+    options = [*timm_options(checkpoint, folder), f"data.class_index={index}", QUICK]
     assert run_in(tmp_path / "run", "search", *options).code == 0
     assert neuron_path.load_paths(tmp_path / "run")["label"].tolist() == [2, 0]
     index.write_text(json.dumps({"00": 2, "01": 4}))
@@ -133,7 +136,7 @@ def test_folders_that_are_numbers_in_another_order_are_no_labels(checkpoint: Pat
     folder = pictures.class_folders(tmp_path / "data", classes=4)
     for now, then in (("1", "00"), ("2", "01"), ("3", "02"), ("10", "03")):
         (folder / then).rename(folder / now)
-    options = timm_options(checkpoint, folder)
+    options = [*timm_options(checkpoint, folder), QUICK]
     outcome = run_in(tmp_path / "run", "search", *options)
     assert outcome.code == 0
     assert "class '10' stands before '2' as text and behind it as a number: the pictures count as" in outcome.err
@@ -152,8 +155,9 @@ def test_folders_that_are_numbers_in_another_order_are_no_labels(checkpoint: Pat
 def test_workers_and_batches_change_nothing(checkpoint: Path, tmp_path: Path) -> None:
     folder = pictures.class_folders(tmp_path / "data", classes=4, each=2)
     tables = []
-    for name, options in {"a": ["data.num_workers=2", "data.batch_size=3"], "b": ["data.num_workers=0"]}.items():
-        outcome = run_in(tmp_path / name, "search", *timm_options(checkpoint, folder), *options)
+    options = [*timm_options(checkpoint, folder), "quadrature.n_steps=2"]
+    for name, own in {"a": ["data.num_workers=2", "data.batch_size=3"], "b": ["data.num_workers=0"]}.items():
+        outcome = run_in(tmp_path / name, "search", *options, *own)
         assert (outcome.code, outcome.err) == (0, "")
         tables.append(neuron_path.load_paths(tmp_path / name))
     one, two = tables
@@ -168,7 +172,8 @@ def test_broken_pictures_are_skipped_and_counted(workers: int, tmp_path: Path) -
     (folder / "1b.png").write_text("hello")
     pictures.truncated(folder / "3b.jpg")
     options = ["data=image_folder", f"data.root={folder}", "data.on_error=skip", f"data.num_workers={workers}"]
-    outcome = run_in(tmp_path / "run", "run", *options, "data.batch_size=1", "baselines=[random]")
+    quick = ["evaluation.operations=[remove]", QUICK]
+    outcome = run_in(tmp_path / "run", "run", *options, "data.batch_size=1", "baselines=[random]", *quick)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("4 images, 2 skipped, ")
     assert outcome.out.splitlines()[1] == "Left out: 2 broken pictures (skipped.json)"

@@ -136,7 +136,7 @@ def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path
         assert ended.code == 0
         made = load_paths(stopped).attrs["provenance"]
         assert json.loads((stopped / "run.json").read_text()) == made
-        code, out, err = call("verify", str(stopped))
+        code, out, err = call("verify", str(stopped), "--sample=2")
         assert code == 0, out + err
         if options:
             assert made["config"]["data"]["classes"] == [options[0][-2]]
@@ -145,7 +145,7 @@ def test_force_onto_other_images_leaves_a_run_that_is_what_it_says(stopped: Path
 
 @pytest.mark.filterwarnings("default")
 def test_force_sets_aside_what_was_made_of_other_paths(tmp_path: Path) -> None:
-    options = ["data.limit=2", "baselines=[]", "scorer=activation"]
+    options = ["data.limit=2", "baselines=[]", "scorer=activation", "evaluation.operations=[remove]"]
     assert run_in(tmp_path / "run", "run", *options, "report=false").code == 0
     (tmp_path / "run" / "report.html").write_text("of these paths")
     outcome = run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force")
@@ -182,7 +182,7 @@ def test_torn_and_foreign_files_are_named_on_one_line(stopped: Path, whole: pd.D
 
 
 def test_a_whole_run_goes_on_through_all_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["data.limit=3", "baselines=[random]", "report=false", "scorer=activation"]
+    options = ["data.limit=3", "baselines=[]", "report=false", "scorer=activation", "evaluation.operations=[remove]"]
 
     def fail(*_: object) -> None:
         raise NeuronPathError("The disk is full.")
@@ -198,6 +198,7 @@ def test_a_whole_run_goes_on_through_all_its_stages(tmp_path: Path, monkeypatch:
 
 ALL = (SEARCH, EVIDENCE, EVALUATION)
 STAGES = ["data.limit=6", "data.batch_size=2", "scorer=activation", "baselines=[]", "report=false", "evidence=true"]
+STAGES.append("evaluation.operations=[enhance]")
 
 
 def rows_written(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -253,7 +254,7 @@ def test_a_finished_run_repeats_no_stage(staged: Path, tmp_path: Path, monkeypat
     outcome = run_in(run_dir, "run", *STAGES, "evaluation.factor=3")
     assert (outcome.code, n_rows) == (0, {EVALUATION: 6})  # other settings
     n_rows.clear()
-    assert call("evaluate", f"run_dir={run_dir}", "trainer.threads=1")[0] == 0
+    assert call("evaluate", f"run_dir={run_dir}", STAGES[-1], "trainer.threads=1")[0] == 0
     assert n_rows == {EVALUATION: 6}  # as asked
     same_run(run_dir, staged)
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuron_path.app.workbench import Workbench
+from neuron_path.cli.hydra_app import compose_config
+from neuron_path.errors import NeuronPathError
 from neuron_path.store.reader import load_effects, load_paths, read_provenance
 from tests.command import call, run_in
 
-SMALL = ["data.limit=6", "quadrature.n_steps=1", "baselines=[activation]", "logger=none"]
+SMALL = ["data.limit=4", "quadrature.n_steps=1", "baselines=[activation]", "evaluation.operations=[remove]"]
 EFFECT = ["search=linearized", "search.measure=effect"]
 UNITS = {"heads": [3] * 12, "ffn+heads": [3, 192] * 12}
 
@@ -18,8 +21,8 @@ UNITS = {"heads": [3] * 12, "ffn+heads": [3, 192] * 12}
 @pytest.mark.parametrize("units", UNITS)
 def test_a_run_of_heads_is_complete(units: str, tmp_path: Path) -> None:
     is_drawn = units != "heads"  # a report of both kinds shows heads too
-    report = f"report={str(is_drawn).lower()}"
-    outcome = run_in(tmp_path / "run", "run", f"units={units}", *SMALL, *EFFECT, "evidence=true", report)
+    shown = [f"{stage}={str(is_drawn).lower()}" for stage in ("evidence", "report")]
+    outcome = run_in(tmp_path / "run", "run", f"units={units}", *SMALL, *EFFECT, *shown)
     assert (outcome.code, outcome.err) == (0, "")
     provenance = read_provenance(outcome.run_dir)
     assert (provenance["units"], provenance["identity"]["units"]) == (units, units)
@@ -41,11 +44,12 @@ def test_a_run_of_heads_is_complete(units: str, tmp_path: Path) -> None:
 
 
 def test_what_takes_neurons_only_refuses_a_run_of_heads(tmp_path: Path) -> None:
-    outcome = run_in(tmp_path / "run", "search", "units=heads", *SMALL)
-    other = run_in(tmp_path / "other", "search", *SMALL)
+    quick = ["data.limit=1", "scorer=activation"]
+    outcome = run_in(tmp_path / "run", "search", "units=heads", *quick)
+    other = run_in(tmp_path / "other", "search", *quick)
     assert (outcome.code, other.code) == (0, 0)
     assert "units" not in read_provenance(other.run_dir)["identity"]
-    code, _, err = call("search", f"hydra.run.dir={outcome.run_dir}", *SMALL)
+    code, _, err = call("search", f"hydra.run.dir={outcome.run_dir}", *quick)
     assert (code, "of another search: units" in err) == (1, True), err
-    code, _, err = call("app", "units=heads")
-    assert (code, "use units=ffn" in err) == (1, True)
+    with pytest.raises(NeuronPathError, match=r"use units=ffn\.$"):
+        Workbench(compose_config(["units=heads"]))

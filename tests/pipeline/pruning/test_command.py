@@ -97,7 +97,7 @@ def test_only_images_that_select_are_seen_by_the_rankings(
         return folded(model, images, **options)
 
     monkeypatch.setattr(trials, "mean_activations", spy)
-    out = run_in(tmp_path / "out", "prune", f"run_dir={searched}", *QUICK[2:], "methods=[]")
+    out = run_in(tmp_path / "out", "prune", f"run_dir={searched}", "seeds=[0,1]", "methods=[]", "latency.rounds=0")
     assert out.code == 0
     records, selection = records_of(out.run_dir)
     data = DigitsDataset("val")
@@ -119,7 +119,8 @@ def test_an_image_that_selects_is_not_evaluated_under_another_name(searched: Pat
 
 
 def test_other_images_evaluate_where_they_are_named(searched: Path, tmp_path: Path) -> None:
-    out = run_in(tmp_path / "out", "prune", f"run_dir={searched}", "evaluate_on=test", "seeds=[0]", "methods=[]")
+    quick = ["seeds=[0]", "methods=[]", "latency.rounds=0"]
+    out = run_in(tmp_path / "out", "prune", f"run_dir={searched}", "evaluate_on=test", *quick)
     assert (out.code, out.err) == (0, "")
     records, selection = records_of(out.run_dir)
     assert set(records["sample_id"]) == set(DigitsDataset("test").sample_ids)
@@ -150,7 +151,7 @@ def test_it_prints_and_writes_costs_accuracy_and_curve(pruned: Outcome) -> None:
 
 
 def test_the_pruned_model_is_searched_evaluated_and_pruned_again(pruned: Outcome, tmp_path: Path) -> None:
-    options = ["model=pruned", f"model.checkpoint={pruned.run_dir}", "data.split=val", "data.limit=12"]
+    options = ["model=pruned", f"model.checkpoint={pruned.run_dir}", "data.split=val", "data.limit=4"]
     again = run_in(tmp_path / "run", "search", *options)
     assert (again.code, again.err) == (0, "")
     paths = neuron_path.load_paths(again.run_dir)
@@ -160,10 +161,9 @@ def test_the_pruned_model_is_searched_evaluated_and_pruned_again(pruned: Outcome
     images = torch.stack([data[data.sample_ids.index(name)]["image"] for name in paths["sample_id"]])
     found = neuron_path.find_paths(model, images, paths["label"].astype(int).tolist())
     assert np.array_equal(np.stack(paths["path"].tolist()), found.paths.numpy())
-    assert call("evaluate", f"run_dir={again.run_dir}", "trainer.threads=1")[0] == 0
-    twice = run_in(
-        tmp_path / "twice", "prune", f"run_dir={again.run_dir}", "keep=0.5", "methods=[]", "latency.rounds=0"
-    )
+    assert call("evaluate", f"run_dir={again.run_dir}", "evaluation.operations=[remove]", "trainer.threads=1")[0] == 0
+    quick = ["methods=[]", "seeds=[0]", "latency.rounds=0"]
+    twice = run_in(tmp_path / "twice", "prune", f"run_dir={again.run_dir}", "keep=0.5", *quick)
     assert (twice.code, twice.err) == (0, "")
     assert [block.mlp.fc1.out_features for block in load_pruned(twice.run_dir).blocks] == [48] * 12  # pyright: ignore
 
@@ -201,14 +201,16 @@ def test_fine_tuning_and_onnx_come_with_a_setting(
 
 
 def test_results_do_not_depend_on_the_batch(searched: Path, pruned: Outcome, tmp_path: Path) -> None:
-    out = run_in(tmp_path / "out", "prune", f"run_dir={searched}", "keep=0.5", *QUICK, "batch_size=3")
+    out = run_in(
+        tmp_path / "out", "prune", f"run_dir={searched}", "keep=0.5", *QUICK[:3], "batch_size=3", "latency.rounds=0"
+    )
     one, two = records_of(out.run_dir)[0], records_of(pruned.run_dir)[0]
     pd.testing.assert_frame_equal(one.drop(columns="probability"), two.drop(columns="probability"))
     np.testing.assert_allclose(one["probability"], two["probability"], rtol=1e-5)
 
 
 def test_heads_and_neurons_are_compared_at_equal_operations(tmp_path: Path) -> None:
-    options = ["units=ffn+heads", "data.split=val", f"data.limit={N}", "quadrature.n_steps=1"]
+    options = ["units=ffn+heads", "data.split=val", "data.limit=4", "scorer=activation"]
     both = run_in(tmp_path / "both", "search", *options).run_dir
     quick = ["seeds=[0]", "latency.rounds=0", "allocation=global", "budget=flops", "shares=[0.3,0.9]"]
     methods = ["method=heads:path+taylor", "methods=[ffn:path,ffn+heads:taylor]"]
@@ -262,7 +264,6 @@ REFUSED = {
     "units": (["run_dir={run}", "units=head"], "Did you mean 'heads'"),
     "units of a method": (["run_dir={run}", "methods=[head:taylor]"], "No choice of units is named 'head'"),
     "paths of heads": (["run_dir={run}", "units=heads"], "paths of units=ffn, which do not rank units=heads"),
-    "operations": (["run_dir={run}", "keep=0.1", "budget=flops"], "with one unit left in each block the model takes"),
 }
 
 

@@ -7,8 +7,11 @@ import hashlib
 import html.parser
 import json
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -16,8 +19,10 @@ import pyarrow as pa
 import pytest
 
 from neuron_path.errors import NeuronPathError
+from neuron_path.report.run_page import gallery
 from neuron_path.report.run_page.packing import unpack
 from neuron_path.report.run_page.page import write_report
+from neuron_path.report.style import save_figure
 from neuron_path.store.reader import load_effects, load_paths
 from neuron_path.store.schema import effect_schema
 from neuron_path.store.skipped import write_skipped
@@ -71,6 +76,13 @@ def data_of(page: Page) -> dict[str, Any]:
 def written(run_dir: Path, **options: Any) -> tuple[str, Page]:
     text = write_report(write_run(run_dir, **options)).read_text(encoding="utf-8")
     return text, Page(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_pictures() -> Iterator[None]:
+    """No test looks at the pictures: one small one of each figure will do."""
+    with patch.object(gallery, "save_figure", partial(save_figure, formats=("png",), dpi=20)):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -239,26 +251,21 @@ def test_a_run_of_one_class_has_a_page(tmp_path: Path) -> None:
     assert data_of(page)["order"] is None
 
 
-def test_paths_of_several_neurons_a_block(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    _, page = written(run_dir, top_k=3)
-    explorer = data_of(page)["explorer"]
-    stored = np.stack(load_paths(run_dir)["path"].tolist()[:24])
-    assert explorer["topK"] == 3
-    np.testing.assert_array_equal(unpack(explorer["methods"][0]["paths"]).reshape(24, 5, 3), stored)
-
-
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NeuronPathError, match=r"holds no paths\.parquet"):
         write_report(tmp_path)
 
 
-def test_curves_are_drawn_where_several_sizes_were_measured(tmp_path: Path) -> None:
+def test_paths_of_several_neurons_a_block_have_curves_where_several_sizes_were_measured(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", top_k=3, scorers=["joint_attribution"], evidence=0)
     whole = load_effects(run_dir)
     table = pa.Table.from_pandas(pd.concat([whole, whole.assign(size=1)]), effect_schema(), preserve_index=False)
     write_effects(run_dir, table, whole.attrs["provenance"])
     page = Page(write_report(run_dir).read_text(encoding="utf-8"))
+    explorer = data_of(page)["explorer"]
+    stored = np.stack(load_paths(run_dir)["path"].tolist())
+    assert explorer["topK"] == 3
+    np.testing.assert_array_equal(unpack(explorer["methods"][0]["paths"]).reshape(24, 5, 3), stored)
     assert "Necessity and sufficiency" in page.text_of("figcaption")
     curve = pd.read_csv(run_dir / "figures" / "edit_curves.csv").query("operation == 'remove'")
     assert sorted(curve["size"]) == [1, 3]

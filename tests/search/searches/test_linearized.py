@@ -173,11 +173,12 @@ def test_the_gains_along_an_edit_add_up_to_its_effect(images: Tensor, targets: T
     [*GOALS[:3], *(pytest.param(options, marks=pytest.mark.slow) for options in GOALS[3:])],
     ids=lambda options: options.get("operation", options["measure"]),
 )
-def test_the_best_path_of_all_is_found(options: dict[str, Any]) -> None:
-    """Over 40 images of 8 models the exhaustive search finds more, by a thousandth, for at most one in twenty."""
+@pytest.mark.parametrize("n_models", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_the_best_path_of_all_is_found(options: dict[str, Any], n_models: int) -> None:
+    """Over five images of each model the exhaustive search finds more, by a thousandth, for at most one in twenty."""
     n_steps = 1 if options["measure"] == "effect" else 3
     ratios = []
-    for seed in range(8):
+    for seed in range(n_models):
         model, images = small("cls" if seed % 2 else "avg", seed), tiny.make_images(5, seed)
         targets = torch.arange(5) % tiny.N_CLASSES
         best, found = (
@@ -328,7 +329,7 @@ def assert_found_in_rough_float32(
 def test_passes_are_kept_to_and_more_of_them_find_no_less(images: Tensor, targets: Tensor) -> None:
     model = tiny.make(depth=8)
     before = torch.full((3,), -torch.inf, dtype=torch.float64)
-    for most in (2, 4, 6, 10, 18, 80):
+    for most in (2, 4, 10, 80):
         for polish in (False, True):
             # Two nodes: by one alone a path may seem better than it is.
             found = find(model, images, targets, Linearized(n_steps=2, max_passes=most, polish=polish))
@@ -481,8 +482,8 @@ def test_a_path_with_empty_blocks_is_scored_and_edited_as_literally(name: str, i
 
 def test_digits_gain_by_it() -> None:
     model, (images, labels) = neuron_path.load_model(), neuron_path.load_digits("test")
-    greedy = neuron_path.find_paths(model, images[:32], labels[:32])
-    found = neuron_path.find_paths(model, images[:32], labels[:32], search="linearized")
+    greedy = neuron_path.find_paths(model, images[:12], labels[:12])
+    found = neuron_path.find_paths(model, images[:12], labels[:12], search="linearized")
     assert found.scores.mean() > 1.1 * greedy.scores.mean()
     assert found.passes is not None
     assert found.passes.double().mean() < 4
