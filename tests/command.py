@@ -178,7 +178,8 @@ def start(said: Path, *arguments: str) -> int:
         for stream, suffix in ((1, ".out"), (2, ".err")):  # for its workers too, which know nothing of sys.stderr
             os.dup2(os.open(said.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
-        main(arguments)
+        with quick_hydra():
+            main(arguments)
     except SystemExit as ended:
         code = ended.code or 0
     except BaseException:

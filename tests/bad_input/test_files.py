@@ -18,7 +18,7 @@ from tests.bad_input.refusals import Damage, check_refusal, damages, few_by_defa
 from tests.command import Outcome, run_in
 from tests.data.test_shards import png, write
 
-QUICK = ("quadrature.n_steps=1", "data.num_workers=0", "trainer=cpu")
+QUICK = ("scorer=activation", "quadrature.n_steps=1", "data.num_workers=0", "trainer=cpu")
 
 
 def search(folder: Path, *options: str) -> Outcome:

@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -51,7 +51,7 @@ from neuron_path.classes import clustering, grouping, methods, overlap, stabilit
 from neuron_path.classes.class_paths import make_class_paths
 from neuron_path.cli.hydra_app import explain
 from neuron_path.cli.overrides import as_overrides
-from neuron_path.config import Config, conf_dir, read_config, register_schemas
+from neuron_path.config import Config, conf_dir, read_config
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
 from neuron_path.lightning.stage import StageModule
@@ -67,7 +67,7 @@ from neuron_path.stats import intervals, mantel, paired
 from neuron_path.tracking import check_options
 from tests import pictures, tiny
 from tests.bad_input.test_what_people_bring import model as meta_model
-from tests.command import call, run_in
+from tests.command import call, composing, run_in
 from tests.data.test_shards import write as write_shard
 from tests.models.test_descriptions import CONFIG, HEADS, WIDTH, hugging_face, vit
 from tests.models.test_layouts import torchvision_vit
@@ -156,8 +156,7 @@ def digits() -> Session:
 
 @cache
 def composed(overrides: tuple[str, ...], name: str = "config") -> DictConfig:
-    register_schemas()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with composing():
         return compose(name, overrides=list(overrides))
 
 
@@ -1170,7 +1169,7 @@ COMMANDS = {
     "directory of the other command": ("search run_dir=DIR/x", r"is (?P<instead>hydra\.run\.dir=DIR)\."),
     "directory of another search": ("search hydra.run.dir=DIR/run.json/x", r"with (?P<override>hydra\.run\.dir=DIR)\."),
     "option": ("analyze DIR --no-figures --shufles=9", r"Did you mean '(?P<key>--\w+)'"),
-    "option without its value": ("analyze DIR --shuffles", r"give it as (?P<override>--shuffles=VALUE)\."),
+    "option without its value": ("analyze DIR --no-figures --shuffles", r"give it as (?P<override>--shuffles=VALUE)\."),
     "number": ("analyze DIR --no-figures --shuffles=0", r"from (?P<value>\d+) on"),
     "seed": ("verify DIR --seed=x", r"number, (?P<value>\d) or more"),
     "two places to resume": ("search resume=DIR hydra.run.dir=DIR/x", r"so (?P<without>give one)"),
@@ -1201,7 +1200,7 @@ def test_the_advice_for_a_command_works(
 
 
 NEW = "data.limit=4 baselines=[] report=false logger=none"
-ALONE = "methods=[] latency.rounds=0 seeds=[0]"
+ALONE = "methods=[] shares=[0.5] latency.rounds=0 seeds=[0]"
 AFTER = {
     "results of another search": (
         f"run hydra.run.dir=DIR {NEW} quadrature.n_steps=2",

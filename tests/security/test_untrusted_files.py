@@ -64,6 +64,7 @@ PAYLOADS = {"zipped": zipped, "legacy": legacy, "bare": bare, "objects": objects
 SUFFIXES = ("pth", "bin", "ckpt", "npz", "safetensors", "png")
 
 
+@pytest.mark.covering
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("kind", PAYLOADS)

@@ -50,11 +50,10 @@ def test_a_finished_run_is_what_it_says(finished: Outcome) -> None:
     assert "3 images searched again: 12 paths identical" in out
 
 
-def record_of(finished: Outcome, run_dir: Path, *names: str) -> Path:
-    """A directory with the record alone, or some tables beside it, of a run that draws no report: that takes long."""
+def record_of(finished: Outcome, run_dir: Path) -> Path:
+    """A directory with the record and the paths of a run that draws no report: that takes long."""
     run_dir.mkdir()
-    for name in names:
-        shutil.copy(finished.run_dir / name, run_dir / name)
+    shutil.copy(finished.run_dir / "paths.parquet", run_dir / "paths.parquet")
     made = json.loads((finished.run_dir / "run.json").read_text())
     made["config"]["report"] = False
     write_json(run_dir / "run.json", made)
@@ -211,7 +210,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
 def test_what_was_changed_is_found(name: str, run_dir: Path) -> None:
     spoil, check, told = SPOILT[name]
     spoil(run_dir)
-    code, out, err = call("verify", str(run_dir), "--sample=1")
+    code, out, err = call("verify", str(run_dir), f"--sample={int(check == 'paths')}")
     assert (code, err.count("\n")) == (1, 1)
     assert check in err.split(":")[-1]
     line = next(line for line in out.splitlines() if line.startswith("FAILED"))
@@ -254,13 +253,17 @@ def test_no_image_is_searched_again_where_none_is_asked_for(finished: Outcome) -
     assert "no image searched again" in out.splitlines()[-1]
 
 
-def test_a_search_that_was_forced_to_go_on_is_what_it_says(tmp_path: Path) -> None:
-    options = ["scorer=activation", "quadrature.n_steps=1"]
-    assert run_in(tmp_path / "run", "search", *options, "data.limit=2").code == 0
-    assert run_in(tmp_path / "run", "search", *options, "data.limit=3", "resume_mode=force").code == 0
+def test_a_search_that_was_forced_to_go_on_is_what_it_says_or_says_why_not(tmp_path: Path) -> None:
+    search = ["search", "scorer=random", "quadrature.n_steps=1", "resume_mode=force"]
+    assert run_in(tmp_path / "run", *search, "data.limit=2").code == 0
+    assert run_in(tmp_path / "run", *search, "data.limit=3").code == 0
     code, out, err = call("verify", str(tmp_path / "run"))
     assert (code, err) == (0, "")
     assert "3 images, each once for each of 1 method(s)" in out
+    assert run_in(tmp_path / "run", *search, "data.limit=4", "seed=1").code == 0
+    code, out, _ = call("verify", str(tmp_path / "run"))
+    assert code == 1
+    assert "some are of another search, which was continued by force" in " ".join(out.split())
 
 
 @pytest.fixture
@@ -292,15 +295,6 @@ def test_a_probe_s_pictures_move_with_the_data_that_they_are() -> None:
     there = moved(Config(data=data, head=head), "/new")
     assert (there.data.root, there.head.root) == ("/new", "/new")  # pyright: ignore[reportAttributeAccessIssue]
     assert moved(Config(data=data, head=replace(head, root="/other")), "/new").head == replace(head, root="/other")
-
-
-def test_a_run_continued_by_force_says_why_its_paths_differ(tmp_path: Path) -> None:
-    options = ["data.limit=4", "scorer=random"]
-    assert run_in(tmp_path / "run", "search", *options).code == 0
-    assert run_in(tmp_path / "run", "search", *options, "data.limit=6", "seed=1", "resume_mode=force").code == 0
-    code, out, _ = call("verify", str(tmp_path / "run"))
-    assert code == 1
-    assert "some are of another search, which was continued by force" in " ".join(out.split())
 
 
 def test_data_and_weights_may_have_moved(of_pictures: Path, tmp_path: Path) -> None:
@@ -370,19 +364,6 @@ def test_the_help_says_what_is_checked() -> None:
         assert f"usage: neuron-path {command} DIR" in out
 
 
-def test_a_run_is_made_again_from_its_record(finished: Outcome, tmp_path: Path) -> None:
-    code, out, err = call("rerun", str(record_of(finished, tmp_path / "run", "paths.parquet")))
-    assert (code, err) == (0, "")
-    assert out.splitlines()[-1].startswith("Same:   48 paths identical")
-    again = tmp_path / "run-rerun"
-    same_paths(load_paths(again), load_paths(finished.run_dir))
-    assert (again / "effects.parquet").exists()
-    assert (
-        json.loads((again / "run.json").read_text())["identity"]
-        == json.loads((finished.run_dir / "run.json").read_text())["identity"]
-    )
-
-
 def test_a_run_is_not_made_again_in_its_own_place(run_dir: Path) -> None:
     (run_dir.parent / "link").symlink_to(run_dir)
     for out in (run_dir, run_dir / ".." / "run", run_dir.parent / "link"):
@@ -425,8 +406,8 @@ def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch:
         append(self, table)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    recorded = record_of(finished, tmp_path / "run", "paths.parquet")
-    command = ("rerun", str(recorded), f"--out={tmp_path / 'again'}")
+    recorded, again = record_of(finished, tmp_path / "run"), tmp_path / "again"
+    command = ("rerun", str(recorded), f"--out={again}")
     with monkeypatch.context() as patch:
         patch.setattr(PartWriter, "append", stop)
         code, out, err = call(*command)
@@ -436,10 +417,15 @@ def test_a_stopped_rerun_goes_on(finished: Outcome, tmp_path: Path, monkeypatch:
     assert (code, err) == (0, "")
     assert out.startswith("12 images, 5 found before, ")
     assert out.splitlines()[-1].startswith("Same:   48 paths identical")
+    same_paths(load_paths(again), load_paths(finished.run_dir))
+    assert (again / "effects.parquet").exists()
+    made, first = (json.loads((run_dir / "run.json").read_text()) for run_dir in (again, finished.run_dir))
+    assert made["identity"] == first["identity"]
 
 
-def test_a_run_that_has_not_finished_is_made_again(finished: Outcome, tmp_path: Path) -> None:
-    code, out, err = call("rerun", str(record_of(finished, tmp_path / "run")))
+def test_a_run_that_has_not_finished_is_made_again(of_pictures: Path) -> None:
+    (of_pictures / "paths.parquet").unlink()
+    code, out, err = call("rerun", str(of_pictures))
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "The run itself has not finished: there is nothing to compare with."
 
