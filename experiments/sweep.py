@@ -46,6 +46,9 @@ def sweep_and_gather(name: str, arguments: Sequence[str], gather: Callable[[str]
         return 2
     folder = folders[0] if folders else f"outputs/{name}"
     overrides = [argument for argument in arguments if "=" in argument]
+    if elsewhere := [one.partition("=")[2] for one in overrides if one.startswith("hydra.sweep.dir=")]:
+        print(f"{name}: error: hydra.sweep.dir is DIR here: give {elsewhere[-1]} alone.", file=sys.stderr)
+        return 2
     try:
         sweeps = paper_sweeps(overrides)
     except ValueError as error:

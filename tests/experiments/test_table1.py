@@ -64,4 +64,6 @@ def test_a_mistake_shows_how_to_call_it(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("usage: python experiments/table1.py")
+    assert sweep_and_gather("table1", ["hydra.sweep.dir=a/b"], lambda _: pytest.fail("gathered")) == 2
+    assert capsys.readouterr().err == "table1: error: hydra.sweep.dir is DIR here: give a/b alone.\n"
     assert list(tmp_path.iterdir()) == []
