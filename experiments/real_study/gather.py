@@ -38,7 +38,7 @@ def gather(
     Raises:
         NeuronPathError: no study, or no image of it measured yet.
     """
-    results = Results(store)
+    results = Results(store, methods)
     identity = results.identity
     chunks = results.common("effects", 1) or results.common("effects", min(sizes))
     if not chunks:
@@ -47,6 +47,7 @@ def gather(
     curves, areas = tables.circuits_table(results)
     made = {
         "effects": effects,
+        "scorers": tables.scorers_table(results, Results(store)),
         "scores": tables.scores_table(results),
         "claims": claims.claims_table(results, distances),
         "searches": claims.searches_table(results),

@@ -19,8 +19,8 @@ from real_study.methods import METHODS, PAPER
 from real_study.plan import PARTS
 
 TABLES: Final = (
-    "effects", "scores", "claims", "searches", "agreement", "selectivity", "transfer", "curves", "areas", "tests",
-    "truth", "evidence", "stability", "classes", "meaning", "reasons", "cost",
+    "effects", "scorers", "scores", "claims", "searches", "agreement", "selectivity", "transfer", "curves", "areas",
+    "tests", "truth", "evidence", "stability", "classes", "meaning", "reasons", "cost",
 )  # fmt: skip
 _EDITS: Final = {
     "remove": "remove",
@@ -144,8 +144,7 @@ def _effects(table: pd.DataFrame) -> list[str]:
         own = table.loc[(table["measure"] == "probability") & (table["group"] == group)]
         for k in sorted(set(own["k"])):
             sized = own.loc[own["k"] == k]
-            cells = sized.assign(column=sized["edit"].map(_EDITS), cell=[_tested(row) for row in to_records(sized)])
-            parts += [f"### k = {k}, {words} (n = {sized['n'].iloc[0]})", _crossed(cells.dropna(subset="column"))]
+            parts += [f"### k = {k}, {words} (n = {sized['n'].iloc[0]})", _edits(sized)]
     own = table.loc[(table["measure"] == "accuracy") & (table["group"] == "all") & (table["edit"] == "remove")]
     if len(own):
         columns: Columns = {"Change of top-1, points": _cell, "p": _p}
@@ -154,6 +153,20 @@ def _effects(table: pd.DataFrame) -> list[str]:
             _table(own, _METHOD | _K | columns | _N),
         ]
     return parts
+
+
+def _edits(table: pd.DataFrame) -> str:
+    columns = [_EDITS.get(edit) for edit in table["edit"]]
+    cells = table.assign(column=columns, cell=[_tested(row) for row in to_records(table)])
+    return _crossed(cells.dropna(subset="column"))
+
+
+def _scorers(table: pd.DataFrame) -> list[str]:
+    return [
+        f"### Further scorers, k = 1, rightly classified (n = {table['n'].iloc[0]})",
+        "On the first photographs only: they cost the most. All other methods are measured on the same ones here.",
+        _edits(table),
+    ]
 
 
 def _searches(table: pd.DataFrame) -> list[str]:
@@ -349,7 +362,7 @@ def _cost(table: pd.DataFrame) -> list[str]:
 _SECTIONS: Final[Mapping[str, Mapping[str, Callable[[pd.DataFrame], list[str]]]]] = {
     "What the paper claims": {"claims": _claims},
     "What the scores are made of": {"reasons": _reasons},
-    "Table 1: what edits of the paths do": {"effects": _effects},
+    "Table 1: what edits of the paths do": {"effects": _effects, "scorers": _scorers},
     "Does the effect search find what matters most?": {"searches": _searches},
     "Paths found on one picture, measured on another": {"effects": _flipped, "transfer": _transfer},
     "Does the replacement matter?": {"agreement": _agreement},
@@ -398,7 +411,6 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
 _NEVER: Final = (
     "The paper's pruning protocol on this model; structural pruning: [pruning](pruning.md#a-pretrained-model).",
     "The paper's own models and ImageNet: `experiments/table1.py` does that where they are at hand.",
-    "Ablation, knowledge neurons, conductance and guided influence patterns, for their cost.",
 )
 
 
@@ -413,6 +425,9 @@ def _missing(tables: Tables, about: Mapping[str, Any]) -> list[str]:
         found.append(
             f"{about['n_planned'] - about['n_images']} of the {about['n_planned']} photographs: not reached yet."
         )
+    tried = {name for table in ("effects", "scorers") if table in tables for name in tables[table]["method"]}
+    if lacking := [_label(name) for name in METHODS if name not in tried]:
+        found.append(f"For their cost: {'; '.join(lacking)}.")
     if "effects" in tables:
         effects = tables["effects"]
         for k in about["sizes"]:

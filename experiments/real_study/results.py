@@ -24,10 +24,12 @@ class Results:
 
     Args:
         store: of a study.
+        methods: that count; None: all.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, methods: Sequence[str] | None = None) -> None:
         self.store, self.identity = store, store.identity
+        self._counted = METHODS if methods is None else methods
         self._read: dict[Cell, Arrays] = {}
 
     def read(self, cell: Cell) -> Arrays:
@@ -43,7 +45,7 @@ class Results:
     def methods(self, kind: str, k: int) -> list[str]:
         """Of which methods, in the order of the tables."""
         there = {cell.method for cell in self._cells(kind) if cell.k == k}
-        return [name for name in METHODS if name in there]
+        return [name for name in METHODS if name in there and name in self._counted]
 
     def sizes(self, kind: str) -> list[int]:
         """Neurons a block that there are cells of."""

@@ -35,8 +35,8 @@ _QUANTILE: Final = 0.9  # of random sets that a path has to beat
 Row = dict[str, Any]
 
 
-def effects_table(results: Results) -> pd.DataFrame:
-    """A row for each measure, edit, group of images, size and method, with the tests against the paper's path.
+def effects_table(results: Results, sizes: Sequence[int] | None = None) -> pd.DataFrame:
+    """A row for each measure, edit, group of images, size (None: all) and method, with tests against the paper's path.
 
     p-values are Holm-corrected over all tests of a measure, an edit and a group.
     """
@@ -51,7 +51,7 @@ def effects_table(results: Results) -> pd.DataFrame:
                 continue
             for group in Groups:
                 family: list[Row] = []
-                for k in results.sizes("effects"):
+                for k in sizes or results.sizes("effects"):
                     chunks, methods = results.common("effects", k), results.methods("effects", k)
                     chosen = results.rows(chunks, group) if chunks else []
                     if not len(chosen):
@@ -62,6 +62,19 @@ def effects_table(results: Results) -> pd.DataFrame:
                     )
                 rows += corrected(family)
     return pd.DataFrame(rows)
+
+
+def scorers_table(results: Results, every: Results) -> pd.DataFrame:
+    """The effects of one neuron a block where scorers were tried beside the methods of the study, by all of them.
+
+    Args:
+        results: of the study's methods.
+        every: of all there are.
+    """
+    if every.methods("effects", 1) == results.methods("effects", 1):
+        return pd.DataFrame()
+    effects = effects_table(every, [1])
+    return effects.loc[(effects["measure"] == "probability") & (effects["group"] == "right")]
 
 
 def scores_table(results: Results) -> pd.DataFrame:

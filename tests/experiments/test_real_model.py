@@ -28,7 +28,7 @@ from real_study.plan import PARTS, Scope
 from real_study.results import Results
 from real_study.store import Cell, Store
 from real_study.subject import CHANGES, Source, Subject, complement, in_rounds
-from real_study.tables import AREAS, compared, corrected, meaning_table
+from real_study.tables import AREAS, EDITS, compared, corrected, effects_table, meaning_table, scorers_table
 
 ROOT = Path(__file__).parents[2]
 MODEL = "test_vit"
@@ -200,6 +200,26 @@ def test_classes_of_like_meaning_that_share_neurons_correlate(tmp_path: Path) ->
     assert row == {"k": 1, "method": "activation", "r": pytest.approx(-1), "p": row["p"], "classes": 4, "n": 8}
     assert 0 < row["p"] <= 1
     assert not len(meaning_table(Results(store), None))
+
+
+def test_a_scorer_on_few_photographs_takes_none_from_the_other_methods(tmp_path: Path) -> None:
+    store, rng = Store(tmp_path), np.random.default_rng(0)
+    store.claim({"classes": ["apple", "pear"]})
+    for chunk, names in enumerate([("joint_attribution", "random", "ablation"), ("joint_attribution", "random")]):
+        logits = rng.normal(size=(6, 2)) + np.array([5, 0])
+        store.put(
+            Cell("clean", "", 0, chunk),
+            lambda logits=logits: {"labels": np.zeros(6, int), "logits": logits, "logits_flip": logits},
+        )
+        for name in names:
+            edited = {edit: rng.normal(size=(6, 2)) for edit in EDITS}
+            store.put(Cell("effects", name, 1, chunk), lambda edited=edited: edited)
+    wanted, every = Results(store, ["joint_attribution", "random"]), Results(store)
+    assert set(effects_table(wanted)["n"]) == {12}
+    further = scorers_table(wanted, every)
+    assert set(further["n"]) == {6}
+    assert set(further["method"]) == {"joint_attribution", "random", "ablation"}
+    assert scorers_table(every, every).empty
 
 
 @pytest.mark.slow
