@@ -409,7 +409,8 @@ def _foot(tables: Tables, about: Mapping[str, Any]) -> list[str]:
 
 
 _NEVER: Final = (
-    "The paper's pruning protocol on this model; structural pruning: [pruning](pruning.md#a-pretrained-model).",
+    "Pruning, which has a page of its own: [for good](pruning.md#a-pretrained-model) and "
+    "[by the paper's protocol](pruning.md#the-papers-protocol).",
     "The paper's own models and ImageNet: `experiments/table1.py` does that where they are at hand.",
 )
 
