@@ -58,7 +58,9 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
         with path.open("rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             yield parquet
     except FileNotFoundError as error:
-        raise NeuronPathError(f"There is no file {os.fspath(path)!r}; give an existing Parquet file.") from error
+        raise NeuronPathError(
+            f"There is no file or folder {os.fspath(path)!r}; give an existing run directory or Parquet file."
+        ) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise NeuronPathError(
