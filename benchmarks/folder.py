@@ -1,12 +1,12 @@
-"""A folder of pictures through ViT-Tiny at 224 pixels: the linearised search against a plain loop over the same ones.
+"""A folder of pictures through ViT-Tiny at 224 pixels: the linearised search against plain loops over the same ones.
 
     python -m benchmarks.folder                   # 1,000 pictures, about 10 minutes on 2 cores
     python -m benchmarks.folder --images 10000
 
-The command `neuron-path search search=linearized` on a folder of JPEGs, from its start to the stored paths; and a loop
-that does no more than decode the same pictures by the same data loader and take so many forward and backward passes of
-each, the gradient of the target's probability by the picture, as the search has counted. The search also takes the
-clean pass and the final score of each path, whose joint attribution it integrates anew.
+The command `neuron-path search search=linearized` on a folder of JPEGs, from its start to the stored paths; and loops
+that do no more than decode the same pictures by the same data loader and take so many forward and backward passes of
+each, the gradient of the target's probability by the picture. One takes as many as the search spent on looking for the
+path; the other as many as it took in all, with the clean pass, the copy that tells its rounding and the final scores.
 """
 
 from __future__ import annotations
@@ -58,6 +58,15 @@ def search(pictures: Path, run_dir: Path) -> float:
     return time.perf_counter() - began
 
 
+def passes_of(run_dir: Path) -> dict[str, float]:
+    """How many forward and backward passes a picture took in the mean: on the way alone, and in all."""
+    paths = load_paths(run_dir)
+    way, nodes = (float(paths[name].to_numpy().mean()) for name in ("passes", "n_steps"))
+    # The clean pass and its nudged copy; the nodes of the final score, of which the way has left one; and the forward
+    # pass of the path at 0, which tells that score's convergence delta.
+    return {"way": way, "all": way + 2 + (nodes - 1) + 0.5}
+
+
 def plain_loop(pictures: Path, passes: float) -> float:
     """Seconds of the loop, with so many passes of a picture in the mean."""
     model = timm.create_model(MODEL).eval().requires_grad_(False)
@@ -85,27 +94,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=positive, default=IMAGES, help=f"how many pictures (default: {IMAGES})")
     parser.add_argument("--rounds", type=positive, default=2, help="interleaved rounds (default: 2)")
     options = parser.parse_args(arguments)
-    seconds: dict[str, list[float]] = {"search": [], "loop": []}
+    seconds: dict[str, list[float]] = {"search": [], "way": [], "all": []}
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "pictures"
         make_pictures(pictures, options.images)
-        passes = 0.0
+        passes: dict[str, float] = {}
         for number in range(options.rounds):
-            seconds["search"].append(search(pictures, Path(folder) / f"run{number}"))
-            passes = float(load_paths(Path(folder) / f"run{number}")["passes"].to_numpy().mean())
-            seconds["loop"].append(plain_loop(pictures, passes))
+            run_dir = Path(folder) / f"run{number}"
+            seconds["search"].append(search(pictures, run_dir))
+            passes = passes_of(run_dir)
+            for name, count in passes.items():
+                seconds[name].append(plain_loop(pictures, count))
     rates = {name: spread(options.images / value for value in values) for name, values in seconds.items()}
-    ratio = ratios(seconds["search"], seconds["loop"])
-    columns = ("pictures", "search, images/s", "plain loop, images/s", "passes of a picture", "search / loop, time")
-    rows = [
-        (
-            f"{options.images:,}",
-            rates["search"].text(1),
-            rates["loop"].text(1),
-            f"{passes:.2f}",
-            ratio.text(2, "×"),
-        )
-    ]
+    rows: list[tuple[str, ...]] = [(f"search of {options.images:,} pictures", "–", rates["search"].text(1), "–")]
+    for name, what in (("way", "loop, as many as on the way"), ("all", "loop, as many as in all")):
+        ratio = ratios(seconds["search"], seconds[name])
+        rows.append((what, f"{passes[name]:.2f}", rates[name].text(1), ratio.text(2, "×")))
+    columns = ("", "passes of a picture", "pictures / s", "search / this, time")
     note = f"{MODEL}, random weights, {rounds_of(options.rounds)}, {WORKERS} workers that decode."
     tables = {"folder": Table(columns, rows, note)}
     if options.images >= IMAGES:
