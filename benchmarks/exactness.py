@@ -1,6 +1,7 @@
 """Is float32 with its rule for close calls as good as float64, on trained models? Not one path may differ.
 
     python -m benchmarks.exactness --checkpoint FILE --data FOLDER    # on a slow machine an hour
+    python -m benchmarks.exactness --checkpoint FILE --data FOLDER --image-size 518  # that size alone, half an hour
     python -m benchmarks.exactness --epochs 1 --images 4              # a trial, writes nothing
 
 The models: the embedded digits ViT, others like it that are trained here on the digits (several seeds; norms behind
@@ -31,7 +32,8 @@ from neuron_path.search.searches.greedy import Greedy
 from neuron_path.types import PathResult
 
 IMAGES = 90  # of each model on the digits
-PHOTOGRAPHS = {224: 8}  # by the size of the image
+PHOTOGRAPHS = 8
+LARGE = 4  # photographs at a size of their own
 NODES = 2  # of photographs: what rounds does so at any node
 OTHER_MICRO_BATCH = 5
 LEAST_SCORE = 1e-30  # smaller ones, of saturated probabilities, leave the range of float32, in which they are stored
@@ -102,13 +104,17 @@ def subjects(epochs: int, n_images: int, source: real.Source | None) -> Iterator
     yield "digits, head × 20", partial(trained, seed=4, head=20)
     yield "digits, queries and keys × 3 half-way", partial(trained, seed=5, sharpness=3)
     if source is not None:
-        for size, count in PHOTOGRAPHS.items():
+        yield photographs(source, min(PHOTOGRAPHS, n_images))
 
-            def photographs(size: int = size, count: int = count) -> Subject:
-                found = real.load(source._replace(image_size=size), min(count, n_images))
-                return Subject(found.model, found.images, found.targets, NODES)
 
-            yield f"{source.model}, {size} px", photographs
+def photographs(source: real.Source, count: int) -> tuple[str, Callable[[], Subject]]:
+    """So many through a pretrained model."""
+
+    def make() -> Subject:
+        found = real.load(source, count)
+        return Subject(found.model, found.images, found.targets, NODES)
+
+    return f"{source.model}, {source.image_size} px", make
 
 
 @contextmanager
@@ -180,12 +186,12 @@ def _in_halves(find: Callable[..., PathResult], images: Tensor, targets: Tensor)
     back = torch.arange(len(images) - 1, -1, -1)
     parts = [find(images[rows], targets[rows]) for rows in back.tensor_split(2) if len(rows)]
     joined = PathResult.cat(parts)
-    flipped = {name: None if value is None else value.flip(0) for name, value in vars(joined).items()}
+    flipped = {name: value.flip(0) if isinstance(value, Tensor) else value for name, value in vars(joined).items()}
     return PathResult(**flipped)  # pyright: ignore[reportArgumentType]
 
 
 def as_table(values: dict[str, dict[str, Any]]) -> Table:
-    """A row for each model, and one for all."""
+    """A row for each model, and one for all where there are several."""
     columns = (
         "model",
         "images",
@@ -213,6 +219,8 @@ def as_table(values: dict[str, dict[str, Any]]) -> Table:
                 f"{found['scores_off_without_in_roundings']:.2g}",
             ]
         )
+    if len(values) == 1:
+        return Table(columns, rows, _NOTE)
     totals = [str(sum(found[key] for found in values.values())) for key in _SUMMED]
     again = sum(found["rated_again"] * found["images"] * found["blocks"] for found in values.values())
     choices = sum(found["images"] * found["blocks"] for found in values.values())
@@ -235,15 +243,17 @@ def main() -> None:
     real.add_arguments(parser)
     arguments = parser.parse_args()
     source = real.source_of(parser, arguments)
+    is_large = source is not None and source.image_size != real.IMAGE_SIZE
+    every = subjects(arguments.epochs or 20, arguments.images or IMAGES, source)
     values: dict[str, dict[str, Any]] = {}
-    for name, make in subjects(arguments.epochs or 20, arguments.images or IMAGES, source):
+    for name, make in [photographs(source, arguments.images or LARGE)] if source is not None and is_large else every:
         values[name] = compared(make())
         console.print(f"  {name}: {values[name]}")
     tables = {"exactness": as_table(values)}
     if arguments.epochs or arguments.images or arguments.trial:
         show(tables)
     else:
-        record("exactness", values, tables)
+        record("exactness_large" if is_large else "exactness", values, tables)
 
 
 if __name__ == "__main__":

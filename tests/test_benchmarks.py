@@ -20,6 +20,7 @@ from torch import Tensor
 
 import neuron_path
 from benchmarks import (
+    exactness,
     harness,
     memory,
     performance,
@@ -377,6 +378,17 @@ class TestReal:
         assert {found["n_images"] for found in result["values"]["agreement"].values()} == {2}
         assert len(result["tables"]["quadrature"]["rows"]) == len(quadrature.REAL)
         assert not any(row[-1] == "–" for row in result["tables"]["quadrature"]["rows"])
+        capsys.readouterr()
+
+    def test_exactness_at_a_size_of_its_own(
+        self, options: list[str], places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(monkeypatch, exactness, *options, "--images", "1")
+        assert harness.results() == {}
+        run(monkeypatch, exactness, *options)
+        [(name, found)] = harness.results()["exactness_large"]["values"].items()
+        assert (name, found["images"], found["blocks"]) == ("test_vit, 64 px", exactness.LARGE, 6)
+        assert (found["other_paths_in_float64"], found["other_paths_in_other_batches"]) == (0, 0)
         capsys.readouterr()
 
     @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
