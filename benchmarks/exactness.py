@@ -33,7 +33,7 @@ from neuron_path.types import PathResult
 
 IMAGES = 90  # of each model on the digits
 PHOTOGRAPHS = 8
-LARGE = 4  # photographs at a size of their own
+LARGE = 3  # photographs at a size of their own
 NODES = 2  # of photographs: what rounds does so at any node
 OTHER_MICRO_BATCH = 5
 LEAST_SCORE = 1e-30  # smaller ones, of saturated probabilities, leave the range of float32, in which they are stored

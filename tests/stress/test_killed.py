@@ -67,7 +67,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Path]:
     return whole_run(tmp_path_factory, killed.LIMIT)
 
 
-@pytest.mark.parametrize(("n_processes", "stages"), [(1, [SEARCH, EVIDENCE, EVALUATION]), (2, [SEARCH])])
+@pytest.mark.parametrize(
+    ("n_processes", "stages"),
+    [(1, [SEARCH, EVIDENCE, EVALUATION]), pytest.param(2, [SEARCH], marks=pytest.mark.slow)],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     n_processes: int, stages: list[str], small: tuple[Command, Path], tmp_path: Path
 ) -> None:
