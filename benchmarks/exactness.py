@@ -243,17 +243,18 @@ def main() -> None:
     real.add_arguments(parser)
     arguments = parser.parse_args()
     source = real.source_of(parser, arguments)
-    is_large = source is not None and source.image_size != real.IMAGE_SIZE
-    every = subjects(arguments.epochs or 20, arguments.images or IMAGES, source)
+    result, chosen = "exactness", subjects(arguments.epochs or 20, arguments.images or IMAGES, source)
+    if source is not None and source.image_size != real.IMAGE_SIZE:
+        result, chosen = "exactness_large", iter([photographs(source, arguments.images or LARGE)])
     values: dict[str, dict[str, Any]] = {}
-    for name, make in [photographs(source, arguments.images or LARGE)] if source is not None and is_large else every:
+    for name, make in chosen:
         values[name] = compared(make())
         console.print(f"  {name}: {values[name]}")
     tables = {"exactness": as_table(values)}
     if arguments.epochs or arguments.images or arguments.trial:
         show(tables)
     else:
-        record("exactness_large" if is_large else "exactness", values, tables)
+        record(result, values, tables)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A folder of pictures through ViT-Tiny at 224 pixels: the linearised search against plain loops over the same ones.
 
-    python -m benchmarks.folder                   # 1,000 pictures, about 10 minutes on 2 cores
+    python -m benchmarks.folder                   # 1,000 pictures, 25 minutes on 2 cores
     python -m benchmarks.folder --images 10000
 
 The command `neuron-path search search=linearized` on a folder of JPEGs, from its start to the stored paths; and loops

@@ -202,14 +202,14 @@ def fragments(result: Mapping[str, Any]) -> dict[str, str]:
 
 def _caption(on: Mapping[str, Any], note: str) -> str:
     commit = (on["git"]["commit"] or "unknown")[:7] + (" with changes" if on["git"]["dirty"] else "")
-    return f"{note + ' ' if note else ''}{on['date'][:10]}, commit {commit}, {on['threads']} threads of {on['cpu']}."
+    return f"{note + ' ' if note else ''}{on['date'][:10]}, commit {commit}, threads: {on['threads']}, {on['cpu']}."
 
 
 def machine_table(newest: Mapping[str, Any]) -> str:
     """The machine of a result in Markdown."""
     on = newest["machine"]
     rows = [
-        ("processor", f"{on['cpu']}, {on['cores']} cores, {on['threads']} threads"),
+        ("processor", f"{on['cpu']}, {on['cores']} cores, torch's threads: {on['threads']}"),
         ("instruction sets", ", ".join(on["instruction_sets"]) or "not known"),
         ("kernels of torch", on["torch_kernels"]),
         ("memory", f"{on['memory_gb']} GB"),

@@ -75,11 +75,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def source_of(parser: ArgumentParser, arguments: Namespace) -> Source | None:
-    """The source that the options name; None without them. One of two without the other ends the program."""
+    """The source that the options name; None without them. What is missing ends the program."""
     if (arguments.checkpoint is None) != (arguments.data is None):
         parser.error("--checkpoint and --data go together")
     if arguments.checkpoint is None:
         return None
+    folder = Path(arguments.data)
+    for path in (Path(arguments.checkpoint), folder / "train", folder / "test"):
+        if not path.exists():
+            parser.error(f"there is no {path}")
     return Source(arguments.model, arguments.checkpoint, arguments.data, arguments.image_size)
 
 

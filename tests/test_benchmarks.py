@@ -332,10 +332,15 @@ class TestReal:
         source = real.Source("test_vit", str(folder / "weights.safetensors"), str(folder / "data"), 64)
         return real.options_of(source)
 
-    def test_both_options_or_none(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_both_options_of_what_exists_or_none(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with pytest.raises(SystemExit):
             run(monkeypatch, memory, "--data", "folder")
         assert "--checkpoint and --data go together" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            run(monkeypatch, memory, "--checkpoint", "weights.safetensors", "--data", "folder")
+        assert "there is no weights.safetensors" in capsys.readouterr().err
 
     def test_photographs_are_spread_over_the_classes_of_the_probe(
         self, options: list[str], capsys: pytest.CaptureFixture[str]
