@@ -27,12 +27,11 @@ from benchmarks import real
 from benchmarks.harness import Spread, Table, console, positive, record, show, spread
 from neuron_path.app.workbench import Choice, Workbench
 from neuron_path.cli.hydra_app import compose_config
-from neuron_path.report.notebook import figure_as_html
 from tests.browser.app import app
 from tests.browser.chromium import QUIET, find_chromium
 
-STAGES = ("prepare", "search", "figure")
-DRAWN = "() => document.querySelector('#path img')?.complete"
+STAGES = ("prepare", "search")
+DRAWN = "() => document.querySelector('#path svg') !== null"
 
 
 def stages(bench: Workbench, files: Sequence[Path]) -> dict[str, list[float]]:
@@ -40,11 +39,9 @@ def stages(bench: Workbench, files: Sequence[Path]) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in STAGES}
     for file in files:
         marks = [time.perf_counter()]
-        picture = bench.dropped(file)
+        picture = bench.dropped(file.name, file.read_bytes())
         marks.append(time.perf_counter())
-        found = bench.find(picture, Choice())
-        marks.append(time.perf_counter())
-        figure_as_html(bench.path_figure(found), "")
+        bench.find(picture, Choice())
         marks.append(time.perf_counter())
         for name, taken in zip(STAGES, np.diff(marks).tolist(), strict=True):
             seconds[name].append(taken)
@@ -60,7 +57,7 @@ def drops(settings: Sequence[str], files: Sequence[Path]) -> tuple[list[float], 
             page = browser.new_page()
             page.set_default_timeout(120_000)
             page.goto(address)
-            target = page.locator("#file input[type=file]")
+            target = page.locator("#choose input[type=file]")
             target.wait_for(state="attached")
             start = time.perf_counter()
             target.set_input_files(file)

@@ -40,10 +40,12 @@ def test_every_file_of_the_configuration_is_in_the_wheel(installed: Path) -> Non
 
     assert files(installed / "neuron_path" / "conf") == files(ROOT / "conf")
     assert (installed / "neuron_path" / "py.typed").exists()
-    page = Path("neuron_path") / "report" / "run_page"
-    for kind in ("*.jinja", "*.css", "*.js", "vendor/*"):
-        made = {file.name: file.read_bytes() for file in (installed / page).glob(kind)}
-        assert made == {file.name: file.read_bytes() for file in (ROOT / page).glob(kind)} != {}
+    for page in ("report/run_page", "app/templates", "app/static"):
+        made, kept = (
+            {file.name: file.read_bytes() for kind in ("jinja", "css", "js") for file in folder.rglob(f"*.{kind}")}
+            for folder in (installed / "neuron_path" / page, ROOT / "neuron_path" / page)
+        )
+        assert made == kept != {}
     assert (installed / "neuron_path" / "models" / "weights" / "digits_vit.safetensors").exists()
 
 

@@ -1,21 +1,39 @@
-"""The page itself, made with Gradio, which nothing else imports.
+"""The page itself: small forms whose answers are put in their places by htmx. Starlette serves them.
 
-It holds no numbers and no figures of its own: each control asks the workbench and shows what comes back, or the one
-line of what is wrong.
+It holds no numbers and no figures of its own: each form asks the workbench and shows what comes back, or the one line
+of what is wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
-from collections.abc import Callable
+import errno
+import html
+import secrets
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Final
 
 import pandas as pd
-from matplotlib.figure import Figure
+import python_multipart  # noqa: F401  # pyright: ignore[reportUnusedImport] - Starlette asks for it at the first upload
+import uvicorn
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartParser
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from neuron_path.app.workbench import (
     MOST_BYTES,
@@ -27,311 +45,287 @@ from neuron_path.app.workbench import (
     Neuron,
     Picture,
     Workbench,
-    choice_of,
 )
 from neuron_path.attribution.target import TARGETS
 from neuron_path.errors import NeuronPathError
+from neuron_path.report import run_page
 from neuron_path.report.notebook import figure_as_html
+from neuron_path.report.run_page.render import in_one_direction
 
-_PREDICTED: Final = "the predicted class"
-_WHOLE: Final = "the whole path"
-_NO_EDIT: Final = "none"
+_KEPT: Final = 32  # paths that can still be edited, of all tabs; a path with its picture takes some 2 MB
 _WAITING: Final = 16  # requests that may wait; one is computed at a time
-_KEPT: Final = 3600  # seconds that an upload and what was found of it are kept
-_CSS: Final = """
-.gradio-container {max-width: 1280px !important}
-.np-scroll {overflow-x: auto; contain: inline-size}
-.np-scroll img {background: #fff; border-radius: 6px; max-width: max(100%, 640px) !important}
-.np-table {border-collapse: collapse; font-variant-numeric: tabular-nums}
-.np-table th {text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--border-color-primary)}
-.np-table td {padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--border-color-primary)}
-#top-k input::-webkit-slider-thumb {box-shadow: 0 0 0 1px var(--neutral-500)}
-#error {color: #b3261e}
-.dark #error {color: #ff8a80}
-"""
+_PORTS: Final = range(7860, 7960)
+_FORM: Final = 100_000  # bytes of a request beside its picture
+_STYLE: Final = Path(run_page.__file__).with_name("report.css")  # the report's look
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
 
-
-Shown = dict[Any, Any]
-"""What components show from now on."""
-Call = tuple[Future[Shown], Callable[..., Shown], tuple[Any, ...]]
+Form = Mapping[str, Any]
+"""What a form says: text, or of a picture that was dropped (name, bytes)."""
+Use = Callable[[Form], str | None]
+"""What a form does: HTML to be shown in its place, None to leave what is shown."""
+Call = tuple["Future[str | None]", Use, Form]
 """Where the answer goes, the function and what it is given."""
 
 
 class _Page:
-    """The components of the page and what they do; made within a `gradio.Blocks`."""
+    """What the page's forms do. Whoever waits for an answer waits in the server's thread; `answer` gives them all."""
 
-    def __init__(self, gr: Any, bench: Workbench) -> None:
-        self._gr, self._bench = gr, bench
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
         self._calls: SimpleQueue[Call] = SimpleQueue()
-        self.state = gr.State(None, time_to_live=_KEPT)
-        self.error = gr.Markdown(elem_id="error")
-        with gr.Row():
-            with gr.Column(scale=1, min_width=280):
-                self.file, self.sample = self._pictures("Drop a picture", "")
-                self._make_settings()
-            with gr.Column(scale=3, min_width=640):  # beside the settings, or beneath
-                self.path = gr.HTML(elem_id="path", apply_default_css=False)
-                self.prediction = gr.HTML(elem_id="prediction", apply_default_css=False)
-        with gr.Tab("Edit"):
-            self.where = gr.Dropdown([_WHOLE], value=_WHOLE, label="Neurons", elem_id="where")
-            self.operation = gr.Radio([_NO_EDIT, *OPERATIONS], value=_NO_EDIT, label="Operation", elem_id="operation")
-            self.edited = gr.HTML(elem_id="edited", apply_default_css=False)
-        with gr.Tab("Where in the picture"):
-            self.looked = gr.Dropdown([_WHOLE], value=_WHOLE, label="Neurons", elem_id="looked")
-            kinds = ["activation", "effect"]
-            self.quantity = gr.Radio(kinds, value="activation", label="Heat map of", elem_id="quantity")
-            self.draw = gr.Button("Draw", elem_id="draw")
-            self.heat = gr.HTML(elem_id="heat", apply_default_css=False)
-            self.evidence = gr.HTML(elem_id="evidence", apply_default_css=False)
-        with gr.Tab("Alternatives"):
-            self.alternatives = gr.HTML(elem_id="alternatives", apply_default_css=False)
-        with gr.Tab("Compare"):
-            self.other_file, self.other_sample = self._pictures("Drop another picture", "other-")
-            self.other_class = self._classes("Its target class, or another one of the first picture", "other-class")
-            self.compared = gr.HTML(elem_id="compared", apply_default_css=False)
-        with gr.Tab("Reproduce"):
-            self.command = gr.Code(language="shell", label="Command", elem_id="command", interactive=False)
-            self.python = gr.Code(language="python", label="Python", elem_id="python", interactive=False)
+        self._found: OrderedDict[str, Found] = OrderedDict()  # by a name that only its page knows, the latest last
+        self._templates = Environment(
+            loader=PackageLoader("neuron_path.app"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=lambda value: in_one_direction(value) if type(value) is str else value,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters["table"] = lambda table: Markup(_table(table))
 
-    def connect(self) -> None:
-        """Let each control do its work."""
-        of_path = [
-            self.state, self.path, self.prediction, self.where, self.looked, self.operation, self.edited, self.heat,
-            self.evidence, self.compared, self.alternatives, self.command, self.python,
-        ]  # fmt: skip
-        chosen = [self.search, self.target, self.top_k, self.target_class]
-        self._on(self.file.upload, self._from_file, [self.file, *chosen], [self.sample, *of_path])
-        self._on(self.sample.input, self._from_data, [self.sample, self.state, *chosen], [self.file, *of_path])
-        for changed in (self.search.input, self.target.input, self.top_k.release, self.target_class.input):
-            self._on(changed, self._again, [self.state, *chosen], of_path)
-        for control in (self.operation, self.where):
-            self._on(control.input, self._edit, [self.state, self.where, self.operation], [self.edited])
-        self._on(self.draw.click, self._draw, [self.state, self.looked, self.quantity], [self.heat, self.evidence])
-        beside = [self.state, self.search, self.target, self.top_k, self.other_class]
-        uploaded, picked = self.other_file.upload, self.other_sample.input
-        self._on(uploaded, self._beside_file, [self.other_file, *beside], [self.other_sample, self.compared])
-        self._on(picked, self._beside_data, [self.other_sample, *beside], [self.other_file, self.compared])
-        both = [self.other_file, self.other_sample]
-        self._on(self.other_class.input, self._beside_class, [*both, *beside], [self.compared])
-
-    def _pictures(self, label: str, prefix: str) -> tuple[Any, Any]:
-        """Where a picture is dropped or picked."""
-        gr, names = self._gr, self._bench.sample_ids
-        file = gr.File(label=label, elem_id=f"{prefix}file", height=120)
-        return file, gr.Dropdown(names, value=None, label="or pick one of the data", elem_id=f"{prefix}sample")
-
-    def _classes(self, label: str, name: str) -> Any:
-        named = map(self._bench.class_name, range(self._bench.n_classes))
-        return self._gr.Dropdown([_PREDICTED, *named], value=_PREDICTED, label=label, elem_id=name)
-
-    def _make_settings(self) -> None:
-        gr = self._gr
-        self.search = gr.Radio(list(SEARCHES), value=Choice().search, label="Search", elem_id="search")
-        self.target = gr.Dropdown(list(TARGETS), value=Choice().target, label="Target function", elem_id="target")
-        self.target_class = self._classes("Target class", "class")
-        self.top_k = gr.Slider(1, MOST_TOP_K, value=1, step=1, label="Neurons per block (k)", elem_id="top-k")
-
-    def _on(self, event: Callable[..., Any], use: Callable[..., Shown], inputs: list[Any], outputs: list[Any]) -> None:
-        """Let an event show what `use` gives, or the one line of what is wrong."""
-
-        async def guarded(*given: Any) -> Shown:
-            answer: Future[Shown] = Future()
-            self._calls.put((answer, use, given))
-            try:
-                return {self.error: "", **await asyncio.wrap_future(answer)}
-            except NeuronPathError as mistake:
-                return {self.error: f"**{_as_text(str(mistake))}**"}
-
-        event(
-            guarded,
-            inputs,
-            [self.error, *outputs],
-            api_visibility="private",
-            show_progress="minimal",
-            concurrency_limit=1,
-            concurrency_id="model",  # one at a time of all, not of each
+    def app(self, hosts: list[str]) -> Starlette:
+        """What is served, to those who ask for one of these hosts: no other site can name one of its own for it."""
+        uses = {"find": self._find, "edit": self._edit, "look": self._look, "compare": self._compare}
+        return Starlette(
+            routes=[
+                Route("/", self._start),
+                Route("/report.css", lambda _: FileResponse(_STYLE)),
+                Mount("/static", StaticFiles(packages=[("neuron_path.app", "static")])),
+                *(Route(f"/{name}", self._answered(use), methods=["POST"]) for name, use in uses.items()),
+            ],
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
         )
 
     def answer(self) -> None:
         """Make the calls, in their order, until this thread is interrupted."""
         while True:
-            answer, use, given = self._calls.get()
+            answer, use, form = self._calls.get()
             if not answer.set_running_or_notify_cancel():
                 continue  # who asked is gone
             try:
-                answer.set_result(use(*given))
+                answer.set_result(use(form))
             except Exception as problem:  # raised where it was asked
                 answer.set_exception(problem)
 
-    def _show(self, picture: Picture, *chosen: Any) -> Shown:
+    async def _start(self, _: Request) -> Response:
         bench = self._bench
-        found = bench.find(picture, choice_of(*chosen))
-        neurons = self._gr.Dropdown([_WHOLE, *map(_named, bench.neurons(found))], value=_WHOLE)
-        return {
-            self.state: found,
-            self.path: _drawn(bench.path_figure(found), f"Neuron path of {picture.name}"),
-            self.prediction: _table(bench.prediction(found)),
-            self.where: neurons,
-            self.looked: neurons,
-            self.operation: _NO_EDIT,
-            self.alternatives: _table(bench.alternatives(found)),
-            self.command: bench.command(found),
-            self.python: bench.python(found),
-            **dict.fromkeys((self.edited, self.heat, self.evidence, self.compared), ""),
-        }
+        text = self._render(
+            "index",
+            samples=bench.sample_ids,
+            classes=[bench.class_name(index) for index in range(bench.n_classes)],
+            searches=list(SEARCHES),
+            targets=list(TARGETS),
+            choice=Choice(),
+            most_top_k=MOST_TOP_K,
+        )
+        return HTMLResponse(text, headers=_HEADERS)
 
-    def _from_file(self, name: str | None, *chosen: Any) -> Shown:
-        return {} if name is None else {self.sample: None, **self._show(self._bench.dropped(name), *chosen)}
+    def _answered(self, use: Use) -> Callable[[Request], Any]:
+        """Let a request show what `use` gives, or the one line of what is wrong."""
 
-    def _from_data(self, name: str | None, shown: Found | None, *chosen: Any) -> Shown:
-        # A list that is left says its choice again.
-        is_shown = shown is not None and not shown.picture.is_dropped and shown.picture.name == name
-        if name is None or is_shown:
-            return {}
-        return {self.file: None, **self._show(self._bench.picked(name), *chosen)}
+        async def guarded(request: Request) -> Response:
+            try:
+                shown = await self._ask(request, use)
+            except NeuronPathError as mistake:  # what is shown stays
+                return HTMLResponse(_error(str(mistake)), headers=_HEADERS | {"HX-Reswap": "none"})
+            return Response(status_code=204) if shown is None else HTMLResponse(_error("") + shown, headers=_HEADERS)
 
-    def _again(self, found: Found | None, *chosen: Any) -> Shown:
-        return {} if found is None else self._show(found.picture, *chosen)
+        return guarded
 
-    def _edit(self, found: Found | None, neuron: str, operation: Any) -> Shown:
-        if found is None or operation == _NO_EDIT:
-            return {self.edited: ""}
-        return {self.edited: _table(self._bench.edited(found, operation, _neuron(neuron)))}
+    async def _ask(self, request: Request, use: Use) -> str | None:
+        form = await _form_of(request)
+        if self._calls.qsize() >= _WAITING:
+            raise NeuronPathError(f"{_WAITING} requests wait already: try again when some of them are answered.")
+        answer: Future[str | None] = Future()
+        self._calls.put((answer, use, form))
+        told = asyncio.wrap_future(answer)
+        left = asyncio.ensure_future(request.receive())  # comes after the body when who asked is gone
+        try:
+            await asyncio.wait({told, left}, return_when=asyncio.FIRST_COMPLETED)
+            return await told if told.done() else None
+        finally:
+            told.cancel()
+            left.cancel()
 
-    def _draw(self, found: Found | None, neuron: str, quantity: Any) -> Shown:
-        if found is None:
-            raise NeuronPathError("There is nothing to draw yet: drop a picture, or pick one of the data.")
-        one = _neuron(neuron)
-        seen = None if one is None else self._bench.evidence_figure(one)
-        told = _no_evidence(one) if seen is None else _drawn(seen, f"What activates {neuron} most")
-        figure = self._bench.heat_figure(found, one, quantity)
-        return {self.heat: _drawn(figure, f"Heat map of {neuron}: {quantity}"), self.evidence: told}
+    def _render(self, template: str, **content: Any) -> str:
+        return self._templates.get_template(f"{template}.html.jinja").render(**content)
 
-    def _beside(self, picture: Picture | None, found: Found | None, *chosen: Any) -> Shown:
-        if found is None:
-            raise NeuronPathError("There is nothing to compare with yet: choose a first picture above.")
-        other = self._bench.find(picture or found.picture, choice_of(*chosen))
-        drawn = _drawn(self._bench.path_figure(other), f"Neuron path of {other.picture.name}")
-        return {self.compared: drawn + _table(self._bench.compared(found, other))}
+    def _find(self, form: Form) -> str | None:
+        bench, picture = self._bench, self._picture(form)
+        if picture is None and "found" not in form:
+            return None  # a setting, before there is a picture
+        picture = picture or self._kept(form).picture
+        return self._shown("found", bench.find(picture, _choice(form)), operations=OPERATIONS)
 
-    def _beside_file(self, name: str | None, *given: Any) -> Shown:
-        return {} if name is None else {self.other_sample: None, **self._beside(self._bench.dropped(name), *given)}
+    def _edit(self, form: Form) -> str:
+        found, operation = self._kept(form), form.get("operation")
+        return "" if not operation else _table(self._bench.edited(found, operation, _neuron(form)))
 
-    def _beside_class(self, file: str | None, name: str | None, *given: Any) -> Shown:
-        bench = self._bench
-        return self._beside(bench.dropped(file) if file else bench.picked(name) if name else None, *given)
+    def _look(self, form: Form) -> str:
+        found, neuron, quantity = self._kept(form), _neuron(form), form.get("quantity")
+        named = "the whole path" if neuron is None else f"block {neuron[0]}, neuron {neuron[1]}"
+        shown = ""
+        if quantity:
+            shown = _drawn(self._bench.heat_figure(found, neuron, quantity), f"Heat map of {named}: {quantity}")
+        if neuron is not None:
+            seen = self._bench.evidence_figure(neuron)
+            shown += _NO_EVIDENCE if seen is None else _drawn(seen, f"What activates {named} most")
+        return shown
 
-    def _beside_data(self, name: str | None, *given: Any) -> Shown:
-        return {} if name is None else {self.other_file: None, **self._beside(self._bench.picked(name), *given)}
+    def _compare(self, form: Form) -> str:
+        found, picture, target_class = self._kept(form), self._picture(form), _target_class(form)
+        if picture is None and target_class is None:
+            return ""  # taken back
+        other = self._bench.find(picture or found.picture, replace(found.choice, target_class=target_class))
+        return self._shown("compared", other, table=self._bench.compared(found, other))
+
+    def _shown(self, template: str, found: Found, **content: Any) -> str:
+        """A path, kept for what is asked about it later."""
+        name = secrets.token_urlsafe(9)
+        self._found[name] = found
+        if len(self._found) > _KEPT:
+            self._found.popitem(last=False)
+        return self._render(template, name=name, found=found, bench=self._bench, **content)
+
+    def _kept(self, form: Form) -> Found:
+        name = form.get("found")
+        if name is None:
+            raise NeuronPathError("There is no path yet: drop a picture, or pick one of the data.")
+        if name not in self._found:
+            raise NeuronPathError("This path is no longer kept: drop its picture again, or pick it again.")
+        self._found.move_to_end(name)
+        return self._found[name]
+
+    def _picture(self, form: Form) -> Picture | None:
+        if form.get("file"):
+            return self._bench.dropped(*form["file"])
+        return self._bench.picked(form["sample"]) if form.get("sample") else None
+
+
+async def _form_of(request: Request) -> Form:
+    """What a form says, kept in memory; a body of more bytes than a picture may have is not read.
+
+    Raises:
+        NeuronPathError: a body that is too large or does not say how large it is.
+    """
+    size = request.headers.get("content-length", "")
+    if not size.isdecimal() or int(size) > MOST_BYTES + _FORM:
+        told = f"has {int(size) / 1e6:.1f} MB" if size.isdecimal() else "does not say its size"
+        raise NeuronPathError(f"The picture {told}; expected {MOST_BYTES / 1e6:.0f} MB at most.")
+    form: dict[str, Any] = {}
+    async with request.form(max_files=1, max_fields=20, max_part_size=_FORM) as sent:
+        for name, value in sent.items():
+            if not isinstance(value, UploadFile):
+                form[name] = value
+            elif value.filename:  # no file was chosen where it has no name
+                form[name] = (value.filename, await value.read())
+    return form
 
 
 def serve(bench: Workbench, host: str, port: int | None, say: Callable[[str], object]) -> None:
     """Say the page's address and serve it until this thread is interrupted.
 
-    Uploads go to a folder of its own, which is deleted in the end. Nothing is sent anywhere. The calling thread, which
-    made the workbench, also answers the requests, one after another: each other thread that uses torch would have
-    memory and a team of threads of its own, and two teams hinder each other.
+    Nothing is sent anywhere. The calling thread, which made the workbench, also answers the requests, one after
+    another: each other thread that uses torch would have memory and a team of threads of its own, and two teams hinder
+    each other.
 
     Raises:
-        NeuronPathError: Gradio is not installed, or the port is taken.
+        NeuronPathError: the port is taken, or the host is none of this machine.
     """
-    gr = _gradio()
-    with tempfile.TemporaryDirectory(prefix="neuron-path-app-") as folder:
-        os.environ |= {
-            "GRADIO_TEMP_DIR": folder,
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        with gr.Blocks(title="NeuronPath", analytics_enabled=False, delete_cache=(600, _KEPT)) as blocks:
-            gr.Markdown("# NeuronPath\nWhich neurons drive this prediction, one in each block from input to output?")
-            page = _Page(gr, bench)
-            page.connect()
-        blocks.queue(max_size=_WAITING, default_concurrency_limit=1)
-        try:
-            _, address, _ = blocks.launch(
-                server_name=host,
-                server_port=port,
-                share=False,
-                inbrowser=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                max_file_size=MOST_BYTES,
-                state_session_capacity=100,
-                enable_monitoring=False,
-                run_history=False,
-                ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
-                footer_links=[],
-                theme=_theme(),
-                css=_CSS,
-            )
-        except OSError as problem:
-            raise NeuronPathError(
-                f"The page cannot be served at {host}, port {port or 'any'}: {problem}. Choose another with --port=N."
-            ) from problem
-        say(address)
+    MultiPartParser.spool_max_size = MOST_BYTES + _FORM  # uploads stay in memory
+    page = _Page(bench)
+    with _listening(host, port) as listening:
+        named = f"[{host}]" if ":" in host else host
+        hosts = ["localhost", host] if host in ("127.0.0.1", "localhost") else ["*"]
+        config = uvicorn.Config(
+            page.app(hosts),
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=1,  # pyright: ignore[reportArgumentType]
+        )
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        say(f"http://{named}:{listening.getsockname()[1]}/")
         try:
             page.answer()
         finally:
-            blocks.close(verbose=False)
+            server.should_exit = True
+            thread.join()
 
 
-def check_gradio() -> None:
-    """Raise a NeuronPathError where Gradio is not installed."""
-    _gradio()
+def _listening(host: str, port: int | None) -> socket.socket:
+    """A socket at the port, or at the first one that is free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    ports = list(_PORTS) if port is None else [port]
+    for number in ports:
+        try:
+            return socket.create_server((host, number), family=family)
+        except (OSError, OverflowError) as problem:
+            if number == ports[-1] or getattr(problem, "errno", None) != errno.EADDRINUSE:
+                raise NeuronPathError(
+                    f"The page cannot be served at {host}, port {number} ({problem}). Choose another with --port=N."
+                ) from problem
+    raise AssertionError  # unreachable: the last port is taken or not
 
 
-def _gradio() -> Any:
-    try:
-        import gradio
-    except ImportError as error:
-        raise NeuronPathError("The page needs Gradio: pip install 'neuron-path[app]'.") from error
-    return gradio
+def _error(message: str) -> str:
+    """What takes the place of the page's line of what is wrong."""
+    return f'<p id="error" role="alert" hx-swap-oob="true">{html.escape(" ".join(message.split()))}</p>'
 
 
-def _theme() -> Any:
-    """Gradio's plain theme with the system's own fonts: its others fetch theirs."""
-    base = _gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    return base.set(body_text_color_subdued="*neutral_500")  # lighter is hard to read on white
-
-
-def _drawn(figure: Figure, description: str) -> str:
-    return f'<div class="np-scroll">{figure_as_html(figure, description)}</div>'
+def _drawn(figure: Any, description: str) -> str:
+    return f'<div class="sheet">{figure_as_html(figure, description)}</div>'
 
 
 def _table(table: pd.DataFrame) -> str:
     signs = {"change": "{:+.4f}".format}
     words = {name: signs.get(str(name), "{:.4f}".format) for name, dtype in table.dtypes.items() if dtype.kind == "f"}
-    made = table.to_html(index=False, border=0, classes="np-table", formatters=words)
-    return f'<div class="np-scroll">{made}</div>'
+    return f'<div class="scroll">{table.to_html(index=False, border=0, formatters=words)}</div>'
 
 
-def _no_evidence(neuron: Neuron | None) -> str:
-    if neuron is None:
-        return ""
-    return (
-        "<p>What else activates it: make a run with <code>evidence=true</code>, and start the page with "
-        "<code>--run=DIR</code>.</p>"
-    )
+_NO_EVIDENCE: Final = (
+    "<p>What else activates it: make a run with <code>evidence=true</code>, and start the page with "
+    "<code>--run=DIR</code>.</p>"
+)
 
 
-def _named(neuron: Neuron) -> str:
-    """A neuron in the lists to choose from.
+def _choice(form: Form) -> Choice:
+    """What the settings say.
 
-    >>> _named((3, 71)), _neuron("block 3, neuron 71"), _neuron(_WHOLE)
-    ('block 3, neuron 71', (3, 71), None)
+    >>> _choice({"search": "greedy", "target": "margin", "top_k": "2", "target_class": "3"})
+    Choice(search='greedy', target='margin', top_k=2, target_class=3)
     """
-    return f"block {neuron[0]}, neuron {neuron[1]}"
+    top_k = form.get("top_k", "")
+    if not (top_k.isdecimal() and 1 <= int(top_k) <= MOST_TOP_K):
+        raise NeuronPathError(f"k is '{top_k}'; expected a whole number of neurons a block, 1 … {MOST_TOP_K}.")
+    return Choice(form.get("search", ""), form.get("target", ""), int(top_k), _target_class(form))  # pyright: ignore[reportArgumentType]
 
 
-def _neuron(name: str) -> Neuron | None:
-    if name == _WHOLE:
+def _target_class(form: Form) -> int | None:
+    """The class that a path is to drive; None for the predicted one."""
+    chosen = form.get("target_class", "")
+    if chosen and not chosen.isdecimal():
+        raise NeuronPathError(f"The target class is '{chosen}'; expected its number.")
+    return int(chosen) if chosen else None
+
+
+def _neuron(form: Form) -> Neuron | None:
+    """The neuron that is chosen; None for the whole path.
+
+    >>> _neuron({"neuron": "3/71"}), _neuron({"neuron": ""})
+    ((3, 71), None)
+    """
+    block, _, neuron = form.get("neuron", "").partition("/")
+    if not neuron:
         return None
-    block, neuron = (int(part.split(" ")[1]) for part in name.split(", "))
-    return block, neuron
-
-
-def _as_text(message: str) -> str:
-    """A message that Markdown shows as it is."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#+-!|" else letter for letter in " ".join(message.split()))
+    if not (block.isdecimal() and neuron.isdecimal()):
+        raise NeuronPathError(f"'{block}/{neuron}' is no neuron; expected BLOCK/NEURON.")
+    return int(block), int(neuron)

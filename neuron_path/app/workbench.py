@@ -5,11 +5,11 @@ Knows nothing of the page; every mistake that a user can make is a `NeuronPathEr
 
 from __future__ import annotations
 
+import base64
 import shlex
-import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -29,6 +29,7 @@ from neuron_path.classes.usage import count_usage
 from neuron_path.config import Config, DigitsConfig, options_of
 from neuron_path.data.pictures import unreadable
 from neuron_path.errors import NeuronPathError
+from neuron_path.evidence.thumbnails import thumbnail
 from neuron_path.models.classes import class_names
 from neuron_path.pipeline.build import build_quadrature, build_study
 from neuron_path.pipeline.images import build_folder, preprocessing_of
@@ -55,6 +56,7 @@ SEARCHES: Final[dict[str, dict[str, str]]] = {
 OPERATIONS: Final[tuple[OperationName, ...]] = ("remove", "enhance", "mean_ablation")
 _PAPER: Final = -1.0  # of the digits, preprocessed
 _REFERENCES: Final = 64  # pictures of the data whose mean a mean-ablation takes
+_SHOWN: Final = 384  # pixels a side of the picture, at most
 _CLASSES: Final = 5  # whose probabilities are shown
 _OWNED: Final = ("search", "target", "target_class", "contrast_class", "top_k", "per_block", "hydra")
 
@@ -79,6 +81,25 @@ class Picture:
     pixels: Float[np.ndarray, "H W *rgb"]
     label: int | None
     is_dropped: bool
+
+    def as_url(self) -> str:
+        """What the model sees, as an address that holds it."""
+        return "data:image/png;base64," + base64.b64encode(thumbnail(self.pixels, _SHOWN)).decode()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A block's neurons on the path, and the best of the others.
+
+    Attributes:
+        block: its number.
+        chosen: on the path.
+        following: what the search maximises with each of the others, as a share of the same with the path's best one.
+    """
+
+    block: int
+    chosen: list[int]
+    following: list[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -171,24 +192,20 @@ class Workbench:
             raise NeuronPathError(f"The data has no picture '{name}' to pick from.")
         return self._made(self._data[self._places[name]], self._data.preprocessing, is_dropped=False)
 
-    def dropped(self, file: str | Path) -> Picture:
-        """A picture from a file, prepared as the data's are.
+    def dropped(self, name: str, content: bytes) -> Picture:
+        """A picture from a file's name and bytes, prepared as the data's are.
 
         Raises:
             NeuronPathError: a file that is too large or no picture.
         """
-        source = Path(file)
-        size = source.stat().st_size
-        if size > MOST_BYTES:
+        if len(content) > MOST_BYTES:
             raise NeuronPathError(
-                f"File '{source.name}' has {size / 1e6:.1f} MB; expected {MOST_BYTES / 1e6:.0f} MB at most."
+                f"File '{name}' has {len(content) / 1e6:.1f} MB; expected {MOST_BYTES / 1e6:.0f} MB at most."
             )
-        with tempfile.TemporaryDirectory(dir=source.parent) as folder:  # alone in a folder, as a data set of one
-            alone = Path(folder) / "pictures"
-            alone.mkdir()
-            shutil.copyfile(source, alone / source.name)
+        with tempfile.TemporaryDirectory(prefix="neuron-path-app-") as folder:  # alone in a folder, a data set of one
+            (Path(folder) / _file_name(name)).write_bytes(content)
             preparing = preprocessing_of(self._config)
-            pictures: Any = build_folder(str(alone), self._config.data, self._model, preparing).dataset
+            pictures: Any = build_folder(folder, self._config.data, self._model, preparing).dataset
             pictures.max_pixels = MOST_PIXELS
             return self._made(pictures[0], pictures.preprocessing, is_dropped=True)
 
@@ -209,11 +226,13 @@ class Workbench:
         ).cpu()
         return Found(picture, choice, result, self._probabilities(self._logits(picture)))
 
-    def path_figure(self, found: Found) -> Figure:
-        """The path through the blocks, beside the picture."""
-        names = dict(enumerate(self._names))
-        picture = found.picture
-        return found.result.plot(picture.pixels, label=picture.label, sample_id=picture.name, class_names=names)
+    def facts(self, found: Found) -> str:
+        """What is to be said beside the picture."""
+        result, label = found.result, found.picture.label
+        named = [] if label is None else [f"label {self.class_name(label)}"]
+        probability, score = float(result.target_probabilities[0]), float(result.scores[0])
+        named += [f"target {self.class_name(found.target)}", f"probability {probability:.4f}"]
+        return ", ".join([*named, f"joint score of the path {score:.4g}"])
 
     def prediction(self, found: Found) -> pd.DataFrame:
         """The most probable classes: `class`, `probability`."""
@@ -227,23 +246,20 @@ class Workbench:
         slots = found.paths[0].tolist()
         return [(block, neuron) for block, chosen in enumerate(slots) for neuron in chosen if neuron >= 0]
 
-    def alternatives(self, found: Found, most: int = 3) -> pd.DataFrame:
-        """Each block's best neurons that are not on the path: `block`, `on the path`, and the others with their scores.
-
-        A score is what the search maximises with that neuron, as a share of the same with the path's best one.
-        """
+    def ranked(self, found: Found, most: int = 3) -> list[Ranked]:
+        """Each block's neurons on the path, and so many of the others."""
         scores = found.result.candidate_scores
         assert scores is not None
-        rows = []
-        for block, chosen in enumerate(found.paths[0].tolist()):
+        blocks = []
+        for block, slots in enumerate(found.paths[0].tolist()):
+            chosen = [neuron for neuron in slots if neuron >= 0]
             own = scores[0, block, : self.widths[block]].double()
-            base = float(own[chosen[0]])
-            others = own.clone()
-            others[[neuron for neuron in chosen if neuron >= 0]] = -torch.inf
+            base, others = float(own[chosen[0]]), own.clone()
+            others[chosen] = -torch.inf
             best = others.topk(min(most, len(others) - len(chosen))).indices.tolist()
-            shares = [f"{neuron} ({float(own[neuron]) / base:.0%})" if base else str(neuron) for neuron in best]
-            rows.append({"block": block, "on the path": ", ".join(map(str, chosen)), "next": ", ".join(shares)})
-        return pd.DataFrame(rows)
+            shares = [f"{float(own[neuron]) / base:.0%}" if base else "all are 0" for neuron in best]
+            blocks.append(Ranked(block, chosen, list(zip(best, shares, strict=True))))
+        return blocks
 
     def edited(self, found: Found, operation: OperationName, where: Neuron | None = None) -> pd.DataFrame:
         """The probabilities before and after an edit of the path or of one of its neurons.
@@ -418,16 +434,11 @@ class Workbench:
         return self._means
 
 
-def choice_of(search: str, target: str, top_k: float, target_class: str | None) -> Choice:
-    """What the page's controls say.
+def _file_name(name: str) -> str:
+    """A file's name without folders, and without what does not show in a command.
 
-    Raises:
-        NeuronPathError: a number of neurons that is none.
-
-    >>> choice_of("greedy", "margin", 2, "3 cat").target_class
-    3
+    >>> _file_name("../of mine/cat\\n.png")
+    'cat.png'
     """
-    if not 1 <= top_k <= MOST_TOP_K or top_k != int(top_k):
-        raise NeuronPathError(f"k is {top_k}; expected a whole number of neurons a block, 1 … {MOST_TOP_K}.")
-    named = None if not target_class or not target_class[:1].isdigit() else int(target_class.split(" ")[0])
-    return replace(Choice(), search=search, target=target, top_k=int(top_k), target_class=named)  # pyright: ignore[reportArgumentType]
+    own = "".join(letter for letter in name.replace("\\", "/").rpartition("/")[2] if letter.isprintable())
+    return own if own.strip(".") else "picture"

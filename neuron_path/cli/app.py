@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neuron_path.cli.arguments import parse_arguments, whole_number
+from neuron_path.errors import NeuronPathError
 
+_NEEDED = ("python_multipart", "starlette", "uvicorn")
 USAGE = """\
 A page in the browser: drop a picture, see its path and what becomes of the prediction when neurons are edited.
 
@@ -16,8 +18,8 @@ usage: neuron-path app [KEY=VALUE …] [--port=N] [--host=ADDRESS] [--run=DIR]
   --host=ADDRESS   127.0.0.1 by default: this machine only. Whoever reaches another address can use the page
   --run=DIR        a run made with evidence=true: what its neurons answer to
 
-Needs Gradio: pip install 'neuron-path[app]'. Nothing leaves the machine, and nothing is written but uploads, into a
-temporary folder that is deleted in the end.
+Needs Starlette and Uvicorn: pip install 'neuron-path[app]'. Nothing leaves the machine, and nothing is written: a
+picture that was dropped is in a temporary folder while it is read.
 
   neuron-path app
   neuron-path app model=timm model.name=vit_base_patch16_224 model.pretrained=true data=image_folder data.root=DIR
@@ -26,13 +28,17 @@ temporary folder that is deleted in the end.
 
 def show(arguments: Sequence[str]) -> None:
     """Serve the page until it is stopped."""
-    from neuron_path.app.page import check_gradio, serve
+    try:  # before weights are loaded
+        from neuron_path.app.page import serve
+    except ImportError as error:
+        if error.name not in _NEEDED:
+            raise
+        raise NeuronPathError(f"The page needs {error.name}: pip install 'neuron-path[app]'.") from error
     from neuron_path.app.workbench import Workbench
     from neuron_path.cli.hydra_app import compose_config
 
     settings, options = parse_arguments("app", arguments, ["--port", "--host", "--run"])
     port = whole_number("--port", options["--port"]) if "--port" in options else None
-    check_gradio()  # before weights are loaded
     bench = Workbench(compose_config(settings), settings, options.get("--run"))
     host = options.get("--host", "127.0.0.1")
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 
 import neuron_path
 from neuron_path.app import workbench
-from neuron_path.app.workbench import Choice, Workbench, choice_of
+from neuron_path.app.workbench import Choice, Workbench
 from neuron_path.cli.hydra_app import compose_config
 from neuron_path.errors import NeuronPathError
 from tests.command import call
@@ -37,6 +36,10 @@ def digit(tmp_path: Path) -> Path:
     file.parent.mkdir()
     Image.fromarray(((image / 2 + 0.5) * 255).round().to(torch.uint8).numpy()).save(file)
     return file
+
+
+def dropped(bench: Workbench, file: Path) -> workbench.Picture:
+    return bench.dropped(file.name, file.read_bytes())
 
 
 def test_a_picture_of_the_data_has_the_path_of_the_api(bench: Workbench) -> None:
@@ -83,26 +86,30 @@ def test_alternatives_are_the_best_that_were_left_out(bench: Workbench) -> None:
     found = bench.find(bench.picked(bench.sample_ids[1]), Choice("greedy"))
     scores = found.result.candidate_scores
     assert scores is not None
-    table = bench.alternatives(found)
-    for block, (chosen, following) in enumerate(
-        zip(table["on the path"].tolist(), table["next"].tolist(), strict=True)
-    ):
-        best, *others = map(str, scores[0, block].argsort(descending=True)[:4].tolist())
-        assert chosen == best == str(found.paths[0, block, 0].item())
-        assert [part.split(" ")[0] for part in following.split(", ")] == others
+    for block, ranked in enumerate(bench.ranked(found)):
+        best, *others = scores[0, block].argsort(descending=True)[:4].tolist()
+        assert ranked.chosen == [best] == found.paths[0, block].tolist()
+        shares = scores[0, block, others] / scores[0, block, best]
+        assert ranked.following == [
+            (neuron, f"{float(share):.0%}") for neuron, share in zip(others, shares, strict=True)
+        ]
 
 
-def test_a_dropped_picture_is_prepared_as_a_folder_is_and_leaves_nothing(bench: Workbench, digit: Path) -> None:
-    picture = bench.dropped(digit)
+def test_a_dropped_picture_is_prepared_as_a_folder_is_and_leaves_nothing(
+    bench: Workbench, digit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    picture = dropped(bench, digit)
     assert picture.is_dropped
     torch.testing.assert_close(picture.image, neuron_path.load_digits("test")[0][5], atol=0.01, rtol=0)
-    assert [file.name for file in digit.parent.iterdir()] == [digit.name]
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_the_command_and_the_lines_find_the_same_path(
     bench: Workbench, digit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for picture in (bench.dropped(digit), bench.picked(bench.sample_ids[2])):
+    for picture in (dropped(bench, digit), bench.picked(bench.sample_ids[2])):
         found = bench.find(picture, Choice(search="effect of remove", target="margin", top_k=2, target_class=4))
         out = tmp_path / picture.name.replace("/", "-") / "run"
         command = shlex.split(bench.command(found).splitlines()[1])
@@ -146,34 +153,26 @@ def test_what_cannot_be_shown_is_one_line(bench: Workbench, tmp_path: Path, monk
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     with pytest.raises(NeuronPathError, match=r"broken\.png") as caught:
-        bench.dropped(broken)
+        dropped(bench, broken)
     assert "\n" not in str(caught.value)
     huge = tmp_path / "huge.png"
     Image.new("1", (9000, 9000)).save(huge)
     with pytest.raises(NeuronPathError, match="too large"):
-        bench.dropped(huge)
+        dropped(bench, huge)
     monkeypatch.setattr(workbench, "MOST_BYTES", 10)
     with pytest.raises(NeuronPathError, match="expected 0 MB at most"):
-        bench.dropped(huge)
+        dropped(bench, huge)
     with pytest.raises(NeuronPathError, match="no picture 'nobody'"):
         bench.picked("nobody")
-    with pytest.raises(NeuronPathError, match="whole number of neurons"):
-        choice_of("greedy", "probability", 0, None)
 
 
-@pytest.mark.slow
-def test_importing_the_package_does_not_import_gradio() -> None:
-    lines = "import sys, neuron_path.app.workbench, neuron_path.app.page; sys.exit('gradio' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    assert subprocess.run([sys.executable, "-c", lines], env=environment, check=False).returncode == 0
-
-
-def test_a_missing_gradio_and_wrong_settings_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_and_wrong_settings_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = call("app", "--help")
     assert code == 0
     assert "127.0.0.1" in out
     with pytest.raises(NeuronPathError, match="modle"):
         compose_config(["modle=digits_vit"])
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    expected = "neuron-path: error: The page needs Gradio: pip install 'neuron-path[app]'.\n"
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "neuron_path.app.page", raising=False)
+    expected = "neuron-path: error: The page needs uvicorn: pip install 'neuron-path[app]'.\n"
     assert call("app") == (1, "", expected)
