@@ -63,7 +63,7 @@ def drops(settings: Sequence[str], files: Sequence[Path]) -> tuple[list[float], 
         for file in files:
             page = browser.new_page()
             page.set_default_timeout(120_000)
-            page.goto(address, wait_until="networkidle")  # a tab that has just been opened is still at work on both cores
+            page.goto(address, wait_until="networkidle")  # a tab that was just opened still works on both cores
             target = page.locator("#choose input[type=file]")
             target.wait_for(state="attached")
             page.evaluate(DRAWN)
